@@ -34,10 +34,10 @@ create table listing (
     auth_method text,
     formats text[] not null default '{}',
     connection_instructions text,
-    input_schema jsonb,
-    output_schema jsonb,
-    example_request jsonb,
-    example_response jsonb,
+    input_schema json,
+    output_schema json,
+    example_request json,
+    example_response json,
     status text not null constraint listing_status check (status in ('draft', 'active', 'suspended')),
     was_active boolean not null default false,
     suspended_by_operator boolean not null default false,
@@ -51,6 +51,7 @@ create table listing (
 );
 create index listing_newest on listing (id desc) where status = 'active';
 create index listing_of_seller on listing (seller_id, id desc);
+comment on column listing.example_request is 'As the seller wrote it, as are the other three documents: json keeps order and numbers, jsonb would not.';
 comment on column listing.price_micros is 'US dollars in millionths; 0 exactly when free.';
 comment on column listing.was_active is 'Once active, a listing is suspended instead of deleted and never becomes a draft again.';
 comment on column listing.version is 'Rises with every change of the listing or its endpoint.';

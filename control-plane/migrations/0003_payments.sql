@@ -32,6 +32,8 @@ create table gateway_request (
     epoch integer not null default 0,
     owner bytea,
     lease_until timestamptz,
+    timeout_ms integer,
+    redeliver boolean not null default true,
     seller_status integer,
     seller_latency_ms integer,
     latency_ms integer,
@@ -43,7 +45,7 @@ create table gateway_request (
     closed_at timestamptz,
 
     constraint gateway_request_claim_is_owned
-        check (state <> 'claimed' or (owner is not null and lease_until is not null)),
+        check (state <> 'claimed' or (owner is not null and lease_until is not null and timeout_ms is not null)),
     constraint gateway_request_paid_is_dated
         check (state not in ('paid', 'claimed', 'delivered') or (paid_at is not null and redeem_until is not null)),
     constraint gateway_request_delivered_is_whole
@@ -63,6 +65,8 @@ comment on column gateway_request.attempts is 'Attempts used: counted at the cla
 comment on column gateway_request.epoch is 'Which claim of this request is the newest. A settlement names it.';
 comment on column gateway_request.owner is 'The HTTP call that holds, or last held, the claim: 16 random bytes.';
 comment on column gateway_request.lease_until is 'Database time until which the owner may forward.';
+comment on column gateway_request.timeout_ms is 'The endpoint''s timeout when last claimed: the same owner asking again is granted the same.';
+comment on column gateway_request.redeliver is 'The endpoint''s rule when last claimed: false is redelivery:never.';
 comment on column gateway_request.answer_day is 'The partition of stored_answer, and so the data key, of the answer.';
 comment on column gateway_request.response_sha256 is 'Of the stored envelope. Kept for good.';
 comment on column gateway_request.closed_reason is 'Why a refund is due, or why the quote failed or expired.';
@@ -108,21 +112,28 @@ comment on table provider_success is 'Every success the provider told of, asked 
 
 create table provider_cursor (
     name text primary key,
-    position timestamptz not null
+    position timestamptz not null,
+    next_at timestamptz not null
 );
+comment on column provider_cursor.next_at is 'Until then no replica sweeps: one sweep at a time, however many replicas run.';
 comment on table provider_cursor is 'How far the sweep of the provider''s records has read.';
 
 create table deadline (
     request_id uuid primary key references gateway_request (id),
-    due_at timestamptz not null
+    due_at timestamptz not null,
+    unpaid_by uuid
 );
 create index deadline_due on deadline (due_at);
+create index deadline_unpaid on deadline (unpaid_by, due_at) where unpaid_by is not null;
+comment on column deadline.unpaid_by is 'The buyer while no deposit is known: how many quotes she holds open is counted here.';
 comment on table deadline is 'When an open request must be looked at again: quote expiry, end of redeeming, end of a lease. Closed requests have no row.';
 
 create table attempt (
     request_id uuid not null references gateway_request (id),
     epoch integer not null,
-    attempt integer not null,
+    owner bytea not null,
+    attempts integer not null,
+    refund_due boolean not null,
     outcome text not null,
     seller_status integer,
     seller_latency_ms integer,
@@ -130,6 +141,9 @@ create table attempt (
     primary key (request_id, epoch)
 );
 comment on table attempt is 'Claims that did not deliver, and why. A delivered one stands in gateway_request.';
+comment on column attempt.owner is 'Who held the claim, so that the same settlement asked again gets the same answer.';
+comment on column attempt.attempts is 'Attempts used after it.';
+comment on column attempt.refund_due is 'Whether it was the last: used up, out of time, or never to be redelivered.';
 
 create table answer_key (
     day date primary key,
@@ -159,3 +173,22 @@ exception when duplicate_table then
 end
 $$;
 comment on function ensure_answer_partition is 'Makes the partition of a day if it is not there.';
+
+create function drop_answer_partitions(oldest date) returns integer language plpgsql set lock_timeout = '2s' as $$
+declare
+    partition text;
+    dropped integer := 0;
+begin
+    for partition in
+        select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
+        where i.inhparent = 'stored_answer'::regclass
+            and c.relname < 'stored_answer_' || to_char(oldest, 'YYYYMMDD')
+    loop
+        execute format('drop table if exists %I', partition);
+        dropped := dropped + 1;
+    end loop;
+    delete from answer_key where day < oldest;
+    return dropped;
+end
+$$;
+comment on function drop_answer_partitions is 'Drops the partitions and data keys of the days before. Waits for locks at most 2 s, so that settlements are never held up for long.';

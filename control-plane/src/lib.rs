@@ -1,1 +1,30 @@
-//! The control plane.
+//! The control plane: the only process with Postgres and with provider credentials.
+//!
+//! Rooms import leftwards only: `identity ← catalog ← endpoints ← ledger ← payments`, through each
+//! other's `mod.rs`; `tests/rooms.rs` enforces it. Around them stands the foundation, which every
+//! room may use: [`app`], [`config`], [`db`], [`error`], [`answer`], [`extract`], [`fields`],
+//! [`query`], [`paging`], [`limits`], [`vault`], [`resolve`].
+
+pub mod answer;
+pub mod app;
+pub mod catalog;
+pub mod config;
+pub mod db;
+pub mod endpoints;
+pub mod error;
+pub mod extract;
+pub mod fields;
+mod health;
+pub mod identity;
+pub mod internal;
+pub mod ledger;
+pub mod limits;
+pub mod metrics;
+pub mod paging;
+pub mod payments;
+pub mod publish;
+pub mod query;
+pub mod resolve;
+pub mod router;
+pub mod serve;
+pub mod vault;

@@ -22,11 +22,20 @@ impl Account {
             return Ok(None);
         }
         for name in preferred {
-            if let Some(user) = User::from_name(name).with_context(|| format!("looking up the user {name}"))? {
-                return Ok(Some(Self { name: (*name).to_owned(), uid: user.uid.as_raw(), gid: user.gid.as_raw() }));
+            if let Some(user) =
+                User::from_name(name).with_context(|| format!("looking up the user {name}"))?
+            {
+                return Ok(Some(Self {
+                    name: (*name).to_owned(),
+                    uid: user.uid.as_raw(),
+                    gid: user.gid.as_raw(),
+                }));
             }
         }
-        anyhow::bail!("servers are not run as root, and none of the users {} exists", preferred.join(", "))
+        anyhow::bail!(
+            "servers are not run as root, and none of the users {} exists",
+            preferred.join(", ")
+        )
     }
 
     /// Makes `command` run as this user, without root's groups.
@@ -36,14 +45,24 @@ impl Account {
 
     /// Hands `path` over to this user.
     pub(crate) fn own(&self, path: &Path) -> Result<()> {
-        nix::unistd::chown(path, Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)))
-            .with_context(|| format!("handing {} over to {}", path.display(), self.name))
+        nix::unistd::chown(
+            path,
+            Some(Uid::from_raw(self.uid)),
+            Some(Gid::from_raw(self.gid)),
+        )
+        .with_context(|| format!("handing {} over to {}", path.display(), self.name))
     }
 
     /// Whether this user can get to `directory`; a clone below a private home it cannot.
     pub(crate) fn reaches(&self, directory: &Path) -> bool {
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", "cd \"$1\"", "sh"]).arg(directory).current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .args(["-c", "cd \"$1\"", "sh"])
+            .arg(directory)
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         self.apply(&mut command);
         command.status().is_ok_and(|status| status.success())
     }

@@ -1,11 +1,14 @@
 //! The clone we were started in: where its files are.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use demo_agent::hex;
 use sha2::{Digest as _, Sha256};
 
 use crate::account::Account;
+use crate::files;
 
 /// Which of Cargo's two builds the services are taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -28,7 +31,11 @@ impl Build {
 
     /// The build this very program was made with, so that a release bench starts release services.
     pub const fn of_this_program() -> Self {
-        if cfg!(debug_assertions) { Self::Debug } else { Self::Release }
+        if cfg!(debug_assertions) {
+            Self::Debug
+        } else {
+            Self::Release
+        }
     }
 }
 
@@ -43,13 +50,22 @@ impl Checkout {
     /// The clone around the current folder.
     pub fn find() -> Result<Self> {
         let here = std::env::current_dir().context("the current folder")?;
-        let root = here.ancestors().find(|folder| folder.join("deploy/dev/Cargo.toml").is_file());
-        let Some(root) = root else { bail!("{} is not inside a clone of Crochet", here.display()) };
+        let root = here
+            .ancestors()
+            .find(|folder| folder.join("deploy/dev/Cargo.toml").is_file());
+        let Some(root) = root else {
+            bail!("{} is not inside a clone of Crochet", here.display())
+        };
         let program = std::env::current_exe().context("the path of this program")?;
         // Cargo marks its target folder, wherever the user's configuration put it.
-        let target = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
+        let target = program
+            .ancestors()
+            .find(|folder| folder.join("CACHEDIR.TAG").is_file());
         let target = target.map_or_else(|| root.join("target"), Path::to_path_buf);
-        Ok(Self { root: root.to_path_buf(), target })
+        Ok(Self {
+            root: root.to_path_buf(),
+            target,
+        })
     }
 
     /// The clone's own folder.
@@ -87,12 +103,33 @@ pub(crate) fn data_home(directory: &Path, account: Option<&Account>) -> PathBuf 
     }
 }
 
+/// Makes a data folder that another user can get to, whatever our umask takes away.
+pub(crate) fn make_data_home(home: &Path) -> Result<()> {
+    const FOR_ALL: u32 = 0o755;
+    files::make_directory(home)?;
+    for folder in home
+        .ancestors()
+        .take_while(|folder| folder.starts_with(VARIABLE_DATA))
+    {
+        let permissions = std::fs::Permissions::from_mode(FOR_ALL);
+        std::fs::set_permissions(folder, permissions)
+            .with_context(|| format!("opening {} to other users", folder.display()))?;
+    }
+    Ok(())
+}
+
+/// Where a system keeps data that programs change.
+const VARIABLE_DATA: &str = if cfg!(target_os = "linux") {
+    "/var/lib/crochet-dev"
+} else {
+    "/usr/local/var/crochet-dev"
+};
+
 fn system_data_home(directory: &Path) -> PathBuf {
     const DIGEST_BYTES: usize = 8;
     let digest = Sha256::digest(directory.as_os_str().as_encoded_bytes());
-    let name: String = digest.iter().take(DIGEST_BYTES).map(|byte| format!("{byte:02x}")).collect();
-    let variable_data = if cfg!(target_os = "linux") { "/var/lib" } else { "/usr/local/var" };
-    Path::new(variable_data).join("crochet-dev").join(name)
+    let name = hex(digest.get(..DIGEST_BYTES).unwrap_or(&digest));
+    Path::new(VARIABLE_DATA).join(name)
 }
 
 #[cfg(test)]
@@ -101,13 +138,23 @@ mod tests {
 
     #[test]
     fn two_clones_have_different_data_folders_outside() {
-        let (one, two) = (system_data_home(Path::new("/home/a/target/dev")), system_data_home(Path::new("/home/b/target/dev")));
+        let (one, two) = (
+            system_data_home(Path::new("/home/a/target/dev")),
+            system_data_home(Path::new("/home/b/target/dev")),
+        );
         assert_ne!(one, two);
-        assert_eq!(one, system_data_home(Path::new("/home/a/target/dev")), "and the same one every time");
+        assert_eq!(
+            one,
+            system_data_home(Path::new("/home/a/target/dev")),
+            "and the same one every time"
+        );
     }
 
     #[test]
     fn data_stays_in_the_clone_when_the_server_is_us() {
-        assert_eq!(data_home(Path::new("/somewhere"), None), Path::new("/somewhere"));
+        assert_eq!(
+            data_home(Path::new("/somewhere"), None),
+            Path::new("/somewhere")
+        );
     }
 }

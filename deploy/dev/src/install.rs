@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, bail};
 use nix::unistd::Uid;
@@ -14,31 +15,54 @@ const POSTGRES_FOLDERS: [(&str, &str); 5] = [
     ("/usr/local/opt", "bin"),
     ("/usr/local/pgsql", "bin"),
 ];
-const COMMON_FOLDERS: [&str; 6] = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/opt/homebrew/bin", "/usr/libexec"];
+const COMMON_FOLDERS: [&str; 6] = [
+    "/usr/bin",
+    "/usr/sbin",
+    "/usr/local/bin",
+    "/usr/local/sbin",
+    "/opt/homebrew/bin",
+    "/usr/libexec",
+];
 
 /// The folder that holds `postgres` and `initdb`, the newest version first.
 pub fn postgres_binaries() -> Option<PathBuf> {
     let installed = POSTGRES_FOLDERS.iter().flat_map(|(parent, below)| {
-        let mut versions: Vec<PathBuf> = std::fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path().join(below)).collect();
+        let mut versions: Vec<PathBuf> = std::fs::read_dir(parent)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path().join(below))
+            .collect();
         versions.sort_by_key(|folder| std::cmp::Reverse(version_in(folder)));
         versions.push(Path::new(parent).join(below));
         versions
     });
-    installed.chain(search_path()).find(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file())
+    installed
+        .chain(search_path())
+        .find(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file())
 }
 
 /// The first number in a path: `/usr/lib/postgresql/15/bin` is 15, `…/opt/postgresql@17/bin` is 17.
 fn version_in(folder: &Path) -> u32 {
     let text = folder.to_string_lossy();
-    let digits: String = text.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+    let digits: String = text
+        .chars()
+        .skip_while(|c| !c.is_ascii_digit())
+        .take_while(char::is_ascii_digit)
+        .collect();
     digits.parse().unwrap_or_default()
 }
 
 /// The Redis server's program, or Valkey's, which speaks the same.
 pub fn redis_server() -> Option<PathBuf> {
-    let folders: Vec<PathBuf> = search_path().chain(COMMON_FOLDERS.iter().map(PathBuf::from)).collect();
+    let folders: Vec<PathBuf> = search_path()
+        .chain(COMMON_FOLDERS.iter().map(PathBuf::from))
+        .collect();
     let programs = ["redis-server", "valkey-server"];
-    programs.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name))).find(|path| path.is_file())
+    programs
+        .iter()
+        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)))
+        .find(|path| path.is_file())
 }
 
 fn search_path() -> impl Iterator<Item = PathBuf> {
@@ -52,17 +76,30 @@ fn is_on_path(program: &str) -> bool {
 
 /// Installs what is missing, telling `say` what it does; where it cannot, the error says the command.
 pub fn install_missing(say: fn(&str)) -> Result<()> {
-    let missing: Vec<Part> = [Part::Postgres, Part::Redis].into_iter().filter(|part| !part.is_there()).collect();
+    /// Tests ask for it at the same moment; the package manager serves one at a time.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock();
+    let missing: Vec<Part> = [Part::Postgres, Part::Redis]
+        .into_iter()
+        .filter(|part| !part.is_there())
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
     let plan = Plan::for_this_machine(&missing)?;
     for command in &plan.commands {
-        say(&format!("Installing {}: {}", names(&missing), command.join(" ")));
+        say(&format!(
+            "Installing {}: {}",
+            names(&missing),
+            command.join(" ")
+        ));
         run(command)?;
     }
     match missing.iter().find(|part| !part.is_there()) {
-        Some(part) => bail!("{} was installed, but its server program was not found", part.name()),
+        Some(part) => bail!(
+            "{} was installed, but its server program was not found",
+            part.name()
+        ),
         None => Ok(()),
     }
 }
@@ -104,7 +141,11 @@ impl Part {
 }
 
 fn names(parts: &[Part]) -> String {
-    parts.iter().map(|part| part.name()).collect::<Vec<_>>().join(" and ")
+    parts
+        .iter()
+        .map(|part| part.name())
+        .collect::<Vec<_>>()
+        .join(" and ")
 }
 
 /// The commands that install something, in order.
@@ -119,7 +160,11 @@ impl Plan {
             let root = Uid::effective().is_root();
             if !root && !is_on_path("sudo") {
                 let packages: Vec<&str> = missing.iter().map(|part| part.apt_package()).collect();
-                bail!("{} is missing; as root: apt-get install {}", names(missing), packages.join(" "));
+                bail!(
+                    "{} is missing; as root: apt-get install {}",
+                    names(missing),
+                    packages.join(" ")
+                );
             }
             return Ok(Self::apt(missing, root));
         }
@@ -135,19 +180,36 @@ impl Plan {
 
     fn apt(missing: &[Part], root: bool) -> Self {
         // `env` because sudo drops variables; the lock is waited for, other installations may be running.
-        let begin = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"];
+        let begin = [
+            "env",
+            "DEBIAN_FRONTEND=noninteractive",
+            "apt-get",
+            "-q",
+            "-o",
+            "DPkg::Lock::Timeout=300",
+        ];
         let command = |rest: &[&str]| {
             let sudo = if root { &[][..] } else { &["sudo"][..] };
-            sudo.iter().chain(&begin).chain(rest).map(|&word| word.to_owned()).collect()
+            sudo.iter()
+                .chain(&begin)
+                .chain(rest)
+                .map(|&word| word.to_owned())
+                .collect()
         };
         let mut install = vec!["install", "-y", "--no-install-recommends"];
         install.extend(missing.iter().map(|part| part.apt_package()));
-        Self { commands: vec![command(&["update"]), command(&install)] }
+        Self {
+            commands: vec![command(&["update"]), command(&install)],
+        }
     }
 
     fn brew(missing: &[Part]) -> Self {
-        let install = ["brew", "install"].into_iter().chain(missing.iter().map(|part| part.brew_formula()));
-        Self { commands: vec![install.map(str::to_owned).collect()] }
+        let install = ["brew", "install"]
+            .into_iter()
+            .chain(missing.iter().map(|part| part.brew_formula()));
+        Self {
+            commands: vec![install.map(str::to_owned).collect()],
+        }
     }
 }
 
@@ -160,7 +222,9 @@ fn run(command: &[String]) -> Result<()> {
     if quiet {
         child.stdout(Stdio::null());
     }
-    let status = child.status().with_context(|| format!("starting {program}"))?;
+    let status = child
+        .status()
+        .with_context(|| format!("starting {program}"))?;
     // An update may fail for one source of many; whether it mattered, the installation shows.
     if !status.success() && !quiet {
         bail!("`{}` ended with {status}", command.join(" "));
@@ -175,7 +239,10 @@ mod tests {
     #[test]
     fn the_version_is_read_from_the_folder() {
         assert_eq!(version_in(Path::new("/usr/lib/postgresql/15/bin")), 15);
-        assert_eq!(version_in(Path::new("/opt/homebrew/opt/postgresql@17/bin")), 17);
+        assert_eq!(
+            version_in(Path::new("/opt/homebrew/opt/postgresql@17/bin")),
+            17
+        );
         assert_eq!(version_in(Path::new("/usr/local/pgsql/bin")), 0);
     }
 
@@ -183,14 +250,26 @@ mod tests {
     fn apt_installs_only_what_is_missing_and_asks_nothing() {
         let plan = Plan::apt(&[Part::Redis], false);
         assert_eq!(plan.commands.len(), 2);
-        assert!(plan.commands.iter().all(|command| command[0] == "sudo" && command[2] == "DEBIAN_FRONTEND=noninteractive"));
+        assert!(
+            plan.commands
+                .iter()
+                .all(|command| command[0] == "sudo"
+                    && command[2] == "DEBIAN_FRONTEND=noninteractive")
+        );
         assert_eq!(plan.commands[1].last().unwrap(), "redis-server");
         assert!(!plan.commands[1].contains(&"postgresql".to_owned()));
-        assert_eq!(Plan::apt(&[Part::Redis], true).commands[0][0], "env", "root needs no sudo");
+        assert_eq!(
+            Plan::apt(&[Part::Redis], true).commands[0][0],
+            "env",
+            "root needs no sudo"
+        );
     }
 
     #[test]
     fn brew_installs_both() {
-        assert_eq!(Plan::brew(&[Part::Postgres, Part::Redis]).commands, [["brew", "install", "postgresql@17", "redis"]]);
+        assert_eq!(
+            Plan::brew(&[Part::Postgres, Part::Redis]).commands,
+            [["brew", "install", "postgresql@17", "redis"]]
+        );
     }
 }

@@ -31,7 +31,11 @@ struct Identity {
 
 impl Identity {
     fn of(name: &str, pid: u32) -> Self {
-        Self { name: name.to_owned(), pid, started: start_time(pid).unwrap_or_default() }
+        Self {
+            name: name.to_owned(),
+            pid,
+            started: start_time(pid).unwrap_or_default(),
+        }
     }
 
     fn is_alive(&self) -> bool {
@@ -39,9 +43,12 @@ impl Identity {
     }
 
     fn signal(&self, signal: Signal) {
-        if let (true, Ok(pid)) = (self.is_alive(), i32::try_from(self.pid)) {
-            // Gone in between is what we wanted.
-            drop(kill(Pid::from_raw(pid), signal));
+        let Ok(pid) = i32::try_from(self.pid) else {
+            return;
+        };
+        if self.is_alive() {
+            // An error says that it went in between, which is what we wanted.
+            let _gone = kill(Pid::from_raw(pid), signal);
         }
     }
 }
@@ -56,16 +63,30 @@ fn start_time(pid: u32) -> Option<String> {
         let state = fields.next()?;
         return (state != "Z").then(|| fields.nth(18).map(str::to_owned))?;
     }
-    let output = Command::new("ps").args(["-o", "lstart=", "-p", &pid.to_string()]).output().ok()?;
+    let output = Command::new("ps")
+        .args(["-o", "lstart=", "-p", &pid.to_string()])
+        .output()
+        .ok()?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     (!text.is_empty()).then_some(text)
 }
 
 /// Records the children of this process in `directory`.
-pub(crate) fn record<'a>(directory: &Path, children: impl Iterator<Item = (&'a str, u32)>) -> Result<()> {
-    let children = children.map(|(name, pid)| Identity::of(name, pid)).collect();
-    let record = Record { owner: Identity::of("owner", std::process::id()), children };
-    files::write_whole(&directory.join(FILE), serde_json::to_string_pretty(&record)?.as_bytes())
+pub(crate) fn record<'a>(
+    directory: &Path,
+    children: impl Iterator<Item = (&'a str, u32)>,
+) -> Result<()> {
+    let children = children
+        .map(|(name, pid)| Identity::of(name, pid))
+        .collect();
+    let record = Record {
+        owner: Identity::of("owner", std::process::id()),
+        children,
+    };
+    files::write_whole(
+        &directory.join(FILE),
+        serde_json::to_string_pretty(&record)?.as_bytes(),
+    )
 }
 
 /// Forgets the record of a stack that was stopped.
@@ -76,32 +97,67 @@ pub(crate) fn forget(directory: &Path) -> Result<()> {
 /// Ends what a runner that is no more left running in `directory`; gives back the names of what was ended.
 /// The caller knows that no runner is alive there.
 pub async fn end_leftovers(directory: &Path) -> Result<Vec<String>> {
-    let Some(text) = files::read_if_there(&directory.join(FILE))? else { return Ok(Vec::new()) };
-    let Ok(record) = serde_json::from_str::<Record>(&text) else { return Ok(Vec::new()) };
-    let left: Vec<&Identity> = record.children.iter().filter(|child| child.is_alive()).collect();
+    let Some(text) = files::read_if_there(&directory.join(FILE))? else {
+        return Ok(Vec::new());
+    };
+    let Ok(record) = serde_json::from_str::<Record>(&text) else {
+        return Ok(Vec::new());
+    };
+    let ended = end_recorded(&record).await?;
+    forget(directory)?;
+    Ok(ended)
+}
+
+async fn end_recorded(record: &Record) -> Result<Vec<String>> {
+    let left: Vec<&Identity> = record
+        .children
+        .iter()
+        .filter(|child| child.is_alive())
+        .collect();
     for child in &left {
         // Postgres ends its own children on SIGQUIT; nobody else has any.
-        child.signal(if child.name == "postgres" { Signal::SIGQUIT } else { Signal::SIGKILL });
+        child.signal(if child.name == "postgres" {
+            Signal::SIGQUIT
+        } else {
+            Signal::SIGKILL
+        });
     }
     let deadline = Deadline::new("what an earlier runner left to end", END_LIMIT);
     while left.iter().any(|child| child.is_alive()) {
         if let Err(error) = deadline.tick().await {
-            left.iter().for_each(|child| child.signal(Signal::SIGKILL));
+            for child in &left {
+                child.signal(Signal::SIGKILL);
+            }
             return Err(error);
         }
     }
-    forget(directory)?;
     Ok(left.iter().map(|child| child.name.clone()).collect())
 }
 
-/// The same in every folder below `parent` whose owner has ended; the folders go too.
-pub async fn end_all_abandoned(parent: &Path) -> Result<()> {
+/// What becomes of the folder of a stack whose owner is no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Abandoned {
+    /// It stays, for somebody to read its logs.
+    Keep,
+    /// It goes, with its data.
+    Remove,
+}
+
+/// Ends what runs in the folders below `parent` whose owner has ended.
+pub async fn end_all_abandoned(parent: &Path, abandoned: Abandoned) -> Result<()> {
     for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
         let directory = entry.path();
-        let Some(text) = files::read_if_there(&directory.join(FILE))? else { continue };
-        let Ok(record) = serde_json::from_str::<Record>(&text) else { continue };
-        if !record.owner.is_alive() {
-            end_leftovers(&directory).await?;
+        let Some(text) = files::read_if_there(&directory.join(FILE))? else {
+            continue;
+        };
+        let Ok(record) = serde_json::from_str::<Record>(&text) else {
+            continue;
+        };
+        if record.owner.is_alive() {
+            continue;
+        }
+        end_recorded(&record).await?;
+        if abandoned == Abandoned::Remove {
             crate::Cluster::remove(&directory)?;
             files::remove(&directory)?;
         }
@@ -124,11 +180,29 @@ mod tests {
     #[tokio::test]
     async fn what_was_recorded_is_ended_and_a_stranger_with_the_same_id_is_not() {
         let directory = directory("leftovers");
-        let mut ours = Command::new("sleep").arg("1000").process_group(0).spawn().unwrap();
-        let mut stranger = Command::new("sleep").arg("1000").process_group(0).spawn().unwrap();
-        let owner = Identity { name: "owner".to_owned(), pid: 0, started: String::new() };
-        let mistaken = Identity { started: "another time".to_owned(), ..Identity::of("stranger", stranger.id()) };
-        let record = Record { owner, children: vec![Identity::of("ours", ours.id()), mistaken] };
+        let mut ours = Command::new("sleep")
+            .arg("1000")
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let mut stranger = Command::new("sleep")
+            .arg("1000")
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let owner = Identity {
+            name: "owner".to_owned(),
+            pid: 0,
+            started: String::new(),
+        };
+        let mistaken = Identity {
+            started: "another time".to_owned(),
+            ..Identity::of("stranger", stranger.id())
+        };
+        let record = Record {
+            owner,
+            children: vec![Identity::of("ours", ours.id()), mistaken],
+        };
         files::write_whole(&directory.join(FILE), &serde_json::to_vec(&record).unwrap()).unwrap();
         assert_eq!(end_leftovers(&directory).await.unwrap(), ["ours"]);
         assert!(!ours.wait().unwrap().success());

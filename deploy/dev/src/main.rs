@@ -1,2 +1,71 @@
-//! x
-fn main() {}
+//! `cargo dev`: a whole Crochet on this machine, from one command.
+
+mod command;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::command::{audit, bench, demo, down, fresh, logs, test, up};
+
+/// Installs what is missing, builds, starts and shows a whole Crochet on this machine.
+#[derive(Parser)]
+#[command(
+    name = "cargo dev",
+    bin_name = "cargo dev",
+    version,
+    disable_help_subcommand = true
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start everything, make a paid call with two agents, and stay up until Ctrl-C.
+    Up(up::Arguments),
+    /// Stop the stack that runs in this clone.
+    Down,
+    /// Make the paid call again, against the stack that runs.
+    Demo(demo::Arguments),
+    /// Run the tests with a Postgres and a Redis of their own.
+    Test(test::Arguments),
+    /// Drop all data, secrets and logs of this clone's stack.
+    Fresh,
+    /// Show what the processes print.
+    Logs(logs::Arguments),
+    /// Check every invariant of money and state in the running stack's database.
+    Audit,
+    /// Measure, with release builds; what follows goes to the bench (`--quick`, `--help`).
+    Bench(bench::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into()),
+    };
+    let result = runtime.block_on(async {
+        match arguments.command {
+            Command::Up(arguments) => Box::pin(up::up(arguments)).await,
+            Command::Down => down::down().await,
+            Command::Demo(arguments) => Box::pin(demo::demo(arguments)).await,
+            Command::Test(arguments) => test::test(arguments).await,
+            Command::Fresh => fresh::fresh().await,
+            Command::Logs(arguments) => logs::logs(arguments).await,
+            Command::Audit => audit::audit(),
+            Command::Bench(arguments) => bench::bench(&arguments),
+        }
+    });
+    result.unwrap_or_else(|error| failed(&error))
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("\ncargo dev: {error:#}");
+    ExitCode::FAILURE
+}

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Mutex;
 
 use anyhow::{Result, bail};
+use demo_agent::random_bytes;
 
 /// Below the range from which systems pick the local ports of outgoing connections, so that a port found
 /// free is not taken by somebody's connection before its server has bound it.
@@ -26,11 +27,7 @@ pub(crate) fn preferred_or_free(preferred: Option<u16>) -> Result<u16> {
 /// A port nobody listens on now. Somebody may before its server does: starting is then tried again with another.
 pub(crate) fn free() -> Result<u16> {
     for _ in 0..TRIES {
-        let mut random = [0; 2];
-        if let Err(error) = getrandom::fill(&mut random) {
-            bail!("no random bytes: {error}");
-        }
-        let port = FIRST + u16::from_le_bytes(random) % COUNT;
+        let port = FIRST + u16::from_le_bytes(random_bytes()?) % COUNT;
         let fresh = GIVEN.lock().is_ok_and(|mut given| given.insert(port));
         if fresh && is_free(port) {
             return Ok(port);

@@ -5,18 +5,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
+use demo_agent::random_hex;
 use nix::sys::signal::Signal;
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use sqlx::{Connection as _, PgConnection};
 
 use crate::account::Account;
-use crate::checkout::data_home;
+use crate::checkout::{data_home, make_data_home};
 use crate::process::{Process, Program};
-use crate::secrets::random_hex;
 use crate::{Deadline, files, install, ports};
 
 const USER: &str = "crochet";
 const PASSWORD_BYTES: usize = 24;
-const START_LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
+const START_LIMIT: std::time::Duration = std::time::Duration::from_mins(1);
 /// How often a start is tried again with another port.
 const START_TRIES: usize = 5;
 
@@ -37,14 +37,23 @@ impl Cluster {
     pub fn open(directory: &Path, connections: u16) -> Result<Self> {
         let account = Account::for_server(&["postgres", "nobody"])?;
         files::make_directory(directory)?;
-        let home = data_home(directory, account.as_ref()).join("postgres");
+        let home = data_home(directory, account.as_ref());
+        make_data_home(&home)?;
+        let home = home.join("postgres");
         files::make_directory(&home)?;
         if let Some(account) = &account {
             account.own(&home)?;
         }
         let binaries = install::postgres_binaries().context("Postgres is not installed")?;
         let password = password(&home, account.as_ref())?;
-        let cluster = Self { binaries, account, home, password, port: ports::free()?, connections };
+        let cluster = Self {
+            binaries,
+            account,
+            home,
+            password,
+            port: ports::free()?,
+            connections,
+        };
         if !cluster.data().join("PG_VERSION").is_file() {
             cluster.initialise()?;
         }
@@ -60,12 +69,20 @@ impl Cluster {
     pub fn remove(directory: &Path) -> Result<()> {
         files::remove(&directory.join("postgres"))?;
         let account = Account::for_server(&["postgres", "nobody"]).ok().flatten();
-        files::remove(&data_home(directory, account.as_ref()).join("postgres"))
+        let home = data_home(directory, account.as_ref());
+        if home == directory {
+            Ok(())
+        } else {
+            files::remove(&home)
+        }
     }
 
     /// The URL of one of its databases.
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://{USER}:{}@127.0.0.1:{}/{database}", self.password, self.port)
+        format!(
+            "postgres://{USER}:{}@127.0.0.1:{}/{database}",
+            self.password, self.port
+        )
     }
 
     fn data(&self) -> PathBuf {
@@ -77,16 +94,42 @@ impl Cluster {
         let (fresh, password_file) = (self.home.join("data.new"), self.home.join("password"));
         files::remove(&fresh)?;
         let mut command = Command::new(self.binaries.join("initdb"));
-        command.arg("--pgdata").arg(&fresh).arg("--pwfile").arg(&password_file);
-        command.args(["--username", USER, "--auth", "scram-sha-256", "--encoding", "UTF8", "--lc-collate", "C"]);
-        command.args(["--locale", "C", "--lc-ctype", if cfg!(target_os = "macos") { "UTF-8" } else { "C.UTF-8" }]);
+        command
+            .arg("--pgdata")
+            .arg(&fresh)
+            .arg("--pwfile")
+            .arg(&password_file);
+        command.args([
+            "--username",
+            USER,
+            "--auth",
+            "scram-sha-256",
+            "--encoding",
+            "UTF8",
+            "--lc-collate",
+            "C",
+        ]);
+        command.args([
+            "--locale",
+            "C",
+            "--lc-ctype",
+            if cfg!(target_os = "macos") {
+                "UTF-8"
+            } else {
+                "C.UTF-8"
+            },
+        ]);
         command.current_dir(&self.home).stdin(Stdio::null());
         if let Some(account) = &self.account {
             account.apply(&mut command);
         }
         let output = command.output().context("starting initdb")?;
         if !output.status.success() {
-            bail!("initdb ended with {}:\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+            bail!(
+                "initdb ended with {}:\n{}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr)
+            );
         }
         std::fs::rename(&fresh, self.data()).context("moving the new data folder to its place")
     }
@@ -107,7 +150,11 @@ impl Cluster {
             "log_timezone=UTC".to_owned(),
         ];
         let mut arguments = vec!["-D".to_owned(), self.data().display().to_string()];
-        arguments.extend(settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]));
+        arguments.extend(
+            settings
+                .into_iter()
+                .flat_map(|setting| ["-c".to_owned(), setting]),
+        );
         Program {
             name: "postgres".to_owned(),
             path: self.binaries.join("postgres"),
@@ -124,7 +171,11 @@ impl Cluster {
     pub(crate) async fn start(&mut self, log: &Path) -> Result<Process> {
         for _ in 1..START_TRIES {
             match self.start_once(log).await {
-                Err(error) if error.downcast_ref::<crate::Exited>().is_some_and(crate::Exited::address_was_taken) => {
+                Err(error)
+                    if error
+                        .downcast_ref::<crate::Exited>()
+                        .is_some_and(crate::Exited::address_was_taken) =>
+                {
                     self.port = ports::free()?;
                 }
                 result => return result,
@@ -156,7 +207,7 @@ fn password(home: &Path, account: Option<&Account>) -> Result<String> {
     if let Some(password) = files::read_if_there(&path)? {
         return Ok(password.trim().to_owned());
     }
-    let password = random_hex(PASSWORD_BYTES)?;
+    let password = random_hex::<PASSWORD_BYTES>()?;
     files::write_whole(&path, password.as_bytes())?;
     if let Some(account) = account {
         account.own(&path)?;
@@ -173,7 +224,9 @@ async fn answers(url: &str) -> bool {
 
 /// Makes a database named `name` on the server that `server_url` names, and gives back its URL.
 pub(crate) async fn create_database(server_url: &str, name: &str) -> Result<String> {
-    execute(server_url, format!("CREATE DATABASE {}", quoted(name))).await.with_context(|| format!("making the database {name}"))?;
+    execute(server_url, format!("CREATE DATABASE {}", quoted(name)))
+        .await
+        .with_context(|| format!("making the database {name}"))?;
     database_url(server_url, name)
 }
 
@@ -188,19 +241,29 @@ pub(crate) async fn create_database_if_missing(server_url: &str, name: &str) -> 
 
 /// Drops a database, whoever is still connected to it.
 pub(crate) async fn drop_database(server_url: &str, name: &str) -> Result<()> {
-    execute(server_url, format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(name))).await.with_context(|| format!("dropping the database {name}"))
+    execute(
+        server_url,
+        format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(name)),
+    )
+    .await
+    .with_context(|| format!("dropping the database {name}"))
 }
 
 async fn execute(url: &str, statement: String) -> Result<()> {
-    let mut connection = PgConnection::connect(url).await.context("connecting to Postgres")?;
-    sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut connection).await?;
+    let mut connection = PgConnection::connect(url)
+        .await
+        .context("connecting to Postgres")?;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
+        .execute(&mut connection)
+        .await?;
     connection.close().await.context("closing the connection")
 }
 
 /// The same server and user, another database.
 fn database_url(server_url: &str, name: &str) -> Result<String> {
-    let options: sqlx::postgres::PgConnectOptions = server_url.parse().context("DATABASE_URL")?;
-    Ok(options.database(name).to_url_lossy().to_string())
+    let mut url: reqwest::Url = server_url.parse().context("DATABASE_URL")?;
+    url.set_path(name);
+    Ok(url.into())
 }
 
 fn quoted(identifier: &str) -> String {
@@ -213,8 +276,12 @@ mod tests {
 
     #[test]
     fn another_database_keeps_server_and_password() {
-        let url = database_url("postgres://crochet:secret@127.0.0.1:20001/postgres", "crochet_7").unwrap();
-        assert!(url.starts_with("postgres://crochet:secret@127.0.0.1:20001/crochet_7"), "{url}");
+        let url = database_url(
+            "postgres://crochet:secret@127.0.0.1:20001/postgres",
+            "crochet_7",
+        )
+        .unwrap();
+        assert_eq!(url, "postgres://crochet:secret@127.0.0.1:20001/crochet_7");
     }
 
     #[test]

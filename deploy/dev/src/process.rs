@@ -18,13 +18,23 @@ use crate::wait::Deadline;
 /// How much of a log is shown when its process is in trouble.
 const SHOWN_BYTES: u64 = 6_000;
 /// What a process gets between the signal that asks and the one that does not.
-const STOP_LIMIT: Duration = Duration::from_secs(20);
+const STOP_LIMIT: Duration = Duration::from_mins(1);
 /// Dropping a stack is not polite but quick.
 const DROP_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a child inherits of our environment; everything else it is told.
-const INHERITED: [&str; 10] =
-    ["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "RUST_LOG", "RUST_BACKTRACE", "SSL_CERT_FILE", "SSL_CERT_DIR", "LLVM_PROFILE_FILE"];
+const INHERITED: [&str; 10] = [
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "RUST_LOG",
+    "RUST_BACKTRACE",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "LLVM_PROFILE_FILE",
+];
 
 /// What to run and how.
 #[derive(Clone, Debug)]
@@ -47,7 +57,11 @@ impl Program {
     /// The command, with nothing of our environment but [`INHERITED`].
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
-        command.args(&self.arguments).current_dir(&self.directory).stdin(Stdio::null()).env_clear();
+        command
+            .args(&self.arguments)
+            .current_dir(&self.directory)
+            .stdin(Stdio::null())
+            .env_clear();
         for name in INHERITED {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
@@ -75,14 +89,33 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `program`; what it prints goes to the end of `log`.
     pub(crate) fn spawn(program: Program, log: &Path) -> Result<Self> {
-        let open = || OpenOptions::new().create(true).append(true).open(log).with_context(|| format!("opening {}", log.display()));
+        let open = || {
+            OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(log)
+                .with_context(|| format!("opening {}", log.display()))
+        };
         let file = open()?;
-        let log_begin = file.metadata().with_context(|| format!("reading {}", log.display()))?.len();
+        let log_begin = file
+            .metadata()
+            .with_context(|| format!("reading {}", log.display()))?
+            .len();
         let mut command = program.command();
         // A group of its own: Ctrl-C in a terminal reaches the runner alone, which then stops all in order.
-        let child = command.stdout(file).stderr(open()?).process_group(0).spawn();
+        let child = command
+            .stdout(file)
+            .stderr(open()?)
+            .process_group(0)
+            .spawn();
         let child = child.with_context(|| format!("starting {}", program.path.display()))?;
-        Ok(Self { program, child, log: log.to_path_buf(), log_begin, status: None })
+        Ok(Self {
+            program,
+            child,
+            log: log.to_path_buf(),
+            log_begin,
+            status: None,
+        })
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -125,7 +158,10 @@ impl Process {
     /// SIGKILL, and waits until it is gone.
     pub(crate) fn kill(&mut self) -> Result<ExitStatus> {
         self.signal(Signal::SIGKILL)?;
-        let status = self.child.wait().with_context(|| format!("waiting for {}", self.program.name))?;
+        let status = self
+            .child
+            .wait()
+            .with_context(|| format!("waiting for {}", self.program.name))?;
         self.status = Some(status);
         Ok(status)
     }
@@ -138,7 +174,12 @@ impl Process {
     /// What to say about a process that ended and should not have.
     pub(crate) fn exit_report(&mut self) -> Option<Exited> {
         let status = self.exited()?;
-        Some(Exited { name: self.program.name.clone(), status, log: self.log.clone(), end: self.log_end() })
+        Some(Exited {
+            name: self.program.name.clone(),
+            status,
+            log: self.log.clone(),
+            end: self.log_end(),
+        })
     }
 }
 
@@ -173,7 +214,8 @@ pub struct Exited {
 impl Exited {
     /// Whether it lost its port to somebody else between our look and its start.
     pub(crate) fn address_was_taken(&self) -> bool {
-        self.end.to_lowercase().contains("address already in use") || self.end.contains("EADDRINUSE")
+        self.end.to_lowercase().contains("address already in use")
+            || self.end.contains("EADDRINUSE")
     }
 }
 
@@ -187,7 +229,11 @@ pub fn end_of(log: &Path, begin: u64) -> String {
         let mut bytes = Vec::new();
         file.take(SHOWN_BYTES).read_to_end(&mut bytes)?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        let cut = if from > begin { text.find('\n').map_or(0, |at| at + 1) } else { 0 };
+        let cut = if from > begin {
+            text.find('\n').map_or(0, |at| at + 1)
+        } else {
+            0
+        };
         Ok(text.get(cut..).unwrap_or_default().trim_end().to_owned())
     };
     read().unwrap_or_else(|error| format!("({} cannot be read: {error})", log.display()))
@@ -211,7 +257,8 @@ mod tests {
     }
 
     fn log(name: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("crochet-dev-{name}-{}.log", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("crochet-dev-{name}-{}.log", std::process::id()));
         drop(std::fs::remove_file(&path));
         path
     }
@@ -219,7 +266,8 @@ mod tests {
     #[tokio::test]
     async fn a_child_sees_its_own_environment_alone_and_its_output_is_kept() {
         let log = log("environment");
-        let mut process = Process::spawn(shell("echo $GREETING $CARGO_PKG_NAME; exit 3"), &log).unwrap();
+        let mut process =
+            Process::spawn(shell("echo $GREETING $CARGO_PKG_NAME; exit 3"), &log).unwrap();
         assert_eq!(process.child.wait().unwrap().code(), Some(3));
         let report = process.exit_report().unwrap();
         assert_eq!(report.end, "hello");
@@ -228,7 +276,11 @@ mod tests {
 
     #[tokio::test]
     async fn stopping_asks_first_and_a_deaf_child_is_killed() {
-        let mut polite = Process::spawn(shell("trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done"), &log("polite")).unwrap();
+        let mut polite = Process::spawn(
+            shell("trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done"),
+            &log("polite"),
+        )
+        .unwrap();
         let deadline = Deadline::new("the shell to set its trap", Duration::from_secs(10));
         while polite.log_end() != "up" {
             deadline.tick().await.unwrap();
@@ -249,11 +301,16 @@ mod tests {
     #[test]
     fn the_end_of_a_log_begins_with_a_whole_line() {
         let path = log("long");
-        let lines: String = (0..2_000).map(|line| format!("line {line}\n")).collect();
+        let lines: Vec<String> = (0..2_000).map(|line| format!("line {line}\n")).collect();
+        let lines = lines.concat();
         std::fs::write(&path, &lines).unwrap();
         let end = end_of(&path, 0);
         assert!(end.starts_with("line ") && end.ends_with("line 1999"));
         let last = lines.len() as u64 - 10;
-        assert_eq!(end_of(&path, last), "line 1999", "what an earlier run printed is not shown");
+        assert_eq!(
+            end_of(&path, last),
+            "line 1999",
+            "what an earlier run printed is not shown"
+        );
     }
 }

@@ -40,7 +40,20 @@ impl Cache {
 
     pub(crate) fn program(&self) -> Program {
         let port = self.port.to_string();
-        let arguments = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no", "--dir", "/"];
+        let arguments = [
+            "--port",
+            &port,
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--daemonize",
+            "no",
+            "--dir",
+            "/",
+        ];
         Program {
             name: "redis".to_owned(),
             path: self.program.clone(),
@@ -57,7 +70,11 @@ impl Cache {
     pub(crate) async fn start(&mut self, log: &Path) -> Result<Process> {
         for _ in 1..START_TRIES {
             match self.start_once(log).await {
-                Err(error) if error.downcast_ref::<crate::Exited>().is_some_and(crate::Exited::address_was_taken) => {
+                Err(error)
+                    if error
+                        .downcast_ref::<crate::Exited>()
+                        .is_some_and(crate::Exited::address_was_taken) =>
+                {
                     self.port = ports::free()?;
                 }
                 result => return result,
@@ -88,7 +105,11 @@ impl Cache {
             stream.write_all(b"INFO server\r\nQUIT\r\n").await?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer).await?;
-            std::io::Result::Ok(answer.lines().any(|line| line.trim_end() == format!("process_id:{id}")))
+            std::io::Result::Ok(
+                answer
+                    .lines()
+                    .any(|line| line.trim_end() == format!("process_id:{id}")),
+            )
         };
         matches!(tokio::time::timeout(PROBE_LIMIT, ask).await, Ok(Ok(true)))
     }

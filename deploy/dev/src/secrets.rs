@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use demo_agent::Wallet;
+use demo_agent::{Wallet, random_bytes, random_hex};
 use serde::{Deserialize, Serialize};
 
 use crate::files;
@@ -30,7 +30,9 @@ pub(crate) struct Secrets {
 
 impl std::fmt::Debug for Secrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Secrets").field("settlement_address", &self.settlement_address).finish_non_exhaustive()
+        f.debug_struct("Secrets")
+            .field("settlement_address", &self.settlement_address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -39,31 +41,19 @@ impl Secrets {
     pub(crate) fn open(directory: &Path) -> Result<Self> {
         let path = directory.join("secrets.json");
         if let Some(text) = files::read_if_there(&path)? {
-            return serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()));
+            return serde_json::from_str(&text)
+                .with_context(|| format!("reading {}", path.display()));
         }
         let fresh = Self {
-            internal: random_hex(KEY_BYTES)?,
-            master_key: format!("dev1:{}", STANDARD.encode(random::<KEY_BYTES>()?)),
-            cache_key: format!("dev1:{}", STANDARD.encode(random::<KEY_BYTES>()?)),
-            relay_api_key: random_hex(KEY_BYTES)?,
+            internal: random_hex::<KEY_BYTES>()?,
+            master_key: format!("dev1:{}", STANDARD.encode(random_bytes::<KEY_BYTES>()?)),
+            cache_key: format!("dev1:{}", STANDARD.encode(random_bytes::<KEY_BYTES>()?)),
+            relay_api_key: random_hex::<KEY_BYTES>()?,
             settlement_address: Wallet::evm()?.address().to_owned(),
         };
         files::write_whole(&path, serde_json::to_string_pretty(&fresh)?.as_bytes())?;
         Ok(fresh)
     }
-}
-
-fn random<const BYTES: usize>() -> Result<[u8; BYTES]> {
-    let mut bytes = [0; BYTES];
-    getrandom::fill(&mut bytes).map_err(|error| anyhow!("no random bytes: {error}"))?;
-    Ok(bytes)
-}
-
-/// `bytes` random bytes as hex.
-pub(crate) fn random_hex(bytes: usize) -> Result<String> {
-    let mut buffer = vec![0_u8; bytes];
-    getrandom::fill(&mut buffer).map_err(|error| anyhow!("no random bytes: {error}"))?;
-    Ok(buffer.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]
@@ -74,15 +64,23 @@ mod tests {
 
     #[test]
     fn secrets_survive_a_restart_and_are_their_owners_alone() {
-        let directory = std::env::temp_dir().join(format!("crochet-dev-secrets-{}", std::process::id()));
+        let directory =
+            std::env::temp_dir().join(format!("crochet-dev-secrets-{}", std::process::id()));
         files::make_directory(&directory).unwrap();
         let first = Secrets::open(&directory).unwrap();
         let second = Secrets::open(&directory).unwrap();
         assert_eq!(first.master_key, second.master_key);
-        assert_eq!(std::fs::metadata(directory.join("secrets.json")).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            std::fs::metadata(directory.join("secrets.json"))
+                .unwrap()
+                .permissions()
+                .mode()
+                & 0o777,
+            0o600
+        );
         assert!(first.internal.len() >= 32);
         assert!(!format!("{first:?}").contains(&first.internal));
         files::remove(&directory).unwrap();
-        assert_ne!(first.internal, random_hex(KEY_BYTES).unwrap());
+        assert_ne!(first.internal, random_hex::<KEY_BYTES>().unwrap());
     }
 }

@@ -88,14 +88,21 @@ impl StackFile {
 
     /// Writes it whole, readable by its owner alone: there are keys in it.
     pub fn write(&self, directory: &Path) -> Result<()> {
-        files::write_whole(&Self::path(directory), serde_json::to_string_pretty(self)?.as_bytes())
+        files::write_whole(
+            &Self::path(directory),
+            serde_json::to_string_pretty(self)?.as_bytes(),
+        )
     }
 
     /// The file of a stack that runs, if one does.
     pub fn read(directory: &Path) -> Result<Option<Self>> {
         let path = Self::path(directory);
-        let Some(text) = files::read_if_there(&path)? else { return Ok(None) };
-        Ok(Some(serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()))?))
+        let Some(text) = files::read_if_there(&path)? else {
+            return Ok(None);
+        };
+        Ok(Some(
+            serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()))?,
+        ))
     }
 
     /// Removes it.
@@ -113,7 +120,11 @@ mod tests {
         let file = StackFile {
             base_url: "http://127.0.0.1:8080/api/v1".to_owned(),
             gateway: "http://127.0.0.1:8080".to_owned(),
-            gateways: vec![GatewayEntry { origin: "http://127.0.0.1:8080".to_owned(), admin: "http://127.0.0.1:9080".to_owned(), pid: 1 }],
+            gateways: vec![GatewayEntry {
+                origin: "http://127.0.0.1:8080".to_owned(),
+                admin: "http://127.0.0.1:9080".to_owned(),
+                pid: 1,
+            }],
             control_plane: String::new(),
             internal: String::new(),
             gateway_admin: String::new(),
@@ -122,22 +133,55 @@ mod tests {
             demo_seller: String::new(),
             database_url: String::new(),
             redis_url: String::new(),
-            pids: Pids { gateway: 1, control_plane: 2, relay: 3, demo_seller: 4, postgres: 5, redis: 6 },
+            pids: Pids {
+                gateway: 1,
+                control_plane: 2,
+                relay: 3,
+                demo_seller: 4,
+                postgres: 5,
+                redis: 6,
+            },
             demo: DemoKeys::default(),
             data_directory: "/data".into(),
         };
-        let directory = std::env::temp_dir().join(format!("crochet-dev-stack-file-{}", std::process::id()));
+        let directory =
+            std::env::temp_dir().join(format!("crochet-dev-stack-file-{}", std::process::id()));
         files::make_directory(&directory).unwrap();
         assert_eq!(StackFile::read(&directory).unwrap(), None);
         file.write(&directory).unwrap();
         assert_eq!(StackFile::read(&directory).unwrap().unwrap(), file);
-        let json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(directory.join("stack.json")).unwrap()).unwrap();
-        let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<std::collections::BTreeSet<_>>();
-        let named = |names: &str| names.split(' ').map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
-        assert_eq!(keys(&json), named("base_url gateway gateways control_plane internal gateway_admin control_plane_admin relay demo_seller database_url redis_url pids demo data_directory"));
+        let json: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(directory.join("stack.json")).unwrap())
+                .unwrap();
+        let keys = |value: &serde_json::Value| {
+            value
+                .as_object()
+                .unwrap()
+                .keys()
+                .cloned()
+                .collect::<std::collections::BTreeSet<_>>()
+        };
+        let named = |names: &str| {
+            names
+                .split(' ')
+                .map(str::to_owned)
+                .collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!(
+            keys(&json),
+            named(
+                "base_url gateway gateways control_plane internal gateway_admin control_plane_admin relay demo_seller database_url redis_url pids demo data_directory"
+            )
+        );
         assert_eq!(keys(&json["gateways"][0]), named("origin admin pid"));
-        assert_eq!(keys(&json["pids"]), named("gateway control_plane relay demo_seller postgres redis"));
-        assert_eq!(keys(&json["demo"]), named("buyer_api_key seller_api_key listing_id gateway_url"));
+        assert_eq!(
+            keys(&json["pids"]),
+            named("gateway control_plane relay demo_seller postgres redis")
+        );
+        assert_eq!(
+            keys(&json["demo"]),
+            named("buyer_api_key seller_api_key listing_id gateway_url")
+        );
         StackFile::remove(&directory).unwrap();
         StackFile::remove(&directory).unwrap();
         files::remove(&directory).unwrap();

@@ -18,7 +18,11 @@ pub struct Deadline {
 impl Deadline {
     /// Begins to wait for `condition`, at most `limit`.
     pub fn new(condition: impl Into<String>, limit: Duration) -> Self {
-        Self { condition: condition.into(), limit, begun: Instant::now() }
+        Self {
+            condition: condition.into(),
+            limit,
+            begun: Instant::now(),
+        }
     }
 
     /// To be called between two looks: an error that names the condition once the limit is over.
@@ -50,7 +54,17 @@ mod tests {
     #[tokio::test]
     async fn a_deadline_that_is_over_names_what_was_waited_for() {
         let deadline = Deadline::new("the moon", Duration::ZERO);
-        assert!(deadline.tick().await.unwrap_err().to_string().contains("the moon"));
-        Deadline::new("the sun", Duration::from_secs(60)).tick().await.unwrap();
+        assert!(
+            deadline
+                .tick()
+                .await
+                .unwrap_err()
+                .to_string()
+                .contains("the moon")
+        );
+        Deadline::new("the sun", Duration::from_mins(1))
+            .tick()
+            .await
+            .unwrap();
     }
 }

@@ -36,19 +36,30 @@ impl Agent {
     /// Proves an already registered wallet again and receives a fresh key.
     pub async fn recover(api: &Api, wallet: Wallet, revoke_existing_keys: bool) -> Result<Self> {
         let mut body = signed(api, &wallet, "recover", json!({})).await?;
-        merge(&mut body, json!({ "revoke_existing_keys": revoke_existing_keys }));
+        merge(
+            &mut body,
+            json!({ "revoke_existing_keys": revoke_existing_keys }),
+        );
         let data = api.post("/auth/recover", None, &body).await?.data(200)?;
         Self::from_data(api, wallet, &data)
     }
 
     fn from_data(api: &Api, wallet: Wallet, data: &Value) -> Result<Self> {
-        Ok(Self { api: api.clone(), wallet, id: text_at(data, "/profile/id")?, key: text_at(data, "/api_key")? })
+        Ok(Self {
+            api: api.clone(),
+            wallet,
+            id: text_at(data, "/profile/id")?,
+            key: text_at(data, "/api_key")?,
+        })
     }
 
     /// The same agent through another gateway.
     #[must_use]
     pub fn through(&self, api: &Api) -> Self {
-        Self { api: api.clone(), ..self.clone() }
+        Self {
+            api: api.clone(),
+            ..self.clone()
+        }
     }
 
     /// Where this agent sends its requests.
@@ -62,8 +73,16 @@ impl Agent {
     }
 
     /// Any request with this agent's key.
-    pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<Bytes>) -> Result<Answer> {
-        self.api.send(method, path, Some(&self.key), headers, body).await
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Bytes>,
+    ) -> Result<Answer> {
+        self.api
+            .send(method, path, Some(&self.key), headers, body)
+            .await
     }
 
     /// `GET path` with this agent's key.
@@ -78,9 +97,15 @@ impl Agent {
 
     /// Publishes a listing: its challenge, the proof of work, the listing.
     pub async fn publish(&self, listing: &NewListing) -> Result<Listing> {
-        let challenge = self.post("/listings/challenge", &json!({})).await?.data(200)?;
+        let challenge = self
+            .post("/listings/challenge", &json!({}))
+            .await?
+            .data(200)?;
         let mut body = listing.body();
-        merge(&mut body, json!({ "nonce": text_at(&challenge, "/nonce")?, "pow_nonce": solve(&challenge).await? }));
+        merge(
+            &mut body,
+            json!({ "nonce": text_at(&challenge, "/nonce")?, "pow_nonce": solve(&challenge).await? }),
+        );
         Listing::from_data(self.post("/listings", &body).await?.data(201)?)
     }
 
@@ -95,18 +120,28 @@ impl Agent {
 
     /// This agent's ledger entries of one request.
     pub async fn ledger(&self, request_id: &str) -> Result<Vec<Value>> {
-        let data = self.get(&format!("/ledger?limit=100&request_id={request_id}")).await?.data(200)?;
+        let data = self
+            .get(&format!("/ledger?limit=100&request_id={request_id}"))
+            .await?
+            .data(200)?;
         Ok(data.as_array().cloned().unwrap_or_default())
     }
 
     /// One request of this agent's history.
     pub async fn gateway_request(&self, request_id: &str) -> Result<Value> {
-        self.get(&format!("/gateway-requests/{request_id}")).await?.data(200)
+        self.get(&format!("/gateway-requests/{request_id}"))
+            .await?
+            .data(200)
     }
 }
 
 /// Asks for a challenge of `purpose`; `extra` holds what the purpose is bound to.
-pub(crate) async fn challenge(api: &Api, wallet: &Wallet, purpose: &str, extra: Value) -> Result<Value> {
+pub(crate) async fn challenge(
+    api: &Api,
+    wallet: &Wallet,
+    purpose: &str,
+    extra: Value,
+) -> Result<Value> {
     let mut body = json!({ "wallet_address": wallet.address(), "purpose": purpose });
     merge(&mut body, extra);
     api.post("/auth/challenge", None, &body).await?.data(200)
@@ -137,7 +172,10 @@ fn answer_to(challenge: &Value, wallet: &Wallet) -> Result<Value> {
 /// Solves the proof of work of any challenge, off the async threads.
 async fn solve(challenge: &Value) -> Result<String> {
     let text = text_at(challenge, "/pow/challenge")?;
-    let difficulty = challenge.pointer("/pow/difficulty").and_then(Value::as_u64).context("no pow.difficulty")?;
+    let difficulty = challenge
+        .pointer("/pow/difficulty")
+        .and_then(Value::as_u64)
+        .context("no pow.difficulty")?;
     let difficulty = u32::try_from(difficulty).context("pow.difficulty")?;
     Ok(tokio::task::spawn_blocking(move || proof_of_work(&text, difficulty)).await?)
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
+use reqwest::Method;
 use reqwest::header::HeaderMap;
-pub use reqwest::Method;
 use serde_json::Value;
 
 /// Longer than the longest a gateway may hold a call: 120 s of seller and the settlement.
@@ -39,7 +39,10 @@ impl Api {
 
     /// The same with a client of the caller's, so that thousands of agents share one pool.
     pub fn with_client(base_url: &str, http: reqwest::Client) -> Self {
-        Self { http, base_url: base_url.trim_end_matches('/').to_owned() }
+        Self {
+            http,
+            base_url: base_url.trim_end_matches('/').to_owned(),
+        }
     }
 
     /// What every path is relative to.
@@ -59,17 +62,30 @@ impl Api {
 
     /// `POST path` with a JSON body.
     pub async fn post(&self, path: &str, key: Option<&str>, body: &Value) -> Result<Answer> {
-        self.send(Method::POST, path, key, &[], Some(body.to_string().into())).await
+        self.send(Method::POST, path, key, &[], Some(body.to_string().into()))
+            .await
     }
 
     /// Any request: `key` becomes the bearer credential, a body is sent as `application/json` unless a header says otherwise.
-    pub async fn send(&self, method: Method, path: &str, key: Option<&str>, headers: &[(&str, &str)], body: Option<Bytes>) -> Result<Answer> {
-        let mut request = self.http.request(method.clone(), format!("{}{path}", self.base_url));
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        key: Option<&str>,
+        headers: &[(&str, &str)],
+        body: Option<Bytes>,
+    ) -> Result<Answer> {
+        let mut request = self
+            .http
+            .request(method.clone(), format!("{}{path}", self.base_url));
         if let Some(key) = key {
             request = request.bearer_auth(key);
         }
         if let Some(body) = body {
-            if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
+            if !headers
+                .iter()
+                .any(|(name, _)| name.eq_ignore_ascii_case("content-type"))
+            {
                 request = request.header("content-type", "application/json");
             }
             request = request.body(body);
@@ -77,7 +93,9 @@ impl Api {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        Answer::of(request).await.with_context(|| format!("{method} {path}"))
+        Answer::of(request)
+            .await
+            .with_context(|| format!("{method} {path}"))
     }
 }
 
@@ -97,7 +115,11 @@ impl Answer {
     pub async fn of(request: reqwest::RequestBuilder) -> Result<Self> {
         let response = request.send().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Ok(Self { status, headers, body: response.bytes().await? })
+        Ok(Self {
+            status,
+            headers,
+            body: response.bytes().await?,
+        })
     }
 
     /// The body as JSON.
@@ -116,12 +138,21 @@ impl Answer {
 
     /// `error.code`, where there is one.
     pub fn code(&self) -> Option<String> {
-        Some(self.json().ok()?.pointer("/error/code")?.as_str()?.to_owned())
+        Some(
+            self.json()
+                .ok()?
+                .pointer("/error/code")?
+                .as_str()?
+                .to_owned(),
+        )
     }
 
     /// The value at a JSON pointer (`/error/recovery/next_action`), `null` where there is none.
     pub fn at(&self, pointer: &str) -> Value {
-        self.json().ok().and_then(|json| json.pointer(pointer).cloned()).unwrap_or_default()
+        self.json()
+            .ok()
+            .and_then(|json| json.pointer(pointer).cloned())
+            .unwrap_or_default()
     }
 
     /// A header's text.
@@ -141,5 +172,7 @@ impl std::fmt::Display for Answer {
 /// The text at a JSON pointer, or an error that names it.
 pub(crate) fn text_at(value: &Value, pointer: &str) -> Result<String> {
     let found = value.pointer(pointer).and_then(Value::as_str);
-    Ok(found.with_context(|| format!("no text at {pointer} in {value}"))?.to_owned())
+    Ok(found
+        .with_context(|| format!("no text at {pointer} in {value}"))?
+        .to_owned())
 }

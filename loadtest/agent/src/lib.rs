@@ -14,6 +14,7 @@ mod api;
 mod listing;
 mod paid_call;
 mod proof_of_work;
+mod random;
 mod stand_in;
 mod wallet;
 
@@ -22,15 +23,7 @@ pub use api::{Answer, Api, client};
 pub use listing::{Listing, NewListing};
 pub use paid_call::{Bought, PaidCall, Patience, Quote};
 pub use proof_of_work::proof_of_work;
+pub use random::{hex, random_bytes, random_hex};
+pub use reqwest::Method;
 pub use stand_in::{DemoSeller, Sandbox};
 pub use wallet::{Chain, Wallet};
-
-/// `bytes` random bytes as lowercase hex, for names and bodies that must differ from each other.
-pub fn random_hex(bytes: usize) -> String {
-    let mut buffer = vec![0_u8; bytes];
-    // The system's random source fails only where nothing else would work either.
-    if getrandom::fill(&mut buffer).is_err() {
-        buffer.fill(0);
-    }
-    wallet::hex(&buffer)
-}

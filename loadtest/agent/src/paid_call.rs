@@ -31,7 +31,12 @@ impl PaidCall {
 
     /// A call of `listing` with bytes as they are.
     pub fn with_bytes(listing: &str, body: Bytes) -> Self {
-        Self { listing: listing.to_owned(), body, origin_currency: None, idempotency_key: None }
+        Self {
+            listing: listing.to_owned(),
+            body,
+            origin_currency: None,
+            idempotency_key: None,
+        }
     }
 
     /// Pays in `SOL`, `USDC_SOL`, `ETH` or `USDC`.
@@ -74,7 +79,7 @@ pub struct Bought {
 /// How long to go on asking, and how often.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// Between two tries. A shorter `Retry-After` is not waited out longer than it says.
+    /// Between two tries. `Retry-After` is for strangers' clients; here it would only make tests slow.
     pub pause: Duration,
     /// After this the last answer is an error.
     pub limit: Duration,
@@ -82,7 +87,10 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { pause: Duration::from_millis(100), limit: Duration::from_secs(30) }
+        Self {
+            pause: Duration::from_millis(100),
+            limit: Duration::from_secs(30),
+        }
     }
 }
 
@@ -90,19 +98,38 @@ impl Agent {
     /// Makes the call once: without a relay id it asks for a quote, with one it redeems the payment.
     pub async fn call(&self, call: &PaidCall, relay_request_id: Option<&str>) -> Result<Answer> {
         let mut headers = Vec::with_capacity(3);
-        headers.extend(call.origin_currency.as_deref().map(|value| ("x-crochet-origin-currency", value)));
-        headers.extend(call.idempotency_key.as_deref().map(|value| ("idempotency-key", value)));
+        headers.extend(
+            call.origin_currency
+                .as_deref()
+                .map(|value| ("x-crochet-origin-currency", value)),
+        );
+        headers.extend(
+            call.idempotency_key
+                .as_deref()
+                .map(|value| ("idempotency-key", value)),
+        );
         headers.extend(relay_request_id.map(|value| ("x-crochet-relay-request-id", value)));
-        self.send(Method::POST, &format!("/gateway/{}", call.listing), &headers, Some(call.body.clone())).await
+        self.send(
+            Method::POST,
+            &format!("/gateway/{}", call.listing),
+            &headers,
+            Some(call.body.clone()),
+        )
+        .await
     }
 
-    /// Asks for a quote; anything but a 402 PAYMENT_REQUIRED is an error.
+    /// Asks for a quote; anything but a 402 `PAYMENT_REQUIRED` is an error.
     pub async fn quote(&self, call: &PaidCall) -> Result<Quote> {
         Quote::from_answer(&self.call(call, None).await?)
     }
 
     /// Retries a paid call while it is pending (202) or in progress (409), and gives back the answer that ends it.
-    pub async fn redeem(&self, call: &PaidCall, relay_request_id: &str, patience: Patience) -> Result<Answer> {
+    pub async fn redeem(
+        &self,
+        call: &PaidCall,
+        relay_request_id: &str,
+        patience: Patience,
+    ) -> Result<Answer> {
         let begun = Instant::now();
         loop {
             let answer = self.call(call, Some(relay_request_id)).await?;
@@ -119,7 +146,9 @@ impl Agent {
     /// The whole purchase: quote, deposit at the sandbox, wait for the provider, redeem.
     pub async fn buy(&self, call: &PaidCall, sandbox: &Sandbox) -> Result<Bought> {
         let quote = self.pay(call, sandbox).await?;
-        let answer = self.redeem(call, &quote.relay_request_id, Patience::default()).await?;
+        let answer = self
+            .redeem(call, &quote.relay_request_id, Patience::default())
+            .await?;
         Ok(Bought { quote, answer })
     }
 
@@ -127,18 +156,21 @@ impl Agent {
     pub async fn pay(&self, call: &PaidCall, sandbox: &Sandbox) -> Result<Quote> {
         let quote = self.quote(call).await?;
         sandbox.deposit(&[&quote.relay_request_id]).await?;
-        sandbox.wait_until_paid(&quote.relay_request_id, Patience::default()).await?;
+        sandbox
+            .wait_until_paid(&quote.relay_request_id, Patience::default())
+            .await?;
         Ok(quote)
     }
 }
 
 /// 202 pending and 409 in progress ask for the same request again; everything else is an answer.
 fn is_unfinished(answer: &Answer) -> bool {
-    answer.status == 202 || (answer.status == 409 && answer.code().as_deref() == Some("GATEWAY_REQUEST_IN_PROGRESS"))
+    answer.status == 202
+        || (answer.status == 409 && answer.code().as_deref() == Some("GATEWAY_REQUEST_IN_PROGRESS"))
 }
 
 impl Quote {
-    /// Reads a 402 PAYMENT_REQUIRED.
+    /// Reads a 402 `PAYMENT_REQUIRED`.
     pub fn from_answer(answer: &Answer) -> Result<Self> {
         if answer.status != 402 || answer.code().as_deref() != Some("PAYMENT_REQUIRED") {
             bail!("wanted 402 PAYMENT_REQUIRED, got {answer}");
@@ -147,7 +179,10 @@ impl Quote {
         Ok(Self {
             relay_request_id: text_at(&payment, "/relay_request_id")?,
             request_id: text_at(&payment, "/request_id")?,
-            reused: payment.get("reused").and_then(Value::as_bool).context("no payment.reused")?,
+            reused: payment
+                .get("reused")
+                .and_then(Value::as_bool)
+                .context("no payment.reused")?,
             payment,
         })
     }
@@ -158,24 +193,54 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, body: &str) -> Answer {
-        Answer { status, headers: reqwest::header::HeaderMap::new(), body: Bytes::copy_from_slice(body.as_bytes()) }
+        Answer {
+            status,
+            headers: reqwest::header::HeaderMap::new(),
+            body: Bytes::copy_from_slice(body.as_bytes()),
+        }
     }
 
     #[test]
     fn only_pending_and_in_progress_are_asked_again() {
-        assert!(is_unfinished(&answer(202, r#"{"success":true,"data":{"status":"pending"}}"#)));
-        assert!(is_unfinished(&answer(409, r#"{"success":false,"error":{"code":"GATEWAY_REQUEST_IN_PROGRESS"}}"#)));
-        assert!(!is_unfinished(&answer(409, r#"{"success":false,"error":{"code":"RELAY_REQUEST_MISMATCH"}}"#)));
-        assert!(!is_unfinished(&answer(200, r#"{"success":true,"data":{}}"#)));
-        assert!(!is_unfinished(&answer(502, r#"{"success":false,"error":{"code":"SELLER_ERROR"}}"#)));
+        assert!(is_unfinished(&answer(
+            202,
+            r#"{"success":true,"data":{"status":"pending"}}"#
+        )));
+        assert!(is_unfinished(&answer(
+            409,
+            r#"{"success":false,"error":{"code":"GATEWAY_REQUEST_IN_PROGRESS"}}"#
+        )));
+        assert!(!is_unfinished(&answer(
+            409,
+            r#"{"success":false,"error":{"code":"RELAY_REQUEST_MISMATCH"}}"#
+        )));
+        assert!(!is_unfinished(&answer(
+            200,
+            r#"{"success":true,"data":{}}"#
+        )));
+        assert!(!is_unfinished(&answer(
+            502,
+            r#"{"success":false,"error":{"code":"SELLER_ERROR"}}"#
+        )));
     }
 
     #[test]
     fn a_quote_is_read_from_a_402_alone() {
         let body = r#"{"success":false,"error":{"code":"PAYMENT_REQUIRED"},"data":{"payment":{"relay_request_id":"0xab","request_id":"gw_req_1","reused":false}}}"#;
         let quote = Quote::from_answer(&answer(402, body)).unwrap();
-        assert_eq!((quote.relay_request_id.as_str(), quote.request_id.as_str(), quote.reused), ("0xab", "gw_req_1", false));
+        assert_eq!(
+            (
+                quote.relay_request_id.as_str(),
+                quote.request_id.as_str(),
+                quote.reused
+            ),
+            ("0xab", "gw_req_1", false)
+        );
         Quote::from_answer(&answer(200, body)).unwrap_err();
-        Quote::from_answer(&answer(402, &body.replace("PAYMENT_REQUIRED", "PAYMENT_FAILED"))).unwrap_err();
+        Quote::from_answer(&answer(
+            402,
+            &body.replace("PAYMENT_REQUIRED", "PAYMENT_FAILED"),
+        ))
+        .unwrap_err();
     }
 }

@@ -1,8 +1,10 @@
 //! The two kinds of wallet an agent may own, and how each signs a challenge.
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use ed25519_dalek::Signer as _;
 use sha3::{Digest as _, Keccak256};
+
+use crate::random::{hex, random_bytes};
 
 /// The family of chains a wallet belongs to; the server tells it from the address alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,16 +40,16 @@ enum Key {
 
 impl std::fmt::Debug for Wallet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Wallet").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Wallet")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
 impl Wallet {
     /// A new wallet of `chain` from the system's random source.
     pub fn random(chain: Chain) -> Result<Self> {
-        let mut secret = [0_u8; 32];
-        getrandom::fill(&mut secret).map_err(|error| anyhow!("no random bytes: {error}"))?;
-        Self::from_secret(chain, &secret)
+        Self::from_secret(chain, &random_bytes()?)
     }
 
     /// A new EVM wallet.
@@ -64,14 +66,21 @@ impl Wallet {
     pub fn from_secret(chain: Chain, secret: &[u8; 32]) -> Result<Self> {
         Ok(match chain {
             Chain::Evm => {
-                let key = k256::ecdsa::SigningKey::from_slice(secret).context("not a secp256k1 key")?;
+                let key =
+                    k256::ecdsa::SigningKey::from_slice(secret).context("not a secp256k1 key")?;
                 let address = evm_address(key.verifying_key());
-                Self { key: Key::Evm(key), address }
+                Self {
+                    key: Key::Evm(key),
+                    address,
+                }
             }
             Chain::Solana => {
                 let key = ed25519_dalek::SigningKey::from_bytes(secret);
                 let address = bs58::encode(key.verifying_key().as_bytes()).into_string();
-                Self { key: Key::Solana(key), address }
+                Self {
+                    key: Key::Solana(key),
+                    address,
+                }
             }
         })
     }
@@ -94,7 +103,11 @@ impl Wallet {
         match &self.key {
             Key::Evm(key) => {
                 let (signature, recovery) = key.sign_prehash_recoverable(&eip191_digest(message));
-                format!("0x{}{:02x}", hex(&signature.to_bytes()), 27 + recovery.to_byte())
+                format!(
+                    "0x{}{:02x}",
+                    hex(&signature.to_bytes()),
+                    27 + recovery.to_byte()
+                )
             }
             Key::Solana(key) => bs58::encode(key.sign(message.as_bytes()).to_bytes()).into_string(),
         }
@@ -119,17 +132,20 @@ fn evm_address(key: &k256::ecdsa::VerifyingKey) -> String {
 /// EIP-55: a letter is a capital where the hash of the lowercase address has a nibble of 8 or more.
 fn eip55(lowercase: &str) -> String {
     let digest = hex(&Keccak256::digest(lowercase.as_bytes()));
-    let letters = lowercase.chars().zip(digest.chars()).map(|(letter, nibble)| {
-        if nibble >= '8' { letter.to_ascii_uppercase() } else { letter }
-    });
-    std::iter::once('0').chain(std::iter::once('x')).chain(letters).collect()
-}
-
-/// Lowercase hex.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or('0');
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    let letters = lowercase
+        .chars()
+        .zip(digest.chars())
+        .map(|(letter, nibble)| {
+            if nibble >= '8' {
+                letter.to_ascii_uppercase()
+            } else {
+                letter
+            }
+        });
+    std::iter::once('0')
+        .chain(std::iter::once('x'))
+        .chain(letters)
+        .collect()
 }
 
 #[cfg(test)]
@@ -147,9 +163,19 @@ mod tests {
     /// The vector of the web3.js documentation (`eth.accounts.sign`): key, message, address, signature.
     #[test]
     fn an_evm_wallet_signs_the_known_vector() {
-        let wallet = Wallet::from_secret(Chain::Evm, &secret("4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318")).unwrap();
-        assert_eq!(wallet.address(), "0x2c7536E3605D9C16a7a3D7b1898e529396a65c23");
-        assert_eq!(hex(&eip191_digest("Some data")), "1da44b586eb0729ff70a73c326926f6ed5a25f5b056e7f47fbc6e58d86871655");
+        let wallet = Wallet::from_secret(
+            Chain::Evm,
+            &secret("4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318"),
+        )
+        .unwrap();
+        assert_eq!(
+            wallet.address(),
+            "0x2c7536E3605D9C16a7a3D7b1898e529396a65c23"
+        );
+        assert_eq!(
+            hex(&eip191_digest("Some data")),
+            "1da44b586eb0729ff70a73c326926f6ed5a25f5b056e7f47fbc6e58d86871655"
+        );
         assert_eq!(
             wallet.sign("Some data"),
             "0xb91467e570a6466aa9e9876cbcd013baba02900b8979d43fe208a4a4f339f5fd6007e74cd82e037b800186422fc2da167c747ef045e5d18a5f5d4300f8e1a0291c"
@@ -184,15 +210,24 @@ mod tests {
     }
 
     fn secret_bytes(hex: &str) -> Vec<u8> {
-        (0..hex.len() / 2).map(|index| u8::from_str_radix(&hex[index * 2..index * 2 + 2], 16).unwrap()).collect()
+        (0..hex.len() / 2)
+            .map(|index| u8::from_str_radix(&hex[index * 2..index * 2 + 2], 16).unwrap())
+            .collect()
     }
 
     /// RFC 8032, section 7.1, test 1: the public key of its secret; and a signature that verifies.
     #[test]
     fn a_solana_wallet_is_the_known_vector_and_verifies() {
-        let wallet = Wallet::from_secret(Chain::Solana, &secret("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")).unwrap();
+        let wallet = Wallet::from_secret(
+            Chain::Solana,
+            &secret("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"),
+        )
+        .unwrap();
         let public = bs58::decode(wallet.address()).into_vec().unwrap();
-        assert_eq!(hex(&public), "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a");
+        assert_eq!(
+            hex(&public),
+            "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+        );
         assert_eq!(
             hex(&bs58::decode(wallet.sign("")).into_vec().unwrap()),
             "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b"

@@ -1,2 +1,73 @@
-//! x
-fn main() {}
+//! `cargo dev bench`: what a call costs, beside nginx and a bare pingora, measured in one run.
+//!
+//! `config` → `run` (stack, baselines, market, rounds) → `report`. What is measured and how to read
+//! it stands in `loadtest/README.md`.
+//!
+//! Invariants: every answer's status and body are compared with the one expected, and one wrong
+//! answer fails the whole run, because a fast error is no measurement; whatever is compared was
+//! measured in the same run, in turns; nothing is prepared, paid or checked inside a measured window
+//! but what the path itself does.
+
+mod baseline;
+mod config;
+mod crochet;
+mod load;
+mod market;
+mod measure;
+mod report;
+mod request;
+mod rounds;
+mod run;
+mod stack;
+mod statistics;
+mod subject;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Parser as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{Command, Config};
+
+/// The gateway's allocator, so that the bare pingora differs from it in nothing but what it does.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let config = Config::parse();
+    let result = match &config.command {
+        Some(Command::PassThrough(arguments)) => baseline::pass_through::serve(arguments),
+        None => measure_and_show(&config),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("crochet-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the bench, prints its table and writes its JSON.
+fn measure_and_show(config: &Config) -> Result<ExitCode> {
+    // One thread: preparing and waiting need no more, and the load has a thread of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let report = runtime.block_on(async {
+        let mut terminated = signal(SignalKind::terminate())?;
+        tokio::select! {
+            report = run::run(config) => report,
+            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+            _ = terminated.recv() => bail!("terminated"),
+        }
+    })?;
+    println!("{}", report::table::render(&report));
+    // A part of the whole would overwrite what the next whole run is compared with.
+    if config.only.is_empty() {
+        let path = report::json::write(&report, config)?;
+        println!("Also in {}", path.display());
+    }
+    Ok(report.exit_code(config.check))
+}

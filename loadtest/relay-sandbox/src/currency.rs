@@ -186,7 +186,7 @@ impl Currency {
     }
 
     /// The amount in the provider's shape.
-    pub fn show(&'static self, amount: Atomic) -> Shown {
+    pub fn show(&'static self, amount: Atomic) -> Shown<'static> {
         Shown {
             currency: Face {
                 chain_id: self.chain_id,

@@ -3,10 +3,12 @@
 //! A `success` is final as far as deposits go: only a scenario can take it back.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::{
-    currency::Atomic,
+    currency::{Atomic, BASE},
     quote::{Quote, Target, delivered},
+    random,
 };
 
 /// How long `delayed` lasts, in steps.
@@ -205,19 +207,34 @@ pub(crate) struct Setting<'a> {
     pub(crate) step_ms: u64,
     /// Refunds worth less, in micro-dollars, are not sent.
     pub(crate) refund_minimum: u64,
-    /// Unused transaction hashes: of the deposit, a refund, a fill.
+    /// Unused transaction hashes.
     pub(crate) txs: &'a Txs,
 }
 
-/// Transaction hashes for whatever happens next.
+/// Transaction hashes for whatever happens next, made from one seed when they are needed.
 #[derive(Debug, Clone)]
-pub(crate) struct Txs {
-    /// On the origin chain.
-    pub(crate) deposit: String,
-    /// On the origin chain.
-    pub(crate) refund: String,
-    /// On the destination chain.
-    pub(crate) fill: String,
+pub(crate) struct Txs(pub(crate) [u8; 32]);
+
+impl Txs {
+    fn deposit(&self, quote: &Quote) -> String {
+        self.on(quote.origin.currency().chain_id, b"deposit")
+    }
+
+    fn refund(&self, quote: &Quote) -> String {
+        self.on(quote.origin.currency().chain_id, b"refund")
+    }
+
+    fn fill(&self) -> String {
+        self.on(BASE, b"fill")
+    }
+
+    fn on(&self, chain_id: u64, what: &[u8]) -> String {
+        let digest = Sha256::new()
+            .chain_update(self.0)
+            .chain_update(what)
+            .finalize();
+        random::transaction(chain_id, &self.0, &digest)
+    }
 }
 
 impl Payment {
@@ -249,7 +266,7 @@ impl Payment {
         self.deposits.push(Deposit {
             amount,
             at: to.now,
-            tx: to.txs.deposit.clone(),
+            tx: to.txs.deposit(quote),
             verdict,
         });
         if verdict == Verdict::DoubleSpend {
@@ -281,7 +298,7 @@ impl Payment {
             return Vec::new();
         }
         if !self.status.is_final() {
-            self.due = Some(to.now.saturating_add(self.step(to)));
+            self.due = self.next().map(|_| to.now.saturating_add(self.step(to)));
             return self.advance(quote, to);
         }
         match (self.plan.outcome, self.status) {
@@ -320,13 +337,19 @@ impl Payment {
         let refused = self
             .first()
             .is_some_and(|first| first.verdict != Verdict::Accepted);
-        match (self.status, self.plan.outcome) {
+        // A deposit that breaks the rules goes back, whatever the scenario.
+        let outcome = if refused {
+            Outcome::Refund
+        } else {
+            self.plan.outcome
+        };
+        match (self.status, outcome) {
             (Status::Depositing, _) => Some(Status::Pending),
-            (Status::Pending, _) if refused => Some(Status::Refund),
             (Status::Pending | Status::Submitted, Outcome::Refund) => Some(Status::Refund),
-            (Status::Pending, Outcome::Success | Outcome::Failure) => Some(Status::Submitted),
+            (Status::Pending, Outcome::Success | Outcome::Failure) | (Status::Delayed, _) => {
+                Some(Status::Submitted)
+            }
             (Status::Pending | Status::Submitted, Outcome::Delayed) => Some(Status::Delayed),
-            (Status::Delayed, _) => Some(Status::Submitted),
             (Status::Submitted, Outcome::Success) => Some(Status::Success),
             (Status::Submitted, Outcome::Failure) => Some(Status::Failure),
             (Status::Pending | Status::Submitted, Outcome::Stuck)
@@ -345,12 +368,12 @@ impl Payment {
         } else {
             self.step(to)
         };
-        self.due = (!status.is_final()).then(|| to.now.saturating_add(pause));
+        self.due = self.next().map(|_| to.now.saturating_add(pause));
         match status {
             Status::Success => {
                 self.fail_reason = None;
                 if self.fill.is_none() {
-                    self.fill = Some((to.txs.fill.clone(), to.now));
+                    self.fill = Some((to.txs.fill(), to.now));
                     self.return_excess(quote, to);
                 }
             }
@@ -412,7 +435,7 @@ impl Payment {
         self.refunds.push(Refund {
             reason: reason.to_owned(),
             amount,
-            tx: to.txs.refund.clone(),
+            tx: to.txs.refund(quote),
             at: to.now,
         });
         true

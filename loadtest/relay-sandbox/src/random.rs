@@ -24,12 +24,12 @@ pub(crate) fn address(chain_id: u64) -> Result<String, NoRandomness> {
     }
 }
 
-/// A transaction of this chain.
-pub(crate) fn transaction(chain_id: u64) -> Result<String, NoRandomness> {
+/// A transaction of this chain, out of 32 bytes nobody else has and their digest.
+pub(crate) fn transaction(chain_id: u64, seed: &[u8], digest: &[u8]) -> String {
     if chain_id == SOLANA {
-        Ok(bs58::encode(bytes::<64>()?).into_string())
+        bs58::encode([seed, digest].concat()).into_string()
     } else {
-        Ok(hex(&bytes::<32>()?))
+        hex(digest)
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use crate::{
     config::Config,
@@ -143,11 +143,6 @@ impl Store {
         self.rows.len()
     }
 
-    /// Are there none?
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
     /// How many rows have this status.
     pub(crate) fn count(&self, status: Status) -> usize {
         self.status_index(status)
@@ -204,28 +199,23 @@ impl Store {
         now: u64,
         act: impl FnOnce(&mut Payment, &Quote, &Setting<'_>) -> Vec<News>,
     ) -> Result<Vec<Tiding>> {
-        let (step_ms, refund_minimum) = (self.step_ms, self.refund_minimum);
+        let seed = random::bytes().map_err(|_| anyhow!("no randomness"))?;
+        let (step_ms, refund_minimum, webhooks) =
+            (self.step_ms, self.refund_minimum, self.webhooks);
         self.unindex(row);
-        let webhooks = self.webhooks;
         let request = self.row_mut(row)?;
         let quote = Arc::clone(&request.quote);
-        let changed = transactions(&quote).map(|txs| {
-            let setting = Setting {
-                now,
-                step_ms,
-                refund_minimum,
-                txs: &txs,
-            };
-            let mut news = act(&mut request.payment, &quote, &setting);
-            if request.payment.plan.step_ms.unwrap_or(step_ms) == 0 && news.len() > 1 {
-                news.drain(..news.len() - 1);
-            }
-            news
-        });
-        if let Ok(news) = &changed
-            && webhooks
-            && !news.is_empty()
-        {
+        let setting = Setting {
+            now,
+            step_ms,
+            refund_minimum,
+            txs: &Txs(seed),
+        };
+        let mut news = act(&mut request.payment, &quote, &setting);
+        if request.payment.plan.step_ms.unwrap_or(step_ms) == 0 && news.len() > 1 {
+            news.drain(..news.len() - 1);
+        }
+        if webhooks && !news.is_empty() {
             request.payment.unheard =
                 request.payment.status.is_final() && request.payment.plan.webhook_copies != Some(0);
         }
@@ -234,7 +224,7 @@ impl Store {
         self.journal
             .add(&Line::Payment(row, Box::new(request.payment.clone())))?;
         let last = request.payment.due.is_none();
-        Ok(changed?
+        Ok(news
             .into_iter()
             .map(|news| Tiding {
                 row,
@@ -387,16 +377,6 @@ impl Store {
             self.due.push(Reverse((due, row)));
         }
     }
-}
-
-fn transactions(quote: &Quote) -> Result<Txs> {
-    let here = quote.origin.currency().chain_id;
-    let make = |chain| random::transaction(chain).map_err(|_| anyhow::anyhow!("no randomness"));
-    Ok(Txs {
-        deposit: make(here)?,
-        refund: make(here)?,
-        fill: make(crate::currency::BASE)?,
-    })
 }
 
 fn key(id: &str) -> Option<[u8; 32]> {

@@ -142,23 +142,33 @@ pub(super) async fn scenario(State(app): State<Arc<App>>, body: Bytes) -> Respon
         details: body.details,
     };
     match script(&app, &body.request_id, plan) {
-        Ok(Some(status)) => {
+        Ok(Scripted::One(status)) => {
             Json(json!({"requestId": body.request_id, "status": status})).into_response()
         }
-        Ok(None) => refuse(StatusCode::NOT_FOUND, "unknown requestId"),
+        Ok(Scripted::Later) => Json(json!({"requestId": "*"})).into_response(),
+        Ok(Scripted::Unknown) => refuse(StatusCode::NOT_FOUND, "unknown requestId"),
         Err(error) => broken(&error),
     }
 }
 
-/// Answers the request's status after the change; JSON null for `*`.
-fn script(app: &App, id: &str, plan: Plan) -> anyhow::Result<Option<Option<Status>>> {
+/// What a scenario was for.
+enum Scripted {
+    /// One request, with its status after the change.
+    One(Status),
+    /// Those quoted later.
+    Later,
+    /// No request there is.
+    Unknown,
+}
+
+fn script(app: &App, id: &str, plan: Plan) -> anyhow::Result<Scripted> {
     let mut store = app.store.lock();
     if id == "*" {
         store.plan_later(plan)?;
-        return Ok(Some(None));
+        return Ok(Scripted::Later);
     }
     let Some(row) = store.find(id) else {
-        return Ok(None);
+        return Ok(Scripted::Unknown);
     };
     let now = app.clock.now_ms();
     let tidings = store.change(row, now, |payment: &mut Payment, quote, to| {
@@ -168,7 +178,7 @@ fn script(app: &App, id: &str, plan: Plan) -> anyhow::Result<Option<Option<Statu
     let status = store.row(row).map(|request| request.payment.status);
     drop(store);
     app.tell(tidings);
-    Ok(Some(status))
+    Ok(status.map_or(Scripted::Unknown, Scripted::One))
 }
 
 #[derive(Debug, Deserialize)]

@@ -14,7 +14,7 @@ use super::{App, refuse, refuse_with};
 use crate::config::Config;
 
 /// How long a call that is to time out is held, before 504.
-const TIMEOUT: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_mins(2);
 
 /// A provider route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -1,0 +1,30 @@
+//! `GET /categories`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use crochet_shared::id::CategoryId;
+use serde::Serialize;
+
+use super::store;
+use crate::answer::Data;
+use crate::app::App;
+use crate::error::ApiError;
+
+/// A category and how much is in it.
+#[derive(Debug, Serialize)]
+pub(super) struct Category {
+    pub(super) id: CategoryId,
+    pub(super) name: String,
+    pub(super) slug: String,
+    pub(super) description: String,
+    /// Active listings.
+    pub(super) listing_count: i64,
+}
+
+/// `GET /categories`
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+) -> Result<Data<Vec<Category>>, ApiError> {
+    Ok(Data(store::categories(app.db.pool()).await?))
+}

@@ -1,0 +1,50 @@
+//! Catalog: what is sold, as everyone may see it.
+//!
+//! Owns `category` and `listing`. It never sees a private endpoint: that is [`crate::endpoints`]'
+//! room, which also makes listings, since a `per_call` one is made together with its endpoint.
+//!
+//! Invariants:
+//! - A price is exact: read from its text, kept in micro-dollars.
+//! - A slug never changes, and never looks like an id.
+//! - What was active once never becomes a draft, and is suspended instead of deleted.
+//! - Every change of a listing raises its version and stands in the outbox, in one transaction.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+
+use crate::app::App;
+
+mod browse;
+mod categories;
+mod challenge;
+mod listing;
+mod price;
+mod read;
+mod remove;
+mod slug;
+mod store;
+mod write;
+
+pub use listing::{Listing, PricingModel, Record, Status, name};
+pub use read::{owned, show};
+pub use remove::remove;
+pub use slug::made_of;
+pub use store::{insert, lock, raise_version, replace};
+pub use write::{Change, Content};
+
+/// `/categories`, `/listings/challenge`, `GET /listings`, `GET /me/listings`.
+///
+/// The routes of one listing are put together in [`crate::endpoints`], where writing them belongs.
+pub fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/categories", get(categories::list))
+        .route("/listings/challenge", post(challenge::give))
+        .route("/me/listings", get(browse::mine))
+}
+
+/// `GET /listings`
+pub use browse::browse;
+/// `GET /listings/:id`
+pub use read::get as get_listing;

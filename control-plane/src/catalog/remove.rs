@@ -1,0 +1,68 @@
+//! `DELETE /listings/:id`: a draft goes; what was active is suspended, and its history stays.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use crochet_shared::code::Code;
+use crochet_shared::id::ListingId;
+use serde::Serialize;
+
+use super::{read, store};
+use crate::answer::Data;
+use crate::app::App;
+use crate::db::work;
+use crate::error::ApiError;
+use crate::identity::Agent;
+
+/// What became of the listing.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Removed {
+    /// It was never active, and is gone.
+    Deleted {
+        /// Which.
+        id: ListingId,
+        /// Always true.
+        deleted: bool,
+    },
+    /// It is withdrawn.
+    Suspended {
+        /// Which.
+        id: ListingId,
+        /// Always `suspended`.
+        status: &'static str,
+    },
+}
+
+/// `DELETE /listings/:id`
+pub async fn remove(
+    State(app): State<Arc<App>>,
+    owner: Agent,
+    Path(text): Path<String>,
+) -> Result<Data<Removed>, ApiError> {
+    let id = read::owned(&app, owner, &text).await?.id;
+    let now = crochet_shared::clock::now();
+    let removed = app
+        .db
+        .run("catalog.remove", |tx| {
+            work(async move {
+                let was_active = store::lock(tx, id)
+                    .await?
+                    .ok_or(Code::ListingNotFound)?
+                    .was_active;
+                if !was_active {
+                    store::delete(tx, id.0).await?;
+                    return Ok(Removed::Deleted { id, deleted: true });
+                }
+                if store::suspend(tx, id.0, now).await? {
+                    store::tell(tx, id.0).await?;
+                }
+                Ok::<_, ApiError>(Removed::Suspended {
+                    id,
+                    status: "suspended",
+                })
+            })
+        })
+        .await?;
+    Ok(Data(removed))
+}

@@ -1,0 +1,257 @@
+//! What a seller says of a listing: read whole when it is made, in parts when it changes. Pure.
+
+use crochet_shared::id::CategoryId;
+use crochet_shared::money::{Micros, PRICE_MIN};
+use serde_json::value::RawValue;
+
+use super::listing::{DELIVERY_TYPES, PRICING_MODELS, PricingModel, STATUSES, Status};
+use super::price::price;
+use crate::fields::{self, Fields, Problem};
+
+const NAME_CHARS_MAX: usize = 120;
+const DESCRIPTION_CHARS_MAX: usize = 5000;
+const INSTRUCTIONS_CHARS_MAX: usize = 4000;
+const TAGS_MAX: usize = 10;
+const TAG_CHARS_MAX: usize = 32;
+const CATEGORY_CHARS_MAX: usize = 64;
+/// The contract bounds neither; they are names, not prose.
+const AUTH_METHOD_CHARS_MAX: usize = 64;
+const CURRENCY_CHARS_MAX: usize = 16;
+
+/// Everything of a listing that its seller decides.
+#[derive(Clone, Debug)]
+pub struct Content {
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub description: String,
+    /// Where it stands in the catalog.
+    pub category: Option<CategoryId>,
+    /// Free words.
+    pub tags: Vec<String>,
+    /// How it is paid for.
+    pub pricing_model: PricingModel,
+    /// Price of a call; zero exactly when free.
+    pub price: Micros,
+    /// What the seller likes to be paid in.
+    pub preferred_currency: Option<String>,
+    /// One of the contract's five.
+    pub delivery_type: String,
+    /// How the service wants to be authenticated to, in a word.
+    pub auth_method: Option<String>,
+    /// Formats it speaks.
+    pub formats: Vec<String>,
+    /// How to use it.
+    pub connection_instructions: Option<String>,
+    /// JSON Schema of a request.
+    pub input_schema: Option<Box<RawValue>>,
+    /// JSON Schema of an answer.
+    pub output_schema: Option<Box<RawValue>>,
+    /// A request that works.
+    pub example_request: Option<Box<RawValue>>,
+    /// Its answer.
+    pub example_response: Option<Box<RawValue>>,
+    /// Draft, active or suspended.
+    pub status: Status,
+}
+
+/// The fields of a change. What is absent stays; a listing is made by applying one to nothing.
+#[derive(Clone, Debug, Default)]
+#[expect(
+    clippy::option_option,
+    reason = "absent, null and a value are three things in a PATCH"
+)]
+pub struct Change {
+    name: Option<String>,
+    description: Option<String>,
+    /// By id or slug; to be looked up.
+    pub category: Option<Option<String>>,
+    tags: Option<Vec<String>>,
+    /// The model, when it is named.
+    pub pricing_model: Option<PricingModel>,
+    price: Option<Micros>,
+    preferred_currency: Option<Option<String>>,
+    delivery_type: Option<&'static str>,
+    auth_method: Option<Option<String>>,
+    formats: Option<Vec<String>>,
+    connection_instructions: Option<Option<String>>,
+    input_schema: Option<Option<Box<RawValue>>>,
+    output_schema: Option<Option<Box<RawValue>>>,
+    example_request: Option<Option<Box<RawValue>>>,
+    example_response: Option<Option<Box<RawValue>>>,
+    /// The status, when it is named.
+    pub status: Option<Status>,
+}
+
+impl Change {
+    /// Reads the fields of a new listing. What a listing cannot do without is required.
+    pub fn new_listing(fields: &mut Fields<'_>) -> Option<Self> {
+        let name = fields.required("name", fields::text(1, NAME_CHARS_MAX));
+        let description = fields.required("description", fields::text(1, DESCRIPTION_CHARS_MAX));
+        let delivery_type = fields.required("delivery_type", fields::one_of(&DELIVERY_TYPES));
+        let pricing_model = fields.required("pricing_model", fields::one_of(&PRICING_MODELS));
+        let price = if pricing_model == Some(PricingModel::PerCall) {
+            fields.required("pricing_amount", price)
+        } else {
+            fields.optional("pricing_amount", price)
+        };
+        let status = fields.optional("status", fields::one_of(&STATUSES));
+        if status == Some(Status::Suspended) {
+            fields.refuse("status", "must be one of draft, active");
+        }
+        let mut change = Self::what_may_be_absent(fields);
+        change.name = Some(name?);
+        change.description = Some(description?);
+        change.delivery_type = Some(delivery_type?);
+        change.pricing_model = Some(pricing_model?);
+        change.price = price;
+        change.status = status;
+        Some(change)
+    }
+
+    /// Reads the fields of a change.
+    pub fn of_listing(fields: &mut Fields<'_>) -> Self {
+        let name = fields.present("name", fields::text(1, NAME_CHARS_MAX));
+        let description = fields.present("description", fields::text(1, DESCRIPTION_CHARS_MAX));
+        let delivery_type = fields.present("delivery_type", fields::one_of(&DELIVERY_TYPES));
+        let pricing_model = fields.present("pricing_model", fields::one_of(&PRICING_MODELS));
+        let price = fields.present("pricing_amount", price);
+        let status = fields.present("status", fields::one_of(&STATUSES));
+        Self {
+            name,
+            description,
+            delivery_type,
+            pricing_model,
+            price,
+            status,
+            ..Self::what_may_be_absent(fields)
+        }
+    }
+
+    fn what_may_be_absent(fields: &mut Fields<'_>) -> Self {
+        fields.optional("pricing_currency", fields::one_of(&[("USD", ())]));
+        let tags = || fields::texts(TAGS_MAX, 1, TAG_CHARS_MAX);
+        Self {
+            category: fields.change("category", fields::text(1, CATEGORY_CHARS_MAX)),
+            tags: fields.change("tags", tags()).map(Option::unwrap_or_default),
+            preferred_currency: fields
+                .change("preferred_currency", fields::text(1, CURRENCY_CHARS_MAX)),
+            auth_method: fields.change("auth_method", fields::text(1, AUTH_METHOD_CHARS_MAX)),
+            formats: fields
+                .change("formats", tags())
+                .map(Option::unwrap_or_default),
+            connection_instructions: fields.change(
+                "connection_instructions",
+                fields::text(0, INSTRUCTIONS_CHARS_MAX),
+            ),
+            input_schema: fields.change("input_schema", fields::schema),
+            output_schema: fields.change("output_schema", fields::schema),
+            example_request: fields.change("example_request", fields::document),
+            example_response: fields.change("example_response", fields::document),
+            ..Self::default()
+        }
+    }
+
+    /// The content of a new listing. `None` only for a change that was not read as one.
+    pub fn into_new(self, category: Option<CategoryId>) -> Result<Option<Content>, PriceProblem> {
+        let (Some(name), Some(description), Some(model), Some(delivery_type)) = (
+            self.name.clone(),
+            self.description.clone(),
+            self.pricing_model,
+            self.delivery_type,
+        ) else {
+            return Ok(None);
+        };
+        let mut content = Content {
+            name,
+            description,
+            category,
+            tags: Vec::new(),
+            pricing_model: model,
+            price: Micros::ZERO,
+            preferred_currency: None,
+            delivery_type: delivery_type.to_owned(),
+            auth_method: None,
+            formats: Vec::new(),
+            connection_instructions: None,
+            input_schema: None,
+            output_schema: None,
+            example_request: None,
+            example_response: None,
+            status: Status::Draft,
+        };
+        self.apply(&mut content, None)?;
+        Ok(Some(content))
+    }
+
+    /// Applies it. `category` is what `self.category` was found to be.
+    #[expect(
+        clippy::option_option,
+        reason = "absent, null and a value are three things in a PATCH"
+    )]
+    pub fn apply(
+        self,
+        content: &mut Content,
+        category: Option<Option<CategoryId>>,
+    ) -> Result<(), PriceProblem> {
+        content.price = new_price(content, self.pricing_model, self.price)?;
+        set(&mut content.pricing_model, self.pricing_model);
+        set(&mut content.name, self.name);
+        set(&mut content.description, self.description);
+        set(&mut content.category, category);
+        set(&mut content.tags, self.tags);
+        set(&mut content.preferred_currency, self.preferred_currency);
+        set(&mut content.delivery_type, self.delivery_type.map(str::to_owned));
+        set(&mut content.auth_method, self.auth_method);
+        set(&mut content.formats, self.formats);
+        set(&mut content.connection_instructions, self.connection_instructions);
+        set(&mut content.input_schema, self.input_schema);
+        set(&mut content.output_schema, self.output_schema);
+        set(&mut content.example_request, self.example_request);
+        set(&mut content.example_response, self.example_response);
+        set(&mut content.status, self.status);
+        Ok(())
+    }
+}
+
+/// Why a price does not go with its model: a problem of `pricing_amount`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PriceProblem {
+    /// A free listing with a price.
+    #[error("must be 0 or absent when pricing_model is free")]
+    NotFree,
+    /// A `per_call` listing without one.
+    #[error("must be between 0.000001 and 10000")]
+    TooLow,
+}
+
+impl From<PriceProblem> for crate::error::ApiError {
+    fn from(problem: PriceProblem) -> Self {
+        let problem: Problem = problem.to_string().into();
+        Self::field("pricing_amount", problem)
+    }
+}
+
+/// The price after a change. Becoming free drops it; becoming `per_call` needs one.
+fn new_price(
+    content: &Content,
+    model: Option<PricingModel>,
+    price: Option<Micros>,
+) -> Result<Micros, PriceProblem> {
+    match model.unwrap_or(content.pricing_model) {
+        PricingModel::Free => match price {
+            Some(price) if price != Micros::ZERO => Err(PriceProblem::NotFree),
+            _ => Ok(Micros::ZERO),
+        },
+        PricingModel::PerCall => match price.unwrap_or(content.price) {
+            price if price < PRICE_MIN => Err(PriceProblem::TooLow),
+            price => Ok(price),
+        },
+    }
+}
+
+fn set<T>(standing: &mut T, new: Option<T>) {
+    if let Some(new) = new {
+        *standing = new;
+    }
+}

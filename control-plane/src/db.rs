@@ -1,0 +1,205 @@
+//! The one way to Postgres: named, metered transactions that are run again when the database asks.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use sqlx::migrate::{Migrate as _, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions as _, PgConnection, PgPool};
+
+/// Runs of one transaction before its failure is final.
+const RUNS_MAX: u32 = 5;
+/// Longest wait for a free connection; then the caller is refused rather than kept.
+const ACQUIRE_SECONDS_MAX: u64 = 5;
+/// No statement of ours takes this long; one that does is stopped, so that it holds no lock.
+const STATEMENT_TIMEOUT: &str = "20s";
+/// A transaction that waits for its own client is broken off.
+const IDLE_IN_TRANSACTION_TIMEOUT: &str = "15s";
+
+/// The schema, embedded at build time.
+pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// The pool, and transactions on it.
+#[derive(Clone, Debug)]
+pub struct Db {
+    pool: PgPool,
+}
+
+/// What a transaction does, as a future that may borrow from its caller and from the transaction.
+///
+/// The two lifetimes say what a plain boxed future cannot: that what it borrows from outside lives
+/// longer than the transaction.
+pub struct Work<'outer, 'tx, T> {
+    future: Pin<Box<dyn Future<Output = T> + Send + 'tx>>,
+    outer: PhantomData<&'tx &'outer ()>,
+}
+
+/// Makes [`Work`] of an async block: `db.run("name", |tx| work(async move { … }))`.
+pub fn work<'outer, 'tx, T>(
+    future: impl Future<Output = T> + Send + 'tx,
+) -> Work<'outer, 'tx, T> {
+    Work {
+        future: Box::pin(future),
+        outer: PhantomData,
+    }
+}
+
+impl<T> std::fmt::Debug for Work<'_, '_, T> {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.write_str("Work")
+    }
+}
+
+/// Tells [`Db::run`] whether a failure of the work is the database asking to run it again.
+pub trait Retry {
+    /// The database's own error, when it is one.
+    fn database_error(&self) -> Option<&sqlx::Error>;
+}
+
+impl Retry for sqlx::Error {
+    fn database_error(&self) -> Option<&sqlx::Error> {
+        Some(self)
+    }
+}
+
+impl Db {
+    /// A pool of at most `connections`, not yet connected.
+    pub fn new(url: &str, connections: u32) -> Result<Self, sqlx::Error> {
+        let options = url
+            .parse::<PgConnectOptions>()?
+            .application_name("crochet-control-plane")
+            .options([
+                ("statement_timeout", STATEMENT_TIMEOUT),
+                (
+                    "idle_in_transaction_session_timeout",
+                    IDLE_IN_TRANSACTION_TIMEOUT,
+                ),
+            ])
+            .disable_statement_logging();
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(Duration::from_secs(ACQUIRE_SECONDS_MAX))
+            .connect_lazy_with(options);
+        Ok(Self { pool })
+    }
+
+    /// Over a pool that is there already (tests).
+    pub const fn from_pool(pool: PgPool) -> Self {
+        Self { pool }
+    }
+
+    /// The pool, for single statements that need no transaction.
+    pub const fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Runs `work` in one transaction and commits it, or rolls it back when it fails.
+    ///
+    /// The work is run again, whole, when the database broke it off for a serialisation failure or a
+    /// deadlock: so it must not do anything but SQL. `name` is a constant; it names the metric.
+    pub async fn run<'outer, T, E, F>(&self, name: &'static str, work: F) -> Result<T, E>
+    where
+        F: for<'tx> Fn(&'tx mut PgConnection) -> Work<'outer, 'tx, Result<T, E>> + Send + Sync,
+        E: From<sqlx::Error> + Retry,
+    {
+        let mut run = 1;
+        loop {
+            let started = Instant::now();
+            let outcome = self.once(&work).await;
+            let retry = match &outcome {
+                Ok(_) => false,
+                Err(error) => error.database_error().is_some_and(is_transient) && run < RUNS_MAX,
+            };
+            let result = match (&outcome, retry) {
+                (Ok(_), _) => "committed",
+                (Err(_), true) => "retried",
+                (Err(_), false) => "rolled_back",
+            };
+            metrics::histogram!("crochet_db_transaction_seconds", "name" => name, "result" => result)
+                .record(started.elapsed());
+            if !retry {
+                return outcome;
+            }
+            // A little apart, so that two that met do not meet again.
+            let pause = u64::from(crochet_shared::id::random::<1>()[0] % 16) * u64::from(run);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            run += 1;
+        }
+    }
+
+    async fn once<'outer, T, E, F>(&self, work: &F) -> Result<T, E>
+    where
+        F: for<'tx> Fn(&'tx mut PgConnection) -> Work<'outer, 'tx, Result<T, E>> + Send + Sync,
+        E: From<sqlx::Error> + Retry,
+    {
+        let mut tx = self.pool.begin().await?;
+        let value = work(&mut tx).future.await?;
+        tx.commit().await?;
+        Ok(value)
+    }
+
+    /// Applies what is missing of the schema.
+    pub async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
+        MIGRATIONS.run(&self.pool).await
+    }
+
+    /// How many migrations of this build the database has not had. A server does not start on any.
+    pub async fn migrations_missing(&self) -> Result<usize, sqlx::migrate::MigrateError> {
+        let mut connection = self.pool.acquire().await?;
+        let table = &MIGRATIONS.table_name;
+        connection.ensure_migrations_table(table).await?;
+        let applied = connection.list_applied_migrations(table).await?;
+        Ok(MIGRATIONS
+            .iter()
+            .filter(|wanted| !applied.iter().any(|had| had.version == wanted.version))
+            .count())
+    }
+
+    /// Whether the database answers.
+    pub async fn is_up(&self) -> bool {
+        let ping = async {
+            let mut connection = self.pool.acquire().await?;
+            sqlx::Connection::ping(&mut *connection).await
+        };
+        matches!(
+            tokio::time::timeout(Duration::from_secs(2), ping).await,
+            Ok(Ok(()))
+        )
+    }
+}
+
+/// `SQLSTATE` 40001 and 40P01: the transaction lost against another and may be run again.
+fn is_transient(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .is_some_and(|code| code == "40001" || code == "40P01")
+}
+
+/// Whether a statement broke the constraint of this name. Constraint names are API.
+pub fn broke_constraint(error: &sqlx::Error, name: &str) -> bool {
+    error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::constraint)
+        == Some(name)
+}
+
+/// Turns the breaking of a named constraint into the caller's own error; others pass unchanged.
+pub trait OnConstraint<T> {
+    /// `insert.await.on_constraint("wallet_address_once", Register::AlreadyRegistered)?`
+    fn on_constraint<E: From<sqlx::Error>>(self, name: &str, error: E) -> Result<T, E>;
+}
+
+impl<T> OnConstraint<T> for Result<T, sqlx::Error> {
+    fn on_constraint<E: From<sqlx::Error>>(self, name: &str, error: E) -> Result<T, E> {
+        self.map_err(|found| {
+            if broke_constraint(&found, name) {
+                error
+            } else {
+                found.into()
+            }
+        })
+    }
+}

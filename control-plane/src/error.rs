@@ -1,0 +1,134 @@
+//! One error for every handler: a [`Failure`] of the public table, and a source for the log alone.
+//!
+//! A handler's answer carries the failure as an extension; [`crate::router`] writes the envelope, so
+//! that links, headers and the log line are made in one place.
+
+use std::sync::Arc;
+
+use axum::response::{IntoResponse, Response};
+use crochet_shared::code::Code;
+use crochet_shared::envelope::{BadField, Failure};
+use http::StatusCode;
+
+use crate::db::Retry;
+
+/// A refusal or a fault, on its way to the caller.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", failure.code.as_str())]
+pub struct ApiError {
+    /// What the caller is told.
+    pub failure: Box<Failure>,
+    /// What the log is told. Never leaves the process.
+    #[source]
+    source: Option<anyhow::Error>,
+}
+
+/// What [`ApiError`] leaves in the extensions of a response for [`crate::router`] to write.
+#[derive(Clone, Debug)]
+pub(crate) struct Refused {
+    pub(crate) failure: Box<Failure>,
+    pub(crate) source: Option<Arc<anyhow::Error>>,
+}
+
+impl ApiError {
+    /// A `VALIDATION_ERROR` for one field.
+    pub fn field(
+        field: impl Into<std::borrow::Cow<'static, str>>,
+        problem: impl Into<std::borrow::Cow<'static, str>>,
+    ) -> Self {
+        Failure::validation(&[BadField {
+            field: field.into(),
+            problem: problem.into(),
+        }])
+        .into()
+    }
+
+    /// A fault of ours: 500, with its cause in the log.
+    pub fn internal(source: impl Into<anyhow::Error>) -> Self {
+        Self {
+            failure: Box::new(Code::InternalError.into()),
+            source: Some(source.into()),
+        }
+    }
+
+    /// Keeps a cause for the log beside a failure.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<anyhow::Error>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The public code.
+    pub fn code(&self) -> Code {
+        self.failure.code
+    }
+}
+
+impl From<Failure> for ApiError {
+    fn from(failure: Failure) -> Self {
+        Self {
+            failure: Box::new(failure),
+            source: None,
+        }
+    }
+}
+
+impl From<Code> for ApiError {
+    fn from(code: Code) -> Self {
+        Failure::from(code).into()
+    }
+}
+
+/// A database that is away is 503 and may be tried again; anything else it says is our fault.
+impl From<sqlx::Error> for ApiError {
+    fn from(error: sqlx::Error) -> Self {
+        let code = if is_away(&error) {
+            Code::ServiceUnavailable
+        } else {
+            Code::InternalError
+        };
+        Self::from(code).caused_by(error)
+    }
+}
+
+impl From<crochet_shared::seal::Unsealable> for ApiError {
+    fn from(error: crochet_shared::seal::Unsealable) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl Retry for ApiError {
+    fn database_error(&self) -> Option<&sqlx::Error> {
+        self.source.as_ref()?.downcast_ref()
+    }
+}
+
+/// No connection to be had, or one lost, or the server going down or not yet up (class 57P, 08).
+fn is_away(error: &sqlx::Error) -> bool {
+    if let Some(database) = error.as_database_error() {
+        return database
+            .code()
+            .is_some_and(|code| code.starts_with("57P") || code.starts_with("08") || code == "53300");
+    }
+    matches!(
+        error,
+        sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed
+    )
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.failure.code.status())
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = status.into_response();
+        response.extensions_mut().insert(Refused {
+            failure: self.failure,
+            source: self.source.map(Arc::new),
+        });
+        response
+    }
+}

@@ -1,0 +1,119 @@
+//! `GET /api-keys`, `POST /api-keys`, `DELETE /api-keys/:id`.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use chrono::{DateTime, Utc};
+use crochet_shared::api_key;
+use crochet_shared::clock::rfc3339_millis;
+use crochet_shared::code::Code;
+use crochet_shared::id::ApiKeyId;
+use secrecy::ExposeSecret as _;
+use serde::Serialize;
+
+use super::agent::Agent;
+use super::profile::{ApiKey, ShownKey};
+use super::register::random_byte;
+use super::store::{self, NewApiKey};
+use crate::answer::{Created, Data, Secret};
+use crate::app::App;
+use crate::db::work;
+use crate::error::ApiError;
+use crate::extract::AppJson;
+use crate::fields::{self, Fields, FromFields};
+
+/// Longest name of a key, in characters.
+const NAME_CHARS_MAX: usize = 60;
+
+/// `GET /api-keys`
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    agent: Agent,
+) -> Result<Data<Vec<ApiKey>>, ApiError> {
+    Ok(Data(store::keys(app.db.pool(), agent.profile.0).await?))
+}
+
+/// The body of `POST /api-keys`.
+#[derive(Debug)]
+pub(super) struct WantedKey {
+    name: String,
+    expires_at: Option<DateTime<Utc>>,
+}
+
+impl FromFields for WantedKey {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let name = fields.required("name", fields::text(1, NAME_CHARS_MAX));
+        let expires_at = fields.optional("expires_at", |raw| {
+            let time = fields::moment(raw)?;
+            if time > crochet_shared::clock::now() {
+                Ok(time)
+            } else {
+                Err("must be in the future".into())
+            }
+        });
+        Some(Self {
+            name: name?,
+            expires_at,
+        })
+    }
+}
+
+/// `POST /api-keys`
+pub(super) async fn create(
+    State(app): State<Arc<App>>,
+    agent: Agent,
+    AppJson(wanted): AppJson<WantedKey>,
+) -> Result<Secret<Created<ShownKey>>, ApiError> {
+    let now = crochet_shared::clock::now();
+    let key = api_key::generate(random_byte);
+    let (wanted, key) = (&wanted, &key);
+    app.db
+        .run("identity.create_key", |tx| {
+            work(async move {
+                let new = NewApiKey {
+                    id: ApiKeyId::new(now).0,
+                    profile: agent.profile.0,
+                    name: &wanted.name,
+                    key,
+                    expires_at: wanted.expires_at,
+                    now,
+                };
+                store::insert_key(tx, &new).await
+            })
+        })
+        .await
+        .map_err(ApiError::from)?;
+    let stored = store::key_by_digest(app.db.pool(), &key.digest).await?;
+    let shown = ShownKey::new(key.text.expose_secret(), stored);
+    Ok(Secret(Created {
+        location: format!("{}/api-keys/{}", crate::router::API, shown.id()),
+        data: shown,
+    }))
+}
+
+/// What `DELETE /api-keys/:id` answers, the first time and later.
+#[derive(Debug, Serialize)]
+pub(super) struct Revoked {
+    id: ApiKeyId,
+    #[serde(with = "rfc3339_millis")]
+    revoked_at: DateTime<Utc>,
+}
+
+/// `DELETE /api-keys/:id`
+pub(super) async fn revoke(
+    State(app): State<Arc<App>>,
+    agent: Agent,
+    Path(id): Path<String>,
+) -> Result<Data<Revoked>, ApiError> {
+    let id: ApiKeyId = id.parse().map_err(|_| Code::ApiKeyNotFound)?;
+    let now = crochet_shared::clock::now();
+    let revoked_at = app
+        .db
+        .run("identity.revoke_key", |tx| {
+            work(async move { store::revoke_key(tx, agent.profile.0, id.0, now).await })
+        })
+        .await
+        .map_err(ApiError::from)?
+        .ok_or(Code::ApiKeyNotFound)?;
+    Ok(Data(Revoked { id, revoked_at }))
+}

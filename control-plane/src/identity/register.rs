@@ -1,0 +1,143 @@
+//! `POST /register`: a wallet proves itself and becomes an agent with a key.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use crochet_shared::api_key::{self, NewKey};
+use crochet_shared::code::Code;
+use crochet_shared::id;
+use secrecy::ExposeSecret as _;
+use serde::Serialize;
+use sqlx::PgConnection;
+
+use super::challenge::{Proof, SignIn, use_up};
+use super::profile::{Profile, ShownKey};
+use super::store::{self, NewApiKey, NewProfile};
+use crate::answer::{Created, Secret};
+use crate::app::App;
+use crate::db::{OnConstraint as _, work};
+use crate::error::ApiError;
+use crate::extract::AppJson;
+use crate::fields::{self, Fields, FromFields};
+
+/// Longest name of a profile, in characters.
+pub(super) const NAME_CHARS_MAX: usize = 80;
+/// Longest description of a profile, in characters.
+pub(super) const DESCRIPTION_CHARS_MAX: usize = 1000;
+/// Name of an agent's first key.
+const FIRST_KEY: &str = "default";
+
+/// The body of `POST /register`.
+#[derive(Debug)]
+pub(super) struct Register {
+    proof: Proof,
+    display_name: String,
+    description: Option<String>,
+    avatar_url: Option<String>,
+}
+
+impl FromFields for Register {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let proof = Proof::from_fields(fields);
+        let display_name = fields.required("display_name", fields::text(1, NAME_CHARS_MAX));
+        let description =
+            fields.optional("description", fields::text(0, DESCRIPTION_CHARS_MAX));
+        let avatar_url = fields.optional("avatar_url", fields::web_url);
+        Some(Self {
+            proof: proof?,
+            display_name: display_name?,
+            description,
+            avatar_url,
+        })
+    }
+}
+
+/// What `POST /register` answers; the key's text is shown this once.
+#[derive(Debug, Serialize)]
+pub(super) struct Registered {
+    profile: Profile,
+    #[serde(flatten)]
+    key: ShownKey,
+}
+
+/// `POST /register`
+pub(super) async fn register(
+    State(app): State<Arc<App>>,
+    limited: SignIn,
+    AppJson(wanted): AppJson<Register>,
+) -> Result<Secret<Created<Registered>>, ApiError> {
+    limited.count(&app)?;
+    let nonce = wanted.proof.check(&app, "register").await?;
+    let now = crochet_shared::clock::now();
+    let profile = id::ProfileId::new(now);
+    let key = api_key::generate(random_byte);
+    let (wanted, key) = (&wanted, &key);
+    app.db
+        .run("identity.register", |tx| {
+            work(async move {
+                use_up(tx, nonce).await?;
+                let new = NewProfile {
+                    id: profile.0,
+                    display_name: &wanted.display_name,
+                    description: wanted.description.as_deref(),
+                    avatar_url: wanted.avatar_url.as_deref(),
+                    now,
+                };
+                store::insert_agent(tx, &new).await?;
+                add_first_wallet(tx, profile.0, &wanted.proof, now).await?;
+                let new = NewApiKey {
+                    id: id::ApiKeyId::new(now).0,
+                    profile: profile.0,
+                    name: FIRST_KEY,
+                    key,
+                    expires_at: None,
+                    now,
+                };
+                store::insert_key(tx, &new).await?;
+                Ok::<_, ApiError>(())
+            })
+        })
+        .await?;
+    shown(&app, profile, key).await
+}
+
+/// The first wallet is the default for paying and for being paid.
+async fn add_first_wallet(
+    tx: &mut PgConnection,
+    profile: uuid::Uuid,
+    proof: &Proof,
+    now: chrono::DateTime<chrono::Utc>,
+) -> Result<(), ApiError> {
+    let wallet = id::WalletId::new(now).0;
+    let address = &proof.address;
+    store::insert_first_wallet(tx, wallet, profile, address.family.as_str(), &address.text, now)
+        .await
+        .on_constraint(
+            "wallet_address_once",
+            ApiError::from(Code::WalletAlreadyRegistered),
+        )
+}
+
+async fn shown(
+    app: &App,
+    profile: id::ProfileId,
+    key: &NewKey,
+) -> Result<Secret<Created<Registered>>, ApiError> {
+    let stored = store::key_by_digest(app.db.pool(), &key.digest).await?;
+    let profile = store::profile(app.db.pool(), profile.0)
+        .await?
+        .ok_or(Code::AgentNotFound)?;
+    Ok(Secret(Created {
+        location: format!("{}/agents/{}", crate::router::API, profile.id),
+        data: Registered {
+            profile,
+            key: ShownKey::new(key.text.expose_secret(), stored),
+        },
+    }))
+}
+
+/// One byte from the operating system.
+pub(super) fn random_byte() -> u8 {
+    let [byte] = id::random::<1>();
+    byte
+}

@@ -1,0 +1,245 @@
+//! The invariants between payments and ledger. Each is a query that must return no row.
+//!
+//! Run by `control-plane audit` over everything, and by a background job over what was quoted in
+//! the last two days (a payment lives shorter than that by default), which sets a gauge for each.
+
+use std::process::ExitCode;
+
+use chrono::TimeDelta;
+use crochet_shared::clock;
+use sqlx::{FromRow, PgPool};
+use uuid::Uuid;
+
+use crate::db::Db;
+
+/// How far back the background job looks.
+const OBSERVED: TimeDelta = TimeDelta::hours(48);
+/// Most rows told of one invariant.
+const ROWS_MAX: i64 = 100;
+
+/// An invariant.
+#[derive(Clone, Copy, Debug)]
+pub struct Invariant {
+    /// Its name, in logs and metrics.
+    pub name: &'static str,
+    /// What it says.
+    pub says: &'static str,
+    /// Gives a row for each violation. `$1` is the least id of the requests to look at, `$2` the
+    /// most rows.
+    sql: &'static str,
+}
+
+/// A violation.
+#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
+pub struct Violation {
+    /// Which request, transfer or payment.
+    pub what: String,
+    /// What was found.
+    pub found: String,
+}
+
+/// All of them.
+pub const INVARIANTS: [Invariant; 10] = [
+    Invariant {
+        name: "payments_balance",
+        says: "of each request, payments = credits + fees + refunds due + what is still in clearing, never below zero",
+        sql: "
+            select r.id::text as what, format('%s in clearing, state %s', s.clearing, r.state) as found
+            from gateway_request r
+            cross join lateral (
+                select coalesce(sum(case
+                    when t.credit_account = 'clearing' then t.amount_micros
+                    when t.debit_account = 'clearing' then -t.amount_micros end), 0) as clearing
+                from transfer t where t.request_id = r.id
+            ) s
+            where r.id >= $1 and (s.clearing < 0
+                or s.clearing <> case when r.state in ('paid', 'claimed') then r.price_micros else 0 end)
+            limit $2",
+    },
+    Invariant {
+        name: "fee_rule",
+        says: "every settlement divides the price by the rule of its quote",
+        sql: "
+            select r.id::text as what, format('credit %s, fee %s of %s', c.amount, f.amount, r.price_micros) as found
+            from gateway_request r
+            cross join lateral (select coalesce(sum(amount_micros), 0) as amount from transfer
+                where request_id = r.id and kind = 'seller_credit') c
+            cross join lateral (select coalesce(sum(amount_micros), 0) as amount from transfer
+                where request_id = r.id and kind = 'marketplace_fee') f
+            where r.id >= $1 and r.state = 'delivered'
+                and (f.amount <> (r.price_micros * r.fee_rate_ppm + 500000) / 1000000
+                    or c.amount <> r.price_micros - (r.price_micros * r.fee_rate_ppm + 500000) / 1000000)
+            limit $2",
+    },
+    Invariant {
+        name: "state_agrees_with_ledger",
+        says: "each state has exactly the transfers that belong to it",
+        sql: "
+            select r.id::text as what, format('state %s with %s', r.state, k.kinds) as found
+            from gateway_request r
+            cross join lateral (
+                select coalesce(array_agg(t.kind order by t.kind), '{}') as kinds
+                from transfer t where t.request_id = r.id and t.kind not in ('surplus', 'correction')
+            ) k
+            where r.id >= $1 and not case r.state
+                when 'quoted' then k.kinds = '{}'
+                when 'expired' then k.kinds = '{}'
+                when 'failed' then k.kinds = '{}'
+                when 'paid' then k.kinds = '{gateway_payment}'
+                when 'claimed' then k.kinds = '{gateway_payment}'
+                when 'delivered' then k.kinds in ('{gateway_payment,seller_credit,marketplace_fee}', '{gateway_payment,seller_credit}', '{gateway_payment,marketplace_fee}')
+                when 'refund_due' then k.kinds in ('{gateway_payment,refund_due}', '{}')
+                when 'refunded' then k.kinds in ('{gateway_payment,refund_due,refund_paid}', '{}')
+            end
+            limit $2",
+    },
+    Invariant {
+        name: "evidence_covers_price",
+        says: "nothing is paid, claimed or delivered without matching evidence of at least its price",
+        sql: "
+            select r.id::text as what, format('state %s, evidence %s of %s', r.state, e.amount, r.price_micros) as found
+            from gateway_request r left join payment_evidence e on e.request_id = r.id
+            where r.id >= $1 and r.state in ('paid', 'claimed', 'delivered')
+                and (e.request_id is null or not e.matches or e.amount < r.price_micros)
+            limit $2",
+    },
+    Invariant {
+        name: "claims_end",
+        says: "no claim stands two minutes after its lease",
+        sql: "
+            select r.id::text as what, format('lease ended %s', r.lease_until) as found
+            from gateway_request r
+            where r.id >= $1 and r.state = 'claimed' and r.lease_until < now() - interval '2 minutes'
+            limit $2",
+    },
+    Invariant {
+        name: "answers_are_stored",
+        says: "a delivered answer is stored for 24 hours",
+        sql: "
+            select r.id::text as what, format('delivered %s', r.delivered_at) as found
+            from gateway_request r
+            where r.id >= $1 and r.state = 'delivered' and r.delivered_at > now() - interval '24 hours'
+                and not exists (select from stored_answer a where a.day = r.answer_day and a.request_id = r.id)
+            limit $2",
+    },
+    Invariant {
+        name: "no_orphan_transfer",
+        says: "every transfer belongs to a request, and to its buyer, seller and listing",
+        sql: "
+            select t.id::text as what, format('%s of request %s', t.kind, t.request_id) as found
+            from transfer t left join gateway_request r on r.id = t.request_id
+            where t.request_id >= $1 and (r.id is null or t.listing_id <> r.listing_id
+                or not case
+                    when t.kind in ('seller_credit', 'marketplace_fee')
+                        then t.party_id = r.seller_id and t.counterparty_id = r.buyer_id
+                    when t.kind = 'correction' then t.party_id in (r.buyer_id, r.seller_id)
+                    else t.party_id = r.buyer_id and t.counterparty_id = r.seller_id end)
+            limit $2",
+    },
+    Invariant {
+        name: "successes_are_in_evidence",
+        says: "every success the provider told of between 1 minute and 24 hours ago is in evidence",
+        sql: "
+            select p.relay_request_id as what, format('seen %s', p.seen_at) as found
+            from provider_success p
+            left join gateway_request r on r.relay_request_id = p.relay_request_id
+            left join payment_evidence e on e.request_id = r.id
+            where p.seen_at between now() - interval '24 hours' and now() - interval '1 minute'
+                and e.request_id is null and $1::uuid is not null
+            limit $2",
+    },
+    Invariant {
+        name: "closed_accounts_are_empty",
+        says: "a closed request holds nothing in clearing, and refunds payable exactly what is owed",
+        sql: "
+            select r.id::text as what, format('%s: clearing %s, refunds payable %s', r.state, s.clearing, s.payable) as found
+            from gateway_request r
+            cross join lateral (
+                select
+                    coalesce(sum(case when t.credit_account = 'clearing' then t.amount_micros
+                        when t.debit_account = 'clearing' then -t.amount_micros end), 0) as clearing,
+                    coalesce(sum(case when t.credit_account = 'refunds_payable' then t.amount_micros
+                        when t.debit_account = 'refunds_payable' then -t.amount_micros end), 0) as payable,
+                    coalesce(sum(t.amount_micros) filter (where t.kind in ('surplus', 'refund_due')), 0) as owed
+                from transfer t where t.request_id = r.id
+            ) s
+            where r.id >= $1 and r.state in ('delivered', 'refund_due', 'refunded', 'expired', 'failed')
+                and (s.clearing <> 0 or s.payable <> case when r.state = 'refunded' then 0 else s.owed end)
+            limit $2",
+    },
+    Invariant {
+        name: "open_requests_are_watched",
+        says: "every open request has a deadline, and no closed one",
+        sql: "
+            select r.id::text as what, format('state %s, due %s', r.state, d.due_at) as found
+            from gateway_request r left join deadline d on d.request_id = r.id
+            where r.id >= $1 and (r.state in ('quoted', 'paid', 'claimed')) <> (d.request_id is not null)
+            limit $2",
+    },
+];
+
+impl Invariant {
+    /// Looks for violations among requests from `least` on.
+    pub async fn violations(
+        &self,
+        pool: &PgPool,
+        least: Uuid,
+    ) -> Result<Vec<Violation>, sqlx::Error> {
+        sqlx::query_as(self.sql)
+            .bind(least)
+            .bind(ROWS_MAX)
+            .fetch_all(pool)
+            .await
+    }
+}
+
+/// Every violation there is, with the name of its invariant.
+pub async fn violations(pool: &PgPool) -> Result<Vec<(&'static str, Violation)>, sqlx::Error> {
+    let mut all = Vec::new();
+    for invariant in &INVARIANTS {
+        for violation in invariant.violations(pool, Uuid::nil()).await? {
+            all.push((invariant.name, violation));
+        }
+    }
+    Ok(all)
+}
+
+/// Runs the invariants over the last two days and sets their gauges.
+pub async fn observe(pool: &PgPool) -> Result<(), sqlx::Error> {
+    let since = clock::now() - OBSERVED;
+    let millis = u64::try_from(since.timestamp_millis()).unwrap_or(0);
+    let least = uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid();
+    for invariant in &INVARIANTS {
+        let found = invariant.violations(pool, least).await?;
+        let count = u32::try_from(found.len()).unwrap_or(u32::MAX);
+        metrics::gauge!("crochet_invariant_violations", "invariant" => invariant.name)
+            .set(f64::from(count));
+        for violation in found.iter().take(3) {
+            tracing::error!(
+                invariant = invariant.name,
+                what = violation.what,
+                found = violation.found,
+                "ALERT: an invariant is violated"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// `control-plane audit`: prints each violated invariant's rows, or `audit: no row`.
+#[expect(
+    clippy::print_stdout,
+    reason = "the output of a command that a person runs"
+)]
+pub async fn audit(db: &Db) -> anyhow::Result<ExitCode> {
+    let violations = violations(db.pool()).await?;
+    if violations.is_empty() {
+        println!("audit: no row");
+        return Ok(ExitCode::SUCCESS);
+    }
+    for (name, violation) in &violations {
+        println!("{name}: {} {}", violation.what, violation.found);
+    }
+    println!("audit: {} rows", violations.len());
+    Ok(ExitCode::FAILURE)
+}

@@ -1,0 +1,307 @@
+//! What a profile sees of the ledger: its own rows, and their sums.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::get;
+use chrono::{DateTime, Utc};
+use crochet_shared::clock::{rfc3339_millis, rfc3339_millis_option};
+use crochet_shared::id::{EntryId, ListingId, ProfileId, RequestId};
+use crochet_shared::money::Micros;
+use serde::Serialize;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::entry::{Account, Kind, TYPE_FILTERS};
+use crate::answer::Data;
+use crate::app::App;
+use crate::error::ApiError;
+use crate::identity::Agent;
+use crate::paging::{Page, Paging, ROWS_MAX};
+use crate::query::Query;
+
+/// What a buyer has: payments and adjustments.
+const BUYER: &[Kind] = &[
+    Kind::GatewayPayment,
+    Kind::RefundDue,
+    Kind::RefundPaid,
+    Kind::Surplus,
+    Kind::Correction,
+];
+/// What a seller has: credits, fees for information, and adjustments.
+const SELLER: &[Kind] = &[Kind::SellerCredit, Kind::MarketplaceFee, Kind::Correction];
+/// Both.
+const ALL: &[Kind] = &[
+    Kind::GatewayPayment,
+    Kind::RefundDue,
+    Kind::RefundPaid,
+    Kind::Surplus,
+    Kind::SellerCredit,
+    Kind::MarketplaceFee,
+    Kind::Correction,
+];
+const ROLES: [(&str, &[Kind]); 3] = [("buyer", BUYER), ("seller", SELLER), ("all", ALL)];
+
+/// Public routes.
+pub fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/ledger", get(list))
+        .route("/ledger/summary", get(summary))
+}
+
+/// Which rows of a profile.
+#[derive(Debug)]
+struct Filter {
+    party: Uuid,
+    kinds: Vec<Kind>,
+    listing: Option<Uuid>,
+    request: Option<Uuid>,
+    from: Option<DateTime<Utc>>,
+    to: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug)]
+struct Row {
+    id: Uuid,
+    request_id: Uuid,
+    kind: Kind,
+    debit_account: Account,
+    credit_account: Account,
+    amount_micros: i64,
+    counterparty_id: Uuid,
+    listing_id: Uuid,
+    created_at: DateTime<Utc>,
+}
+
+/// One row, as it is shown.
+#[derive(Debug, Serialize)]
+struct Entry {
+    id: EntryId,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    account: &'static str,
+    direction: &'static str,
+    amount_cents: i64,
+    amount_micros: i64,
+    currency: &'static str,
+    request_id: RequestId,
+    listing_id: ListingId,
+    counterparty_id: ProfileId,
+    description: &'static str,
+    #[serde(with = "rfc3339_millis")]
+    created_at: DateTime<Utc>,
+}
+
+impl From<Row> for Entry {
+    fn from(row: Row) -> Self {
+        let shown = row.kind.shown(row.debit_account, row.credit_account);
+        Self {
+            id: EntryId(row.id),
+            kind: shown.kind,
+            account: shown.account,
+            direction: shown.direction,
+            amount_cents: Micros(row.amount_micros).cents(),
+            amount_micros: row.amount_micros,
+            currency: "USD",
+            request_id: RequestId(row.request_id),
+            listing_id: ListingId(row.listing_id),
+            counterparty_id: ProfileId(row.counterparty_id),
+            description: shown.description,
+            created_at: row.created_at,
+        }
+    }
+}
+
+/// `GET /ledger`.
+async fn list(
+    State(app): State<Arc<App>>,
+    agent: Agent,
+    mut query: Query,
+) -> Result<Page<Entry>, ApiError> {
+    let paging = Paging::read(&mut query);
+    let role = query.one_of("role", &ROLES).unwrap_or(ALL);
+    let kinds = query.one_of("type", &TYPE_FILTERS).unwrap_or(ALL);
+    let listing = query.parsed::<ListingId>("listing_id", "must be a listing's id");
+    let request = query.parsed::<RequestId>("request_id", "must be a gw_req_ id");
+    let (from, to) = (query.time("from"), query.time("to"));
+    query.finish()?;
+    let filter = Filter {
+        party: agent.profile.0,
+        kinds: role
+            .iter()
+            .copied()
+            .filter(|kind| kinds.contains(kind))
+            .collect(),
+        listing: listing.map(|listing| listing.0),
+        request: request.map(|request| request.0),
+        from,
+        to,
+    };
+    let pool = app.db.pool();
+    let total = if paging.counts() {
+        Some(count(pool, &filter).await?)
+    } else {
+        None
+    };
+    let rows = read(pool, &filter, &paging).await?;
+    paging.page(rows, total, |row| row.id, Entry::from)
+}
+
+async fn read(pool: &PgPool, filter: &Filter, paging: &Paging) -> Result<Vec<Row>, sqlx::Error> {
+    sqlx::query_as!(
+        Row,
+        r#"
+        select id, request_id, kind as "kind: Kind", debit_account as "debit_account: Account",
+            credit_account as "credit_account: Account", amount_micros, counterparty_id, listing_id, created_at
+        from transfer
+        where party_id = $1 and kind = any($2::transfer_kind[])
+            and ($3::uuid is null or listing_id = $3)
+            and ($4::uuid is null or request_id = $4)
+            and ($5::timestamptz is null or created_at >= $5)
+            and ($6::timestamptz is null or created_at < $6)
+            and ($7::uuid is null or id < $7)
+        order by id desc limit $8 offset $9
+        "#,
+        filter.party,
+        &filter.kinds as &[Kind],
+        filter.listing,
+        filter.request,
+        filter.from,
+        filter.to,
+        paging.after(),
+        paging.fetch(),
+        paging.offset(),
+    )
+    .fetch_all(pool)
+    .await
+}
+
+async fn count(pool: &PgPool, filter: &Filter) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        select count(*) as "count!" from (
+            select from transfer
+            where party_id = $1 and kind = any($2::transfer_kind[])
+                and ($3::uuid is null or listing_id = $3)
+                and ($4::uuid is null or request_id = $4)
+                and ($5::timestamptz is null or created_at >= $5)
+                and ($6::timestamptz is null or created_at < $6)
+            limit $7
+        ) counted
+        "#,
+        filter.party,
+        &filter.kinds as &[Kind],
+        filter.listing,
+        filter.request,
+        filter.from,
+        filter.to,
+        ROWS_MAX,
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// A sum by type.
+#[derive(Debug, Serialize)]
+struct Sum {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    account: &'static str,
+    direction: &'static str,
+    count: i64,
+    amount_micros: i64,
+    amount_cents: i64,
+}
+
+/// Sums of a time.
+#[derive(Debug, Serialize)]
+struct Summary {
+    #[serde(with = "rfc3339_millis_option")]
+    from: Option<DateTime<Utc>>,
+    #[serde(with = "rfc3339_millis_option")]
+    to: Option<DateTime<Utc>>,
+    currency: &'static str,
+    by_type: Vec<Sum>,
+    /// Income and money owed back, less payments.
+    net_micros: i64,
+    /// What of it the party is still owed.
+    payable_micros: i64,
+}
+
+#[derive(Debug)]
+struct SumRow {
+    kind: Kind,
+    debit_account: Account,
+    credit_account: Account,
+    count: i64,
+    amount_micros: i64,
+}
+
+/// `GET /ledger/summary`.
+async fn summary(
+    State(app): State<Arc<App>>,
+    agent: Agent,
+    mut query: Query,
+) -> Result<Data<Summary>, ApiError> {
+    let role = query.one_of("role", &ROLES).unwrap_or(ALL);
+    let (from, to) = (query.time("from"), query.time("to"));
+    query.finish()?;
+    let rows = sums(app.db.pool(), agent.profile.0, role, from, to).await?;
+    let total = |sign: fn(Kind) -> i64| {
+        rows.iter().fold(0_i64, |sum, row| {
+            sum.saturating_add(sign(row.kind).saturating_mul(row.amount_micros))
+        })
+    };
+    let (net_micros, payable_micros) = (total(Kind::net_sign), total(Kind::payable_sign));
+    let by_type = rows.iter().map(shown).collect();
+    Ok(Data(Summary {
+        from,
+        to,
+        currency: "USD",
+        by_type,
+        net_micros,
+        payable_micros,
+    }))
+}
+
+fn shown(row: &SumRow) -> Sum {
+    let shown = row.kind.shown(row.debit_account, row.credit_account);
+    Sum {
+        kind: shown.kind,
+        account: shown.account,
+        direction: shown.direction,
+        count: row.count,
+        amount_micros: row.amount_micros,
+        amount_cents: Micros(row.amount_micros).cents(),
+    }
+}
+
+async fn sums(
+    pool: &PgPool,
+    party: Uuid,
+    kinds: &[Kind],
+    from: Option<DateTime<Utc>>,
+    to: Option<DateTime<Utc>>,
+) -> Result<Vec<SumRow>, sqlx::Error> {
+    sqlx::query_as!(
+        SumRow,
+        r#"
+        select kind as "kind: Kind", debit_account as "debit_account: Account",
+            credit_account as "credit_account: Account", count(*) as "count!",
+            sum(amount_micros)::int8 as "amount_micros!"
+        from transfer
+        where party_id = $1 and kind = any($2::transfer_kind[])
+            and ($3::timestamptz is null or created_at >= $3)
+            and ($4::timestamptz is null or created_at < $4)
+        group by kind, debit_account, credit_account
+        order by kind, debit_account, credit_account
+        "#,
+        party,
+        kinds as &[Kind],
+        from,
+        to,
+    )
+    .fetch_all(pool)
+    .await
+}

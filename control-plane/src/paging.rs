@@ -1,0 +1,163 @@
+//! Lists in pages: by number as far as 10,000 rows, by cursor without end (contract §2).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use crochet_shared::envelope::{BadField, Failure};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::error::ApiError;
+use crate::query::Query;
+
+/// Rows that numbered pages reach, and where `total` stops counting.
+pub const ROWS_MAX: i64 = 10_000;
+const LIMIT_MAX: i64 = 100;
+const LIMIT_DEFAULT: i64 = 20;
+
+/// Which part of a list is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paging {
+    /// Rows in a page, 1 to 100.
+    pub limit: i64,
+    /// Where the page begins.
+    pub start: Start,
+}
+
+/// Where a page begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At a page number, from 1.
+    Page(i64),
+    /// Behind the row that the cursor names.
+    After(Cursor),
+}
+
+/// What `next_cursor` says: opaque text to callers, the last row's sort key to us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor(pub Uuid);
+
+/// One page of a list.
+#[derive(Debug)]
+pub struct Page<T> {
+    /// Its rows.
+    pub items: Vec<T>,
+    /// Where it stands.
+    pub pagination: Pagination,
+}
+
+/// `pagination` beside `data`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Pagination {
+    page: Option<i64>,
+    limit: i64,
+    total: Option<i64>,
+    #[serde(rename = "totalPages")]
+    total_pages: Option<i64>,
+    next_cursor: Option<String>,
+}
+
+impl Paging {
+    /// Reads `page`, `limit` and `cursor`; what is wrong is kept in the query's list.
+    pub fn read(query: &mut Query) -> Self {
+        let limit = query
+            .integer("limit", 1, LIMIT_MAX)
+            .unwrap_or(LIMIT_DEFAULT);
+        let page = query.integer("page", 1, i64::MAX / LIMIT_MAX);
+        let start = match query.text("cursor") {
+            Some(text) => match Cursor::read(text) {
+                Some(cursor) => Start::After(cursor),
+                None => {
+                    query.refuse("cursor", "must be a next_cursor of this list");
+                    Start::Page(1)
+                }
+            },
+            None => Start::Page(page.unwrap_or(1)),
+        };
+        Self { limit, start }
+    }
+
+    /// Rows to skip. Nothing beyond [`ROWS_MAX`] is ever read by number.
+    pub fn offset(&self) -> i64 {
+        match self.start {
+            Start::Page(page) => ((page - 1) * self.limit).min(ROWS_MAX),
+            Start::After(_) => 0,
+        }
+    }
+
+    /// Rows to read: one more than the page shows, which tells whether another follows.
+    pub fn fetch(&self) -> i64 {
+        self.limit + 1
+    }
+
+    /// The id that rows must stand behind (below, in lists of the newest first).
+    pub fn after(&self) -> Option<Uuid> {
+        match &self.start {
+            Start::Page(_) => None,
+            Start::After(cursor) => Some(cursor.0),
+        }
+    }
+
+    /// Whether `total` is to be counted. Count at most [`ROWS_MAX`] rows.
+    pub fn counts(&self) -> bool {
+        matches!(self.start, Start::Page(_))
+    }
+
+    /// Makes the page of rows read with [`Self::fetch`]; `key` names a row for the cursor.
+    pub fn page<R, T>(
+        &self,
+        mut rows: Vec<R>,
+        total: Option<i64>,
+        key: impl Fn(&R) -> Uuid,
+        show: impl Fn(R) -> T,
+    ) -> Result<Page<T>, ApiError> {
+        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let page = match self.start {
+            Start::Page(page) => Some(page),
+            Start::After(_) => None,
+        };
+        if page.is_some_and(|page| page * self.limit > ROWS_MAX) {
+            // An empty answer would be a lie when there is more behind the reach.
+            if total.is_some_and(|total| total >= ROWS_MAX) {
+                return Err(beyond_reach());
+            }
+            rows.clear();
+        }
+        let next_cursor = rows
+            .last()
+            .filter(|_| more)
+            .map(|row| Cursor(key(row)).write());
+        Ok(Page {
+            items: rows.into_iter().map(show).collect(),
+            pagination: Pagination {
+                page,
+                limit: self.limit,
+                total,
+                total_pages: total.map(|total| (total + self.limit - 1) / self.limit),
+                next_cursor,
+            },
+        })
+    }
+}
+
+impl Cursor {
+    /// Reads what [`Self::write`] wrote.
+    pub fn read(text: &str) -> Option<Self> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        Uuid::from_slice(&bytes).ok().map(Self)
+    }
+
+    /// The text a caller sends back.
+    pub fn write(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0.as_bytes())
+    }
+}
+
+fn beyond_reach() -> ApiError {
+    Failure::validation(&[BadField {
+        field: "page".into(),
+        problem: "page × limit reaches 10000 rows; go on with cursor=next_cursor".into(),
+    }])
+    .into()
+}

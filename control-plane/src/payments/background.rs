@@ -1,0 +1,130 @@
+//! Background work: each a named loop, safe beside as many replicas as there are.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::evidence::{self, Urgency};
+use super::model::State;
+use super::store::sweep as store;
+use super::{answers, lapse, sweep};
+use crate::app::App;
+use crate::ledger::audit;
+
+/// How often deadlines are looked at.
+const DEADLINES: Duration = Duration::from_secs(1);
+/// Most deadlines taken at once.
+const DEADLINES_MAX: i64 = 200;
+/// How often the partitions of stored answers are tended.
+const ANSWERS: Duration = Duration::from_secs(600);
+/// How often the invariants are run, over the last two days.
+const INVARIANTS: Duration = Duration::from_secs(300);
+/// How often gauges are read.
+const GAUGES: Duration = Duration::from_secs(15);
+/// A deadline overdue by this much, in seconds, is a lag worth telling.
+const LAG_SECONDS: f64 = 30.0;
+
+/// Runs all of it until told to stop.
+pub async fn run(app: Arc<App>, stopped: watch::Receiver<bool>) {
+    let sweep_every = app.config.relay_sweep;
+    tokio::join!(
+        every("deadlines", DEADLINES, &app, stopped.clone(), deadlines),
+        every("provider_sweep", sweep_every, &app, stopped.clone(), |app| async move {
+            Ok(sweep::run(&app).await?)
+        }),
+        every("stored_answers", ANSWERS, &app, stopped.clone(), |app| async move {
+            Ok(answers::tend(&app).await?)
+        }),
+        every("invariants", INVARIANTS, &app, stopped.clone(), |app| async move {
+            Ok(audit::observe(app.db.pool()).await?)
+        }),
+        every("gauges", GAUGES, &app, stopped, gauges),
+    );
+}
+
+/// Runs `work` now and then at each period. A failure is told and tried again at the next.
+async fn every<F>(
+    name: &'static str,
+    period: Duration,
+    app: &Arc<App>,
+    mut stopped: watch::Receiver<bool>,
+    work: impl Fn(Arc<App>) -> F,
+) where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = stopped.wait_for(|stop| *stop) => return,
+        }
+        let result = match work(Arc::clone(app)).await {
+            Ok(()) => "done",
+            Err(error) => {
+                tracing::warn!(work = name, error = format!("{error:#}"), "background work failed");
+                "failed"
+            }
+        };
+        metrics::counter!("crochet_background_total", "work" => name, "result" => result)
+            .increment(1);
+    }
+}
+
+/// Looks at what is due: quotes whose time is over are asked about (and so expire, if no deposit is
+/// known), claims and payments whose time is over are ended.
+pub(super) async fn deadlines(app: Arc<App>) -> anyhow::Result<()> {
+    loop {
+        let due = store::take_due(app.db.pool(), DEADLINES_MAX).await?;
+        let taken = i64::try_from(due.len())?;
+        let mut over = Vec::new();
+        for due in due {
+            match due.state {
+                State::Quoted => {
+                    // A full queue is tried again: the deadline is only put off.
+                    let _ = evidence::hint(&app, &due.relay_request_id, Urgency::Sweep);
+                }
+                State::Paid | State::Claimed => over.push(due.id),
+                State::Delivered
+                | State::RefundDue
+                | State::Refunded
+                | State::Expired
+                | State::Failed => {
+                    tracing::error!(relay_request_id = due.relay_request_id, "a closed request has a deadline");
+                }
+            }
+        }
+        if !over.is_empty() {
+            lapse::lapse(&app, &over).await?;
+        }
+        if taken < DEADLINES_MAX {
+            return Ok(());
+        }
+    }
+}
+
+async fn gauges(app: Arc<App>) -> anyhow::Result<()> {
+    let pool = app.db.pool();
+    let counts = store::open_counts(pool).await?;
+    for (state, name) in [
+        (State::Quoted, "quoted"),
+        (State::Paid, "paid"),
+        (State::Claimed, "claimed"),
+    ] {
+        let count = counts
+            .iter()
+            .find(|(found, _)| *found == state)
+            .map_or(0, |(_, count)| *count);
+        metrics::gauge!("crochet_open_requests", "state" => name).set(count_as_f64(count));
+    }
+    let overdue = store::overdue(pool, LAG_SECONDS).await?;
+    metrics::gauge!("crochet_deadlines_overdue").set(count_as_f64(overdue));
+    Ok(())
+}
+
+/// A count as a gauge takes it; exact as far as counts go.
+fn count_as_f64(count: i64) -> f64 {
+    u32::try_from(count).map_or(f64::from(u32::MAX), f64::from)
+}

@@ -1,0 +1,475 @@
+//! FIND_QUOTES and CREATE_QUOTE: what a purchase must be paid, quoted once.
+//!
+//! Making a quote: one at a time for an identity in this process, then in the whole system by a
+//! Postgres advisory lock; look again; ask the provider; write; only then answer. The lock belongs
+//! to a session of a small pool of its own, because the provider is never asked inside a
+//! transaction.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use crochet_shared::clock;
+use crochet_shared::code::Code;
+use crochet_shared::id::{ListingId, ProfileId, RequestId, uuid_v7};
+use crochet_shared::internal::{
+    CreateQuote, Quote, QuoteCreated, QuoteFound, QuoteIdentity, QuoteRefusal,
+};
+use crochet_shared::money::{FEE_RATE, Micros};
+use crochet_shared::route::{CHAIN_BASE, OriginCurrency, Route, RouteTable, USDC_BASE};
+use parking_lot::Mutex;
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use uuid::Uuid;
+
+use super::model::{EXPIRY_MARGIN_SECONDS, State};
+use super::relay::client::{QuoteRequest, REFERRER};
+use super::relay::{ProviderError, ProviderQuote};
+use super::requirements;
+use super::store::quote::{self as store, Found, Identities, NewQuote, Sale};
+use crate::app::App;
+use crate::config::Config;
+use crate::error::ApiError;
+use crate::limits::Window;
+
+/// Sessions that may hold an identity's lock at once: quotes being made in this process.
+const LOCK_SESSIONS_MAX: u32 = 8;
+/// An idle one is closed after this.
+const LOCK_SESSION_IDLE: Duration = Duration::from_secs(30);
+/// Longest wait for one.
+const LOCK_SESSION_WAIT: Duration = Duration::from_secs(3);
+/// What a caller is told to wait when a call is being forwarded, in seconds.
+const RETRY_IN_PROGRESS_SECONDS: u32 = 1;
+/// What a buyer with too many open quotes is told to wait, in seconds.
+const RETRY_OPEN_QUOTES_SECONDS: u32 = 30;
+
+/// Where quotes are made.
+#[derive(Debug)]
+pub struct Desk {
+    /// One at a time for an identity; what nobody holds any more is swept out at the next look.
+    under_way: Mutex<HashMap<[u8; 32], Weak<tokio::sync::Mutex<()>>>>,
+    per_buyer: Window<Uuid>,
+    open_max: u32,
+    routes: RouteTable,
+    lock_pool: OnceLock<PgPool>,
+}
+
+impl Desk {
+    /// A desk with its limits.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            under_way: Mutex::default(),
+            per_buyer: Window::new(config.limits.quotes_per_minute, Duration::from_secs(60)),
+            open_max: config.limits.open_quotes,
+            routes: RouteTable::default(),
+            lock_pool: OnceLock::new(),
+        }
+    }
+
+    fn turn(&self, identity: [u8; 32]) -> Arc<tokio::sync::Mutex<()>> {
+        let mut under_way = self.under_way.lock();
+        under_way.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = under_way.get(&identity).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::new(tokio::sync::Mutex::new(()));
+        under_way.insert(identity, Arc::downgrade(&turn));
+        turn
+    }
+
+    /// Sessions for advisory locks, to the same database. A session gives up what it still holds
+    /// when it comes back, however its holder ended.
+    fn lock_pool(&self, main: &PgPool) -> &PgPool {
+        self.lock_pool.get_or_init(|| {
+            PgPoolOptions::new()
+                .max_connections(LOCK_SESSIONS_MAX)
+                .idle_timeout(LOCK_SESSION_IDLE)
+                .acquire_timeout(LOCK_SESSION_WAIT)
+                .after_release(|connection, _| {
+                    Box::pin(async move {
+                        sqlx::query("select pg_advisory_unlock_all()")
+                            .execute(connection)
+                            .await?;
+                        Ok(true)
+                    })
+                })
+                .connect_lazy_with((*main.connect_options()).clone())
+        })
+    }
+}
+
+/// FIND_QUOTES: what stands under each identity.
+pub async fn find(app: &App, identities: &[QuoteIdentity]) -> Result<Vec<QuoteFound>, sqlx::Error> {
+    let mut batch = Identities::default();
+    for (place, identity) in (0_i32..).zip(identities) {
+        batch.places.push(place);
+        batch.digests.push(identity.digest().to_vec());
+        batch.buyers.push(identity.buyer.0);
+        batch.listings.push(identity.listing.0);
+        batch.keys.push(identity.idempotency_key.clone());
+    }
+    let mut answers = vec![QuoteFound::None; identities.len()];
+    for found in store::find(app.db.pool(), &batch).await? {
+        let place = usize::try_from(found.place).ok();
+        let with_key = place
+            .and_then(|place| identities.get(place))
+            .is_some_and(|identity| identity.idempotency_key.is_some());
+        if let Some(slot) = place.and_then(|place| answers.get_mut(place)) {
+            *slot = judge(found, with_key).unwrap_or(QuoteFound::None);
+        }
+    }
+    Ok(answers)
+}
+
+/// The contract's rules for "same identity again".
+fn judge(found: Found, with_key: bool) -> Option<QuoteFound> {
+    if found.key_reused {
+        return Some(QuoteFound::KeyReused);
+    }
+    let request_id = RequestId(found.id?);
+    let relay_request_id = found.relay_request_id?;
+    let answer = match found.state? {
+        State::Claimed => QuoteFound::InProgress {
+            relay_request_id,
+            request_id,
+            retry_after_seconds: RETRY_IN_PROGRESS_SECONDS,
+        },
+        State::Paid => QuoteFound::Paid {
+            relay_request_id,
+            request_id,
+        },
+        State::Quoted if found.deposit_seen_at.is_some() => QuoteFound::Paid {
+            relay_request_id,
+            request_id,
+        },
+        State::Delivered if with_key => QuoteFound::Delivered {
+            relay_request_id,
+            request_id,
+        },
+        State::Quoted => {
+            let quote = Quote {
+                relay_request_id,
+                request_id,
+                price: Micros(found.price_micros?),
+                currency: OriginCurrency::parse(&found.origin_currency?)?,
+                requirements: found.requirements?,
+                made_at_ms: found.created_at?.timestamp_millis(),
+                expires_at_ms: found.expires_at?.timestamp_millis(),
+            };
+            let price = Micros(found.price_now?);
+            if !quote.is_reusable(price, with_key, found.now.timestamp_millis()) {
+                return None;
+            }
+            QuoteFound::Open(quote)
+        }
+        State::Delivered
+        | State::RefundDue
+        | State::Refunded
+        | State::Expired
+        | State::Failed => return None,
+    };
+    Some(answer)
+}
+
+/// The open quote of an identity, for the record in Redis; `None` when there is none to be given.
+pub async fn open_quote(app: &App, identity: &[u8; 32]) -> Result<Option<Quote>, sqlx::Error> {
+    let open = store::open_quote(app.db.pool(), identity).await?;
+    Ok(open.and_then(|open| {
+        Some(Quote {
+            relay_request_id: open.relay_request_id,
+            request_id: RequestId(open.id),
+            price: Micros(open.price_micros),
+            currency: OriginCurrency::parse(&open.origin_currency)?,
+            requirements: open.requirements,
+            made_at_ms: open.created_at.timestamp_millis(),
+            expires_at_ms: open.expires_at.timestamp_millis(),
+        })
+    }))
+}
+
+/// CREATE_QUOTE. Runs to its end although the caller hangs up: a quote the provider gave is written.
+pub async fn create(app: &Arc<App>, ask: CreateQuote) -> Result<QuoteCreated, ApiError> {
+    let app = Arc::clone(app);
+    let task = tokio::spawn(async move {
+        let (identity, request_bytes) = match ask {
+            CreateQuote::New {
+                identity,
+                request_bytes,
+            } => (identity, i32::try_from(request_bytes).unwrap_or(i32::MAX)),
+            CreateQuote::After {
+                buyer,
+                relay_request_id,
+            } => again(&app, buyer, &relay_request_id).await?,
+        };
+        let outcome = in_turn(&app, &identity, request_bytes).await;
+        if let Ok(created) = &outcome {
+            metrics::counter!("crochet_quotes_total", "result" => label(created)).increment(1);
+        }
+        outcome
+    });
+    task.await.map_err(ApiError::internal)?
+}
+
+/// The identity of a purchase that was asked for before.
+async fn again(
+    app: &App,
+    buyer: ProfileId,
+    relay_request_id: &str,
+) -> Result<(QuoteIdentity, i32), ApiError> {
+    let before = store::purchase(app.db.pool(), buyer.0, relay_request_id)
+        .await?
+        .ok_or(Code::RelayRequestNotFound)?;
+    let currency = OriginCurrency::parse(&before.origin_currency)
+        .ok_or_else(|| ApiError::internal(anyhow::anyhow!("an unknown currency is stored")))?;
+    let body_sha256 = before
+        .body_sha256
+        .try_into()
+        .map_err(|_| ApiError::internal(anyhow::anyhow!("a short body hash is stored")))?;
+    let identity = QuoteIdentity {
+        buyer,
+        listing: ListingId(before.listing_id),
+        currency,
+        body_sha256,
+        idempotency_key: before.idempotency_key,
+    };
+    Ok((identity, before.request_bytes))
+}
+
+/// One at a time for an identity, here and everywhere.
+async fn in_turn(
+    app: &App,
+    identity: &QuoteIdentity,
+    request_bytes: i32,
+) -> Result<QuoteCreated, ApiError> {
+    let digest = identity.digest();
+    let turn = app.payments.quotes.turn(digest);
+    let _turn = turn.lock().await;
+    // Whoever had the turn before may have made it.
+    if let Some(found) = look(app, identity).await? {
+        return Ok(QuoteCreated::Found(found));
+    }
+    let mut session = app
+        .payments
+        .quotes
+        .lock_pool(app.db.pool())
+        .acquire()
+        .await?;
+    let (high, _) = digest.split_first_chunk::<8>().ok_or(Code::InternalError)?;
+    let lock = i64::from_be_bytes(*high);
+    sqlx::query("select pg_advisory_lock($1)")
+        .bind(lock)
+        .execute(&mut *session)
+        .await?;
+    let outcome = match look(app, identity).await {
+        Ok(Some(found)) => Ok(QuoteCreated::Found(found)),
+        Ok(None) => make(app, identity, digest, request_bytes).await,
+        Err(error) => Err(error),
+    };
+    sqlx::query("select pg_advisory_unlock($1)")
+        .bind(lock)
+        .execute(&mut *session)
+        .await?;
+    outcome
+}
+
+async fn look(app: &App, identity: &QuoteIdentity) -> Result<Option<QuoteFound>, ApiError> {
+    let found = find(app, std::slice::from_ref(identity)).await?;
+    Ok(found
+        .into_iter()
+        .next()
+        .filter(|found| *found != QuoteFound::None))
+}
+
+/// What a quote is made of, once nothing refuses it.
+struct Terms<'a> {
+    route: &'a Route,
+    seller: Uuid,
+    price: Micros,
+    wallet: String,
+    now: DateTime<Utc>,
+}
+
+async fn make(
+    app: &App,
+    identity: &QuoteIdentity,
+    digest: [u8; 32],
+    request_bytes: i32,
+) -> Result<QuoteCreated, ApiError> {
+    let desk = &app.payments.quotes;
+    let sale = store::sale(
+        app.db.pool(),
+        identity.buyer.0,
+        identity.listing.0,
+        identity.currency.family().as_str(),
+        desk.open_max.into(),
+    )
+    .await?;
+    let route = desk.routes.get(identity.currency);
+    let terms = match terms(identity, sale, route, desk.open_max) {
+        Ok(terms) => terms,
+        Err(refusal) => return Ok(QuoteCreated::Refused(refusal)),
+    };
+    let standing = desk.per_buyer.take(identity.buyer.0, Instant::now());
+    if !standing.allowed {
+        return Ok(QuoteCreated::Refused(QuoteRefusal::RateLimited {
+            retry_after_seconds: u32::try_from(standing.reset_seconds).unwrap_or(u32::MAX),
+        }));
+    }
+    let request = request(app, &terms);
+    match app.relay.quote(&request, terms.price.0).await {
+        Ok(quote) => write(app, identity, digest, request_bytes, &terms, &quote)
+            .await
+            .map(QuoteCreated::New),
+        Err(error) => Ok(QuoteCreated::Refused(refusal(&error))),
+    }
+}
+
+/// First match refuses, in the contract's order.
+fn terms<'a>(
+    identity: &QuoteIdentity,
+    sale: Sale,
+    route: Option<&'a Route>,
+    open_max: u32,
+) -> Result<Terms<'a>, QuoteRefusal> {
+    let (Some(seller), Some(price)) = (sale.seller_id, sale.price_micros) else {
+        return Err(QuoteRefusal::ListingNotFound);
+    };
+    match sale.status.as_deref() {
+        Some("active") => {}
+        Some("suspended") => return Err(QuoteRefusal::ListingNotActive),
+        _ => return Err(QuoteRefusal::ListingNotFound),
+    }
+    if sale.pricing_model.as_deref() != Some("per_call") {
+        return Err(QuoteRefusal::ListingNotPerCall);
+    }
+    if seller == identity.buyer.0 {
+        return Err(QuoteRefusal::OwnListing);
+    }
+    let route = route.ok_or(QuoteRefusal::CurrencyUnsupported)?;
+    let wallet = sale
+        .wallet
+        .ok_or(QuoteRefusal::WalletRequired(identity.currency.family()))?;
+    let price = Micros(price);
+    route
+        .admit(price)
+        .map_err(|_| QuoteRefusal::BelowMinimum)?;
+    if sale.open_quotes >= i64::from(open_max) {
+        return Err(QuoteRefusal::RateLimited {
+            retry_after_seconds: RETRY_OPEN_QUOTES_SECONDS,
+        });
+    }
+    Ok(Terms {
+        route,
+        seller,
+        price,
+        wallet,
+        now: sale.now,
+    })
+}
+
+fn request(app: &App, terms: &Terms<'_>) -> QuoteRequest {
+    QuoteRequest {
+        user: terms.wallet.clone(),
+        recipient: app.config.settlement_address.clone(),
+        origin_chain_id: terms.route.chain_id,
+        origin_currency: terms.route.address.clone(),
+        destination_chain_id: CHAIN_BASE,
+        destination_currency: USDC_BASE.to_owned(),
+        // USDC has six decimals: its atomic units are micro-dollars.
+        amount: terms.price.0.to_string(),
+        trade_type: "EXACT_OUTPUT",
+        use_deposit_address: true,
+        strict: true,
+        refund_to: terms.wallet.clone(),
+        // The buyer is told QUOTE_TTL_SECONDS; the provider is asked for the margin on top, so that
+        // a deposit made in the last moment still counts ("expires_at is the provider's TTL less
+        // 120 s (quote life 15 min)").
+        ttl: app.config.quote_ttl.as_secs() + u64::from(EXPIRY_MARGIN_SECONDS),
+        referrer: REFERRER,
+    }
+}
+
+/// Makes the quote durable.
+async fn write(
+    app: &App,
+    identity: &QuoteIdentity,
+    digest: [u8; 32],
+    request_bytes: i32,
+    terms: &Terms<'_>,
+    quote: &ProviderQuote,
+) -> Result<Quote, ApiError> {
+    // Counted from before the provider was asked, so never longer than the provider's own time.
+    let expires_at = terms.now + app.config.quote_ttl;
+    let requirements =
+        requirements::write(terms.route, quote, expires_at).map_err(ApiError::internal)?;
+    let id = uuid_v7(clock::now());
+    let new = NewQuote {
+        id,
+        relay_request_id: &quote.request_id,
+        buyer: identity.buyer.0,
+        seller: terms.seller,
+        listing: identity.listing.0,
+        body_sha256: &identity.body_sha256,
+        request_bytes,
+        origin_currency: identity.currency.as_str(),
+        idempotency_key: identity.idempotency_key.as_deref(),
+        price_micros: terms.price.0,
+        fee_rate_ppm: i32::try_from(FEE_RATE.0).map_err(ApiError::internal)?,
+        created_at: terms.now,
+        expires_at,
+        identity: &digest,
+        requirements: &requirements,
+        recipient: &app.config.settlement_address,
+        chain_id: CHAIN_BASE,
+        token: USDC_BASE,
+        deposit_address: &quote.deposit_address,
+        refund_to: &terms.wallet,
+    };
+    store::insert(app.db.pool(), &new).await?;
+    Ok(Quote {
+        relay_request_id: quote.request_id.clone(),
+        request_id: RequestId(id),
+        price: terms.price,
+        currency: identity.currency,
+        requirements,
+        made_at_ms: terms.now.timestamp_millis(),
+        expires_at_ms: expires_at.timestamp_millis(),
+    })
+}
+
+/// What the provider's no means to the buyer (relay.md).
+fn refusal(error: &ProviderError) -> QuoteRefusal {
+    match error {
+        ProviderError::Refused { code } => {
+            tracing::warn!(code, "the provider refused a quote");
+            match code.as_str() {
+                "AMOUNT_TOO_LOW" => QuoteRefusal::BelowMinimum,
+                "SANCTIONED_CURRENCY"
+                | "SANCTIONED_WALLET_ADDRESS"
+                | "FORBIDDEN"
+                | "ROUTE_TEMPORARILY_RESTRICTED" => QuoteRefusal::RouteRestricted,
+                _ => QuoteRefusal::ProviderUnavailable {
+                    retry_after_seconds: RETRY_OPEN_QUOTES_SECONDS,
+                },
+            }
+        }
+        ProviderError::Unavailable {
+            retry_after_seconds,
+            why,
+        } => {
+            tracing::warn!(why, "no quote from the provider");
+            QuoteRefusal::ProviderUnavailable {
+                retry_after_seconds: *retry_after_seconds,
+            }
+        }
+    }
+}
+
+const fn label(created: &QuoteCreated) -> &'static str {
+    match created {
+        QuoteCreated::New(_) => "new",
+        QuoteCreated::Found(_) => "found",
+        QuoteCreated::Refused(_) => "refused",
+    }
+}

@@ -1,0 +1,100 @@
+//! What background work reads: what is due, and how far the provider's records were read.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::payments::model::State;
+
+/// A request that must be looked at.
+#[derive(Debug)]
+pub struct Due {
+    /// Ours.
+    pub id: Uuid,
+    /// The provider's id.
+    pub relay_request_id: String,
+    /// Its state.
+    pub state: State,
+}
+
+/// Takes what is due, oldest first, and puts its next look off: so that another replica, or this
+/// one after a crash, comes back to it, and a payment that hangs at the provider is asked about
+/// less and less often (a tenth of its age, from 20 s to 10 min).
+pub async fn take_due(pool: &PgPool, limit: i64) -> Result<Vec<Due>, sqlx::Error> {
+    sqlx::query_as!(
+        Due,
+        r#"
+        with due as materialized (
+            select request_id from deadline where due_at <= now()
+            order by due_at limit $1
+            for update skip locked
+        ), put_off as (
+            update deadline d set due_at = now()
+                + least(greatest((now() - r.created_at) / 10, interval '20 seconds'), interval '10 minutes')
+            from due join gateway_request r on r.id = due.request_id
+            where d.request_id = due.request_id
+            returning r.id, r.relay_request_id, r.state
+        )
+        select id as "id!", relay_request_id as "relay_request_id!", state as "state!: State" from put_off
+        "#,
+        limit,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// How many requests are past their due time by more than `seconds`: the sweeps' own lag.
+pub async fn overdue(pool: &PgPool, seconds: f64) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select count(*) as "count!" from deadline where due_at < now() - make_interval(secs => $1)"#,
+        seconds,
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// Takes the turn of a sweep: where it begins, or `None` when it is not due anywhere.
+pub async fn take_turn(
+    pool: &PgPool,
+    name: &str,
+    every_seconds: f64,
+) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "insert into provider_cursor (name, position, next_at)
+        values ($1, now() - interval '5 minutes', now() + make_interval(secs => $2))
+        on conflict (name) do update set next_at = now() + make_interval(secs => $2)
+            where provider_cursor.next_at <= now()
+        returning position",
+        name,
+        every_seconds,
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Moves a sweep's cursor on; never back.
+pub async fn advance(
+    pool: &PgPool,
+    name: &str,
+    position: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update provider_cursor set position = greatest(position, $2) where name = $1",
+        name,
+        position,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// How many requests are open, by state: gauges for operators.
+pub async fn open_counts(pool: &PgPool) -> Result<Vec<(State, i64)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"select r.state as "state: State", count(*) as "count!"
+        from deadline d join gateway_request r on r.id = d.request_id group by r.state"#
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.state, row.count)).collect())
+}

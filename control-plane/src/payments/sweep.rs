@@ -1,0 +1,102 @@
+//! The sweep of the provider's records: finds payments nobody asked about.
+//!
+//! Reads what changed since the cursor, with an overlap, oldest change first, for the two words that
+//! end a payment. Every success is remembered, so that the audit can find one without evidence.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::evidence;
+use super::relay::client::{REFERRER, Updated};
+use super::relay::{ProviderError, Record, Status};
+use super::store::{evidence as news, sweep as store};
+use crate::app::App;
+
+/// The provider's words that are swept, each with its own cursor.
+const WORDS: [&str; 2] = ["success", "refund"];
+/// How far a sweep reads back behind its cursor: the provider's clock and ours may differ, and its
+/// rows may appear a little after their time.
+const OVERLAP: TimeDelta = TimeDelta::seconds(60);
+/// Most pages of one turn; the rest follows in the next.
+const PAGES_MAX: usize = 200;
+
+/// Why a sweep ended early. Its cursor stands where it had read to.
+#[derive(Debug, thiserror::Error)]
+pub enum SweepError {
+    /// The provider cannot be asked.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// Sweeps whatever is due and not taken by another replica.
+pub async fn run(app: &App) -> Result<(), SweepError> {
+    // A little less than the period, so that a turn is not missed by a hair.
+    let every = app.config.relay_sweep.mul_f64(0.9).max(Duration::from_millis(500));
+    for word in WORDS {
+        let turn = store::take_turn(app.db.pool(), word, every.as_secs_f64()).await?;
+        if let Some(position) = turn {
+            word_since(app, word, position).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn word_since(app: &App, word: &str, position: DateTime<Utc>) -> Result<(), SweepError> {
+    let pool = app.db.pool();
+    let began = crochet_shared::clock::now();
+    let since = position - OVERLAP;
+    let mut continuation: Option<String> = None;
+    for _ in 0..PAGES_MAX {
+        let page = app
+            .relay
+            .updated(&Updated {
+                since,
+                status: word,
+                continuation: continuation.as_deref(),
+            })
+            .await?;
+        read(app, &page.records).await?;
+        let newest = page.records.iter().filter_map(|record| record.updated_at).max();
+        if let Some(newest) = newest {
+            // A provider whose clock runs ahead must not carry the cursor past what is to come.
+            store::advance(pool, word, newest.min(began)).await?;
+        }
+        continuation = page.continuation;
+        if continuation.is_none() {
+            // All that had changed by then is read: a burst does not stay in the window for ever.
+            store::advance(pool, word, began - OVERLAP).await?;
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn read(app: &App, records: &[Record]) -> Result<(), SweepError> {
+    let pool = app.db.pool();
+    let ids: Vec<String> = records.iter().map(|record| record.id.clone()).collect();
+    let known = evidence::apply(app, &ids, records).await?;
+    let (mut success_ids, mut updated) = (Vec::new(), Vec::new());
+    for record in records {
+        // Other records of the same provider account are not our business, unless they say that
+        // money reached us.
+        let is_ours = known.contains_key(&record.id) || concerns_us(app, record);
+        if record.status == Status::Success && record.output.is_some() && is_ours {
+            success_ids.push(record.id.clone());
+            updated.push(record.updated_at.unwrap_or_else(crochet_shared::clock::now));
+        }
+    }
+    if !success_ids.is_empty() {
+        news::successes(pool, &success_ids, &updated).await?;
+    }
+    Ok(())
+}
+
+fn concerns_us(app: &App, record: &Record) -> bool {
+    let recipient = record.recipient.as_deref().unwrap_or_default();
+    record.referrer.as_deref() == Some(REFERRER)
+        && recipient.eq_ignore_ascii_case(&app.config.settlement_address)
+}

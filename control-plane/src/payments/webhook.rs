@@ -1,0 +1,48 @@
+//! `POST /webhooks/relay`: verified, then no more than a hint to look. Never waits.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use crochet_shared::code::Code;
+use secrecy::ExposeSecret as _;
+use serde::Serialize;
+
+use super::evidence::{self, Urgency};
+use super::relay::webhook::{
+    BODY_BYTES_MAX, SIGNATURE_HEADER, TIMESTAMP_HEADER, is_genuine, request_id,
+};
+use crate::answer::Data;
+use crate::app::App;
+use crate::error::ApiError;
+use crate::extract::read_body;
+
+/// What the provider is told.
+#[derive(Debug, Serialize)]
+pub(super) struct Accepted {
+    accepted: bool,
+}
+
+/// Receives a webhook.
+pub(super) async fn receive(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Data<Accepted>, ApiError> {
+    let (parts, body) = request.into_parts();
+    let body = read_body(&parts.headers, body, BODY_BYTES_MAX).await?;
+    let header = |name| parts.headers.get(name).map(http::HeaderValue::as_bytes);
+    let genuine = match (header(TIMESTAMP_HEADER), header(SIGNATURE_HEADER)) {
+        (Some(timestamp), Some(signature)) => {
+            let key = app.relay.webhook_key().expose_secret().as_bytes();
+            is_genuine(key, timestamp, &body, signature)
+        }
+        _ => false,
+    };
+    let result = if genuine { "genuine" } else { "forged" };
+    metrics::counter!("crochet_webhooks_total", "result" => result).increment(1);
+    if !genuine {
+        return Err(Code::InvalidSignature.into());
+    }
+    // What does not name a request, or finds the queue full, is left to the sweep.
+    let accepted = request_id(&body).is_some_and(|id| evidence::hint(&app, &id, Urgency::Hint));
+    Ok(Data(Accepted { accepted }))
+}

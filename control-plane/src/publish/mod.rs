@@ -1,0 +1,252 @@
+//! Publishing: what gateways may know, told through Redis and, when they ask, over the internal API.
+//!
+//! Owns the `outbox` and every record in Redis. It never decides anything: it reads a record from the
+//! room it belongs to and passes it on. Redis may be away at any time; then records wait in the
+//! outbox and nobody waits for them.
+//!
+//! Invariants:
+//! - A record's version is drawn before the record is read, so of two records under one name the one
+//!   that stays was not read before the other's change.
+//! - An outbox row is deleted only after the record it names stands in Redis, so a crash tells twice
+//!   rather than never. Any number of replicas may publish the same row.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crochet_shared::api_key::KeyDigest;
+use crochet_shared::clock;
+use crochet_shared::id::ListingId;
+use crochet_shared::internal::{KeyRecord, Quote, RouteName, RouteRecord};
+use crochet_shared::redis_key::{self, CHANGES_CHANNEL, Change, PUT_IF_NEWER, RECORD_SECONDS_MAX};
+use redis::Script;
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use secrecy::ExposeSecret as _;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::app::App;
+use crate::config::Config;
+use crate::{endpoints, identity, payments};
+
+mod resolve;
+mod store;
+
+pub use resolve::routes;
+
+/// Longest wait for Redis, in milliseconds.
+const REDIS_MILLIS_MAX: u64 = 1_000;
+/// Pause between looks into the outbox. A change is told within this and the time of telling it.
+const LOOK: Duration = Duration::from_millis(100);
+/// Pause after a failure.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Most outbox rows of one look.
+const ROWS_MAX: i64 = 256;
+
+/// The connection to Redis. Made at first use, and again whenever it breaks.
+#[derive(Clone)]
+pub struct Publisher {
+    redis: ConnectionManager,
+    put_if_newer: Script,
+}
+
+impl std::fmt::Debug for Publisher {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.write_str("Publisher")
+    }
+}
+
+/// A record and the name it stands under.
+struct Named<'a, T> {
+    name: String,
+    version: i64,
+    value: &'a T,
+}
+
+impl Publisher {
+    /// Connects to nothing yet.
+    pub fn new(config: &Config) -> anyhow::Result<Self> {
+        let client = redis::Client::open(config.redis_url.expose_secret())?;
+        let wait = Some(Duration::from_millis(REDIS_MILLIS_MAX));
+        let settings = ConnectionManagerConfig::new()
+            .set_connection_timeout(wait)
+            .set_response_timeout(wait)
+            .set_number_of_retries(1);
+        Ok(Self {
+            redis: ConnectionManager::new_lazy_with_config(client, settings)?,
+            put_if_newer: Script::new(PUT_IF_NEWER),
+        })
+    }
+
+    /// Whether Redis answers.
+    pub async fn is_up(&self) -> bool {
+        let mut redis = self.redis.clone();
+        let ping = redis::cmd("PING");
+        let answer = ping.query_async::<String>(&mut redis);
+        matches!(
+            tokio::time::timeout(Duration::from_millis(REDIS_MILLIS_MAX), answer).await,
+            Ok(Ok(_))
+        )
+    }
+
+    async fn put<T: Serialize>(&self, app: &App, record: Named<'_, T>) -> anyhow::Result<()> {
+        let now = clock::now().timestamp_millis();
+        let Named {
+            name,
+            version,
+            value,
+        } = record;
+        let sealed = redis_key::seal(&app.cache_keys, &name, version, value, now)?;
+        let mut redis = self.redis.clone();
+        self.put_if_newer
+            .key(&name)
+            .arg(sealed)
+            .arg(RECORD_SECONDS_MAX)
+            .invoke_async::<i64>(&mut redis)
+            .await?;
+        Ok(())
+    }
+
+    /// Tells every gateway that listens. A hint: one that misses it learns by the record's age.
+    async fn tell(&self, app: &App, change: &Change) -> anyhow::Result<()> {
+        let now = clock::now().timestamp_millis();
+        let sealed = redis_key::seal(&app.cache_keys, CHANGES_CHANNEL, 0, change, now)?;
+        let mut redis = self.redis.clone();
+        redis::cmd("PUBLISH")
+            .arg(CHANGES_CHANNEL)
+            .arg(sealed)
+            .query_async::<i64>(&mut redis)
+            .await?;
+        Ok(())
+    }
+}
+
+/// Publishes the outbox, until told to stop.
+pub async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    let mut pause = LOOK;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = stopped.wait_for(|stop| *stop) => return,
+        }
+        pause = match publish_once(&app).await {
+            // A full look is followed by the next at once.
+            Ok(rows) if rows >= ROWS_MAX => Duration::ZERO,
+            Ok(_) => LOOK,
+            Err(error) => {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the outbox waits: a record was not published"
+                );
+                PAUSE
+            }
+        };
+    }
+}
+
+/// Publishes what stands in the outbox now and gives how many rows there were.
+pub async fn publish_once(app: &App) -> anyhow::Result<i64> {
+    let rows = store::outbox(app.db.pool(), ROWS_MAX).await?;
+    let mut told = HashSet::new();
+    let mut done = Vec::with_capacity(rows.len());
+    let mut failed = None;
+    for row in &rows {
+        // Several changes of one record are told once: the record is read when it is told.
+        let outcome = if told.contains(&row.what) {
+            Ok(())
+        } else {
+            publish(app, &row.what).await
+        };
+        match outcome {
+            Ok(()) => {
+                told.insert(row.what.clone());
+                done.push(row.id);
+            }
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+    }
+    store::delete_outbox(app.db.pool(), &done).await?;
+    let published = u64::try_from(done.len()).unwrap_or(0);
+    metrics::counter!("crochet_outbox_published_total").increment(published);
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(i64::try_from(rows.len()).unwrap_or(i64::MAX)),
+    }
+}
+
+async fn publish(app: &App, what: &store::What) -> anyhow::Result<()> {
+    match what {
+        store::What::Key(digest) => publish_key(app, digest).await,
+        store::What::Listing(id) => publish_route(app, *id).await,
+        store::What::Quote(identity) => publish_quote(app, identity).await,
+    }
+}
+
+async fn publish_key(app: &App, digest: &KeyDigest) -> anyhow::Result<()> {
+    let version = store::next_version(app.db.pool()).await?;
+    if let Some(record) = identity::key_record(app, digest).await? {
+        put_key(app, version, digest, &record).await?;
+    }
+    app.publisher.tell(app, &Change::Key(*digest)).await
+}
+
+async fn publish_route(app: &App, id: ListingId) -> anyhow::Result<()> {
+    let version = store::next_version(app.db.pool()).await?;
+    // A deleted listing was a draft, which no gateway serves: its record may age away.
+    let Some(record) = endpoints::route_record(app, &RouteName::Id(id)).await? else {
+        return Ok(());
+    };
+    put_route(app, version, &record).await?;
+    let change = Change::Route {
+        id,
+        slug: record.slug,
+    };
+    app.publisher.tell(app, &change).await
+}
+
+/// A quote that is open no longer leaves an empty record, not a gap: an older writer that is late
+/// finds a newer version standing and leaves it alone. Whoever reads it reads a miss.
+async fn publish_quote(app: &App, identity: &[u8; 32]) -> anyhow::Result<()> {
+    let version = store::next_version(app.db.pool()).await?;
+    let quote: Option<Quote> = payments::open_quote(app, identity).await?;
+    let record = Named {
+        name: redis_key::quote(identity),
+        version,
+        value: &quote,
+    };
+    app.publisher.put(app, record).await?;
+    app.publisher.tell(app, &Change::Quote(*identity)).await
+}
+
+async fn put_key(
+    app: &App,
+    version: i64,
+    digest: &KeyDigest,
+    record: &KeyRecord,
+) -> anyhow::Result<()> {
+    let record = Named {
+        name: redis_key::key(digest),
+        version,
+        value: record,
+    };
+    app.publisher.put(app, record).await
+}
+
+/// A route stands under its id and under its slug.
+async fn put_route(app: &App, version: i64, record: &RouteRecord) -> anyhow::Result<()> {
+    for name in [
+        redis_key::route(record.listing_id),
+        redis_key::slug(&record.slug),
+    ] {
+        let record = Named {
+            name,
+            version,
+            value: record,
+        };
+        app.publisher.put(app, record).await?;
+    }
+    Ok(())
+}

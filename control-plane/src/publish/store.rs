@@ -1,0 +1,59 @@
+//! All SQL of publishing.
+
+use crochet_shared::api_key::KeyDigest;
+use crochet_shared::id::ListingId;
+use sqlx::PgExecutor;
+
+/// A change that gateways must hear of.
+pub(super) struct Row {
+    pub(super) id: i64,
+    pub(super) what: What,
+}
+
+/// What changed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum What {
+    Key(KeyDigest),
+    Listing(ListingId),
+    Quote([u8; 32]),
+}
+
+/// The oldest changes.
+pub(super) async fn outbox(db: impl PgExecutor<'_>, max: i64) -> Result<Vec<Row>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "select id, key_digest, listing_id, quote_identity from outbox order by id limit $1",
+        max,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| {
+            let digest = |bytes: Option<Vec<u8>>| bytes.and_then(|bytes| bytes.try_into().ok());
+            let key = digest(row.key_digest).map(|digest| What::Key(KeyDigest(digest)));
+            let listing = row.listing_id.map(|id| What::Listing(ListingId(id)));
+            let what = key.or(listing).or(digest(row.quote_identity).map(What::Quote))?;
+            Some(Row { id: row.id, what })
+        })
+        .collect())
+}
+
+pub(super) async fn delete_outbox(
+    db: impl PgExecutor<'_>,
+    ids: &[i64],
+) -> Result<(), sqlx::Error> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!("delete from outbox where id = any($1)", ids)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// A version for a record that is read after this.
+pub(super) async fn next_version(db: impl PgExecutor<'_>) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(r#"select nextval('cache_version') as "version!""#)
+        .fetch_one(db)
+        .await
+}

@@ -1,0 +1,293 @@
+//! The control plane's internal API, as the gateway asks it.
+//!
+//! MessagePack over HTTP/1.1 connections that are kept, with the bearer secret. Claims, quote
+//! look-ups and settlements leave in batches, each kind with a bounded queue of its own, so that a
+//! flood of quotes delays no settlement.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use crochet_shared::api_key::KeyDigest;
+use crochet_shared::internal::{
+    self, Check, CheckAnswer, Claim, ClaimAnswer, CreateQuote, KeyRecord, Outcome, ProbeReport,
+    QuoteCreated, QuoteFound, QuoteIdentity, ReadAnswer, RouteName, RouteRecord, Settle,
+    SettleAnswer, StoredAnswer,
+};
+use futures_util::FutureExt as _;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use metrics::Histogram;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use secrecy::ExposeSecret as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::batch::{Batcher, Unanswered};
+use crate::config::Config;
+
+const CONNECT_TIME: Duration = Duration::from_secs(1);
+const IDLE_TIME: Duration = Duration::from_mins(1);
+/// Keys, routes and the like: reads that a cached row answers.
+const READ_TIME: Duration = Duration::from_secs(2);
+const CLAIM_TIME: Duration = Duration::from_secs(2);
+const SETTLE_TIME: Duration = Duration::from_secs(3);
+/// A quote waits for the provider.
+const CREATE_TIME: Duration = Duration::from_secs(15);
+/// Contract: the provider is asked for at most 3 s; the rest is the way there and back.
+const CHECK_TIME: Duration = Duration::from_millis(3_500);
+const ANSWER_TIME: Duration = Duration::from_secs(5);
+
+const CLAIMS_WAITING_MAX: usize = 4096;
+const QUOTES_WAITING_MAX: usize = 2048;
+const SETTLEMENTS_WAITING_MAX: usize = 16_384;
+
+/// Asks the control plane.
+#[derive(Debug)]
+pub struct ControlPlane {
+    wire: Arc<Wire>,
+    /// Claims. The same owner asking again is the same claim.
+    pub claims: Batcher<Claim, ClaimAnswer>,
+    /// What is known of a purchase.
+    pub quotes: Batcher<QuoteIdentity, QuoteFound>,
+    /// Ends of claims. The same settlement asked again gets the same answer.
+    pub settlements: Batcher<Settle, SettleAnswer>,
+}
+
+type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+struct Wire {
+    client: HttpClient,
+    base: String,
+    authorization: HeaderValue,
+    up: AtomicBool,
+}
+
+impl std::fmt::Debug for Wire {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.debug_struct("Wire")
+            .field("base", &self.base)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ControlPlane {
+    /// Prepares the client. Contacts nobody.
+    pub fn new(config: &Config, batch_items: &Histogram) -> anyhow::Result<Self> {
+        let secret = config.internal_secret.expose_secret();
+        let mut authorization = HeaderValue::from_str(&format!("Bearer {secret}"))?;
+        authorization.set_sensitive(true);
+        let wire = Arc::new(Wire {
+            client: client(config.internal_ca_file.as_deref())?,
+            base: config.internal_url.clone(),
+            authorization,
+            up: AtomicBool::new(false),
+        });
+        Ok(Self {
+            claims: batcher(
+                &wire,
+                internal::CLAIMS,
+                CLAIM_TIME,
+                CLAIMS_WAITING_MAX,
+                |_| 256,
+                batch_items,
+            )?,
+            quotes: batcher(
+                &wire,
+                internal::FIND_QUOTES,
+                READ_TIME,
+                QUOTES_WAITING_MAX,
+                |_| 512,
+                batch_items,
+            )?,
+            settlements: batcher(
+                &wire,
+                internal::SETTLEMENTS,
+                SETTLE_TIME,
+                SETTLEMENTS_WAITING_MAX,
+                settle_bytes,
+                batch_items,
+            )?,
+            wire,
+        })
+    }
+
+    /// Whether the last exchange was answered.
+    pub fn is_up(&self) -> bool {
+        self.wire.up.load(Ordering::Relaxed)
+    }
+
+    /// The key behind a digest.
+    pub async fn resolve_key(&self, digest: &KeyDigest) -> Result<Option<KeyRecord>, Unanswered> {
+        self.wire
+            .ask(internal::RESOLVE_KEY, digest, READ_TIME)
+            .await
+    }
+
+    /// The route behind an id or slug.
+    pub async fn resolve_route(&self, name: &RouteName) -> Result<Option<RouteRecord>, Unanswered> {
+        self.wire
+            .ask(internal::RESOLVE_ROUTE, name, READ_TIME)
+            .await
+    }
+
+    /// Makes a quote, or finds one.
+    pub async fn create_quote(&self, ask: &CreateQuote) -> Result<QuoteCreated, Unanswered> {
+        self.wire
+            .ask(internal::CREATE_QUOTE, ask, CREATE_TIME)
+            .await
+    }
+
+    /// Has the provider asked about one payment.
+    pub async fn check(&self, ask: &Check) -> Result<CheckAnswer, Unanswered> {
+        self.wire.ask(internal::CHECK, ask, CHECK_TIME).await
+    }
+
+    /// Reads a stored answer.
+    pub async fn answer(&self, ask: &ReadAnswer) -> Result<StoredAnswer, Unanswered> {
+        self.wire.ask(internal::ANSWERS, ask, ANSWER_TIME).await
+    }
+
+    /// Tells how an endpoint's test went.
+    pub async fn probe(&self, report: &ProbeReport) -> Result<(), Unanswered> {
+        self.wire.ask(internal::PROBES, report, READ_TIME).await
+    }
+}
+
+fn settle_bytes(settle: &Settle) -> usize {
+    let envelope = match &settle.outcome {
+        Outcome::Delivered(delivery) => delivery.envelope.len(),
+        Outcome::Failed { .. } | Outcome::Unsent { .. } => 0,
+    };
+    envelope + 256
+}
+
+fn batcher<I, O>(
+    wire: &Arc<Wire>,
+    path: &'static str,
+    time: Duration,
+    waiting_max: usize,
+    weigh: fn(&I) -> usize,
+    items: &Histogram,
+) -> anyhow::Result<Batcher<I, O>>
+where
+    I: Serialize + Send + Sync + 'static,
+    O: DeserializeOwned + Send + 'static,
+{
+    let wire = Arc::clone(wire);
+    let uri = wire.uri(path)?;
+    let send: super::batch::Send<I, O> = Box::new(move |batch| {
+        let (wire, uri) = (Arc::clone(&wire), uri.clone());
+        async move {
+            let answers = wire.ask_at(uri, &batch, time).await;
+            (batch, answers)
+        }
+        .boxed()
+    });
+    Ok(Batcher::new(waiting_max, weigh, items.clone(), send))
+}
+
+impl Wire {
+    fn uri(&self, path: &str) -> Result<Uri, http::uri::InvalidUri> {
+        format!("{}{path}", self.base).parse()
+    }
+
+    async fn ask<Q, A>(&self, path: &str, question: &Q, time: Duration) -> Result<A, Unanswered>
+    where
+        Q: Serialize + Sync,
+        A: DeserializeOwned,
+    {
+        let uri = self.uri(path).map_err(|_| Unanswered::Failed)?;
+        self.ask_at(uri, question, time).await
+    }
+
+    async fn ask_at<Q, A>(&self, uri: Uri, question: &Q, time: Duration) -> Result<A, Unanswered>
+    where
+        Q: Serialize + Sync,
+        A: DeserializeOwned,
+    {
+        let question = rmp_serde::to_vec_named(question).map_err(|error| {
+            tracing::error!(%error, path = uri.path(), "a question could not be written");
+            Unanswered::Failed
+        })?;
+        let asked = tokio::time::timeout(time, self.exchange(uri, question.into()));
+        let answered = asked.await.unwrap_or(Err(Unanswered::Lost));
+        let up = answered.is_ok();
+        if self.up.swap(up, Ordering::Relaxed) != up {
+            tracing::warn!(up, "the internal API");
+        }
+        rmp_serde::from_slice(&answered?).map_err(|error| {
+            tracing::error!(%error, "an answer of the internal API could not be read");
+            Unanswered::Lost
+        })
+    }
+
+    async fn exchange(&self, uri: Uri, body: Bytes) -> Result<Bytes, Unanswered> {
+        let path = uri.path().to_owned();
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri;
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, self.authorization.clone());
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static(internal::CONTENT_TYPE),
+        );
+        let response = self.client.request(request).await.map_err(|error| {
+            if error.is_connect() {
+                Unanswered::Unreachable
+            } else {
+                Unanswered::Lost
+            }
+        })?;
+        let status = response.status();
+        if status != StatusCode::OK {
+            tracing::error!(status = status.as_u16(), path, "the internal API refused");
+            // 503 is a control plane that lives and cannot reach its database: nobody's item is at
+            // fault, and halving the batch would only multiply the load.
+            return Err(if status == StatusCode::SERVICE_UNAVAILABLE {
+                Unanswered::Lost
+            } else {
+                Unanswered::Failed
+            });
+        }
+        let body = response.into_body().collect().await;
+        body.map(http_body_util::Collected::to_bytes)
+            .map_err(|_| Unanswered::Lost)
+    }
+}
+
+fn client(ca_file: Option<&std::path::Path>) -> anyhow::Result<HttpClient> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    if let Some(path) = ca_file {
+        for certificate in CertificateDer::pem_file_iter(path)? {
+            roots.add(certificate?)?;
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let mut tcp = HttpConnector::new();
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_TIME));
+    tcp.enforce_http(false);
+    let connector = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(tcp);
+    Ok(Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_TIME)
+        .build(connector))
+}

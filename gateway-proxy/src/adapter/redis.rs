@@ -1,0 +1,104 @@
+//! Redis, read only: sealed records that save a question to the control plane.
+//!
+//! Never the arbiter of anything. A record that does not open, a slow answer and a dead Redis are
+//! all the same: a miss. After a failure it is left alone for a moment, so that a dead one costs a
+//! call nothing.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use crochet_shared::clock;
+use crochet_shared::redis_key;
+use crochet_shared::seal::Keyring;
+use redis::Client;
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use serde::de::DeserializeOwned;
+
+const CONNECT_TIME: Duration = Duration::from_millis(500);
+/// Longer than this, the control plane is the faster answer.
+const ANSWER_TIME: Duration = Duration::from_millis(100);
+/// How long it is left alone after a failure, in milliseconds.
+const REST_MS: i64 = 500;
+/// Commands that may wait for the connection's writer.
+const PIPELINE_MAX: usize = 1024;
+
+/// Reads records.
+pub struct Redis {
+    client: Client,
+    manager: OnceLock<ConnectionManager>,
+    keys: Keyring,
+    resting_until_ms: AtomicI64,
+    answered: AtomicBool,
+}
+
+impl std::fmt::Debug for Redis {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.write_str("Redis")
+    }
+}
+
+impl Redis {
+    /// Prepares; contacts nobody until [`Self::start`].
+    pub fn new(url: &str, keys: Keyring) -> redis::RedisResult<Self> {
+        Ok(Self {
+            client: Client::open(url)?,
+            manager: OnceLock::new(),
+            keys,
+            resting_until_ms: AtomicI64::new(0),
+            answered: AtomicBool::new(false),
+        })
+    }
+
+    /// Makes the connection, inside the runtime that will use it.
+    pub fn start(&self) -> redis::RedisResult<()> {
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIME))
+            .set_response_timeout(Some(ANSWER_TIME))
+            .set_number_of_retries(0)
+            .set_pipeline_buffer_size(PIPELINE_MAX);
+        let manager = ConnectionManager::new_lazy_with_config(self.client.clone(), config)?;
+        // A second start keeps the first connection.
+        let _ = self.manager.set(manager);
+        Ok(())
+    }
+
+    /// A client for the channel of changes.
+    pub const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// What seals records and changes.
+    pub const fn keys(&self) -> &Keyring {
+        &self.keys
+    }
+
+    /// Whether it ever answered.
+    pub fn ever_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Notes that it answered, here or on the channel.
+    pub fn note_answer(&self) {
+        self.answered.store(true, Ordering::Relaxed);
+    }
+
+    /// The record under a name, or nothing.
+    pub async fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        let now_ms = clock::now().timestamp_millis();
+        if now_ms < self.resting_until_ms.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut connection = self.manager.get()?.clone();
+        let mut get = redis::cmd("GET");
+        get.arg(name);
+        let asked = get.query_async::<Option<Vec<u8>>>(&mut connection);
+        let Ok(Ok(sealed)) = tokio::time::timeout(ANSWER_TIME, asked).await else {
+            self.resting_until_ms
+                .store(now_ms + REST_MS, Ordering::Relaxed);
+            return None;
+        };
+        self.note_answer();
+        redis_key::open(&self.keys, name, &sealed?, now_ms).ok()
+    }
+}

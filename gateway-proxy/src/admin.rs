@@ -1,0 +1,119 @@
+//! What operators read: `/metrics`, `/healthz`, `/readyz`.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+use metrics_exporter_prometheus::PrometheusHandle;
+use pingora::apps::http_app::ServeHttp;
+use pingora::protocols::http::ServerSession;
+
+use crate::gateway::Gateway;
+
+/// Answers operators.
+pub struct Admin {
+    gateway: Arc<Gateway>,
+    scrape: PrometheusHandle,
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.write_str("Admin")
+    }
+}
+
+/// Why a gateway should get no traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotReady {
+    /// SIGTERM came.
+    Draining,
+    /// Redis never answered, and the control plane does not: nothing can be known of any caller.
+    KnowsNobody,
+}
+
+impl NotReady {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Draining => "draining: this process is about to stop",
+            Self::KnowsNobody => {
+                "not ready: Redis never answered and the control plane cannot be reached"
+            }
+        }
+    }
+}
+
+/// The rule of readiness.
+pub const fn ready(
+    draining: bool,
+    redis_answered: bool,
+    control_plane_up: bool,
+) -> Result<(), NotReady> {
+    if draining {
+        Err(NotReady::Draining)
+    } else if !redis_answered && !control_plane_up {
+        Err(NotReady::KnowsNobody)
+    } else {
+        Ok(())
+    }
+}
+
+impl Admin {
+    /// Answers for this gateway.
+    pub const fn new(gateway: Arc<Gateway>, scrape: PrometheusHandle) -> Self {
+        Self { gateway, scrape }
+    }
+
+    fn answer(&self, path: &str) -> (StatusCode, String) {
+        match path {
+            "/metrics" => (StatusCode::OK, self.scrape.render()),
+            "/healthz" => (StatusCode::OK, "ok\n".into()),
+            "/readyz" => {
+                let ready = ready(
+                    self.gateway.is_draining(),
+                    self.gateway.redis.ever_answered(),
+                    self.gateway.control_plane.is_up(),
+                );
+                match ready {
+                    Ok(()) => (StatusCode::OK, "ready\n".into()),
+                    Err(why) => (
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        format!("{}\n", why.as_str()),
+                    ),
+                }
+            }
+            _ => (StatusCode::NOT_FOUND, "there is nothing here\n".into()),
+        }
+    }
+}
+
+#[async_trait]
+impl ServeHttp for Admin {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let (status, text) = self.answer(session.req_header().uri.path());
+        let mut response = Response::new(text.into_bytes());
+        *response.status_mut() = status;
+        let length = HeaderValue::from(response.body().len());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_LENGTH, length);
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
+        );
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_fails_first_while_draining_and_else_only_when_nobody_can_be_known() {
+        assert_eq!(ready(true, true, true), Err(NotReady::Draining));
+        assert_eq!(ready(false, false, false), Err(NotReady::KnowsNobody));
+        for (redis, control_plane) in [(true, false), (false, true), (true, true)] {
+            assert_eq!(ready(false, redis, control_plane), Ok(()));
+        }
+    }
+}

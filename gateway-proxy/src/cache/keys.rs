@@ -1,0 +1,238 @@
+//! API keys: who calls, in a few nanoseconds on the hot path.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crochet_shared::api_key::KeyDigest;
+use crochet_shared::internal::KeyRecord;
+use crochet_shared::redis_key;
+use quick_cache::sync::Cache;
+
+use super::flight::Flights;
+use super::{Changes, FRESH};
+use crate::adapter::batch::Unanswered;
+use crate::gateway::Gateway;
+use crate::limits::Window;
+
+const KEYS_MAX: usize = 100_000;
+/// Digests known to be nobody's. Apart, so that guesses push out no key.
+const UNKNOWN_MAX: usize = 8_192;
+
+/// A key, ready.
+#[derive(Debug)]
+pub struct Key {
+    /// As the control plane gave it.
+    pub record: KeyRecord,
+    /// Its calls in this minute; outlives a re-fetch that brings the same record.
+    pub calls: Arc<Window>,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    key: Arc<Key>,
+    at: Instant,
+    epoch: u64,
+}
+
+/// What is known of a digest without asking.
+#[derive(Clone, Debug)]
+pub enum Cached {
+    /// A key.
+    Key(Arc<Key>),
+    /// Nobody's.
+    Unknown,
+    /// Nothing is known, or not any more.
+    Miss,
+}
+
+type Fetched = Result<Option<Arc<Key>>, Unanswered>;
+
+/// The keys this process has seen lately.
+#[derive(Debug)]
+pub struct Keys {
+    known: Cache<KeyDigest, Known>,
+    unknown: Cache<KeyDigest, (Instant, u64)>,
+    flights: Flights<KeyDigest, Fetched>,
+    changes: Changes<KeyDigest>,
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self {
+            known: Cache::new(KEYS_MAX),
+            unknown: Cache::new(UNKNOWN_MAX),
+            flights: Flights::default(),
+            changes: Changes::new(),
+        }
+    }
+}
+
+impl Keys {
+    /// What is known now.
+    pub fn cached(&self, digest: &KeyDigest, now: Instant, epoch: u64) -> Cached {
+        let fresh = |at: Instant, of: u64| of == epoch && now.duration_since(at) < FRESH;
+        if let Some(known) = self.known.get(digest) {
+            if fresh(known.at, known.epoch) {
+                return Cached::Key(known.key);
+            }
+        } else if let Some((at, of)) = self.unknown.get(digest)
+            && fresh(at, of)
+        {
+            return Cached::Unknown;
+        }
+        Cached::Miss
+    }
+
+    /// Asks for a key, once for all who ask at the same time.
+    pub async fn fetch(&self, gateway: &Gateway, digest: KeyDigest) -> Fetched {
+        self.flights
+            .join(&digest, || self.ask(gateway, digest))
+            .await
+    }
+
+    async fn ask(&self, gateway: &Gateway, digest: KeyDigest) -> Fetched {
+        let (since, epoch) = (Instant::now(), gateway.hearing.epoch());
+        // What Redis holds may be older than a change just told of.
+        let changed_lately = since
+            .checked_sub(FRESH)
+            .is_none_or(|then| self.changes.since(&digest, then));
+        let mut record = None;
+        if !changed_lately && gateway.hearing.connected() {
+            record = gateway.redis.read(&redis_key::key(&digest)).await;
+        }
+        if record.is_none() {
+            record = gateway.control_plane.resolve_key(&digest).await?;
+        }
+        let stays = !self.changes.since(&digest, since);
+        Ok(self.keep(digest, record, (since, epoch), stays))
+    }
+
+    fn keep(
+        &self,
+        digest: KeyDigest,
+        record: Option<KeyRecord>,
+        (at, epoch): (Instant, u64),
+        stays: bool,
+    ) -> Option<Arc<Key>> {
+        let before = self.known.peek(&digest);
+        let Some(record) = record else {
+            self.known.remove(&digest);
+            if stays {
+                self.unknown.insert(digest, (at, epoch));
+            }
+            return None;
+        };
+        let key = match before {
+            Some(before) if before.key.record == record => before.key,
+            before => Arc::new(Key {
+                record,
+                calls: before
+                    .map(|known| Arc::clone(&known.key.calls))
+                    .unwrap_or_default(),
+            }),
+        };
+        // Kept even when a change came in meanwhile, but as too old to be believed: its rate window
+        // lives on.
+        let at = if stays {
+            at
+        } else {
+            at.checked_sub(FRESH).unwrap_or(at)
+        };
+        let known = Known {
+            key: Arc::clone(&key),
+            at,
+            epoch: if stays { epoch } else { u64::MAX },
+        };
+        self.known.insert(digest, known);
+        Some(key)
+    }
+
+    /// A change was told.
+    pub fn forget(&self, digest: KeyDigest, now: Instant) {
+        self.changes.note(digest, now);
+        self.unknown.remove(&digest);
+        if let Some(mut known) = self.known.peek(&digest) {
+            known.epoch = u64::MAX;
+            self.known.insert(digest, known);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crochet_shared::id::{ApiKeyId, ProfileId};
+    use std::time::Duration;
+
+    fn record(revoked: bool) -> KeyRecord {
+        let now = crochet_shared::clock::now();
+        KeyRecord {
+            key_id: ApiKeyId::new(now),
+            profile_id: ProfileId::new(now),
+            expires_at_ms: None,
+            revoked,
+            default_family: None,
+            has_evm: false,
+            has_solana: false,
+        }
+    }
+
+    fn found(cached: &Cached) -> Option<&Arc<Key>> {
+        match cached {
+            Cached::Key(key) => Some(key),
+            Cached::Unknown | Cached::Miss => None,
+        }
+    }
+
+    #[test]
+    fn a_key_is_believed_for_five_seconds_in_its_epoch() {
+        let (keys, digest, now) = (Keys::default(), KeyDigest([1; 32]), Instant::now());
+        keys.keep(digest, Some(record(false)), (now, 1), true);
+        let young = now + Duration::from_millis(4_999);
+        assert!(found(&keys.cached(&digest, young, 1)).is_some());
+        assert!(matches!(keys.cached(&digest, now + FRESH, 1), Cached::Miss));
+        assert!(matches!(keys.cached(&digest, now, 2), Cached::Miss));
+        keys.keep(KeyDigest([2; 32]), None, (now, 1), true);
+        let unknown = keys.cached(&KeyDigest([2; 32]), now, 1);
+        assert!(matches!(unknown, Cached::Unknown));
+    }
+
+    #[test]
+    fn a_told_change_ends_belief_at_once_and_the_rate_window_lives_on() {
+        let (keys, digest, now) = (Keys::default(), KeyDigest([1; 32]), Instant::now());
+        let first = keys
+            .keep(digest, Some(record(false)), (now, 1), true)
+            .unwrap();
+        keys.forget(digest, now);
+        assert!(matches!(keys.cached(&digest, now, 1), Cached::Miss));
+        let second = keys
+            .keep(digest, Some(record(true)), (now, 1), true)
+            .unwrap();
+        assert!(Arc::ptr_eq(&first.calls, &second.calls));
+        assert!(keys.changes.since(&digest, now));
+        assert!(!keys.changes.since(&digest, now + FRESH));
+    }
+
+    #[test]
+    fn what_raced_with_a_change_is_used_once_and_not_kept() {
+        let (keys, digest, now) = (Keys::default(), KeyDigest([1; 32]), Instant::now());
+        assert!(
+            keys.keep(digest, Some(record(false)), (now, 1), false)
+                .is_some()
+        );
+        assert!(matches!(keys.cached(&digest, now, 1), Cached::Miss));
+        keys.keep(digest, None, (now, 1), false);
+        assert!(matches!(keys.cached(&digest, now, 1), Cached::Miss));
+    }
+
+    #[test]
+    fn an_unchanged_record_keeps_the_prepared_entry() {
+        let (keys, digest, now) = (Keys::default(), KeyDigest([1; 32]), Instant::now());
+        let record = record(false);
+        let first = keys
+            .keep(digest, Some(record.clone()), (now, 1), true)
+            .unwrap();
+        let second = keys.keep(digest, Some(record), (now, 1), true).unwrap();
+        assert!(Arc::ptr_eq(&first, &second));
+    }
+}

@@ -1,0 +1,52 @@
+//! What this process believes for a moment: keys, routes, open quotes.
+//!
+//! Reads go down a ladder: this process, Redis, the internal API. Never the arbiter: money is
+//! decided where the claim is, and what stands here only saves a question.
+//!
+//! Invariants: nothing is believed longer than its freshness (5 s keys and routes, 60 s quotes).
+//! A told change ([`invalidation`]) ends it at once, and what was being fetched while the change
+//! came in is used once and not kept. While changes are not heard of, quotes are not believed at
+//! all. When the channel opens again, everything that was known before is forgotten.
+
+pub mod flight;
+pub mod invalidation;
+pub mod keys;
+pub mod quotes;
+pub mod routes;
+
+use std::hash::Hash;
+use std::time::{Duration, Instant};
+
+use quick_cache::sync::Cache;
+
+/// How long a key or route is believed.
+pub const FRESH: Duration = Duration::from_secs(5);
+/// Changes that are remembered for the look-ups they may race with.
+const CHANGES_MAX: usize = 8192;
+
+/// The last change told of each name, for as long as a fetch may race with it.
+#[derive(Debug)]
+pub struct Changes<K>(Cache<K, Instant>);
+
+impl<K: Eq + Hash + Clone> Changes<K> {
+    /// None yet.
+    pub fn new() -> Self {
+        Self(Cache::new(CHANGES_MAX))
+    }
+
+    /// A change came in.
+    pub fn note(&self, name: K, now: Instant) {
+        self.0.insert(name, now);
+    }
+
+    /// Whether one came in at or after `since`.
+    pub fn since(&self, name: &K, since: Instant) -> bool {
+        self.0.get(name).is_some_and(|at| at >= since)
+    }
+}
+
+impl<K: Eq + Hash + Clone> Default for Changes<K> {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,338 @@
+//! What the buyer gets: the envelope around the seller's bytes, the replay, the failure, the wait.
+//!
+//! The envelope is built once, before the settlement, in one allocation; its bytes are what is
+//! settled, stored, sent and replayed.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use crochet_shared::code::{Code, NextAction};
+use crochet_shared::envelope::{Amount, Failure, Fees, Success};
+use crochet_shared::id::{ProfileId, RequestId};
+use crochet_shared::internal::{Grant, ReadAnswer, StoredAnswer};
+use crochet_shared::outcome::Encoding;
+use serde::Serialize;
+
+use super::claim;
+use super::settle::{Settled, Told};
+use crate::error::{Kind, Refusal, Reply};
+use crate::gateway::Gateway;
+use crate::seller::SellerAnswer;
+
+/// Bytes of the envelope besides the seller's own and her two headers, generously.
+const ENVELOPE_BYTES: usize = 640;
+
+/// The answer of a settled call.
+pub fn answer(gateway: &Arc<Gateway>, settled: Settled) -> Result<Reply, Refusal> {
+    let request_id = settled.grant.request_id;
+    match settled.told {
+        Told::Delivered(envelope) => {
+            Ok(Reply::ok(200, Kind::Delivered, envelope).about(request_id))
+        }
+        Told::TooLate => Err(gateway.errors.about(Code::ServiceUnavailable, request_id)),
+        Told::Failed {
+            code,
+            seller_status,
+            attempts,
+            attempts_remaining,
+            refund_due,
+        } => {
+            let data = serde_json::json!({
+                "request_id": request_id,
+                "billable": false,
+                "seller_status_code": seller_status,
+                "attempts": attempts,
+                "attempts_remaining": attempts_remaining,
+            });
+            let failure = Failure::from(code).with_data(data);
+            let failure = if refund_due {
+                failure
+                    .with_retryable(false)
+                    .with_next(NextAction::AwaitRefund, AWAIT_REFUND)
+            } else {
+                failure
+            };
+            Err(gateway.errors.failure(&failure).about(request_id))
+        }
+    }
+}
+
+const AWAIT_REFUND: &str = "This payment cannot be used again: await its refund. To call again, start a new payment without X-Crochet-Relay-Request-Id.";
+
+/// The stored answer again, byte for byte.
+pub async fn replay(
+    gateway: &Arc<Gateway>,
+    buyer: ProfileId,
+    request_id: RequestId,
+) -> Result<Reply, Refusal> {
+    let read = ReadAnswer { request_id, buyer };
+    match gateway.control_plane.answer(&read).await {
+        Ok(StoredAnswer::Stored(bytes)) => {
+            Ok(Reply::ok(200, Kind::Replayed, bytes).about(request_id))
+        }
+        Ok(StoredAnswer::NoLongerStored(facts)) => Err(claim::no_longer_stored(gateway, &facts)),
+        Ok(StoredAnswer::Unknown) => {
+            tracing::error!(request = %request_id, "a delivered answer is unknown");
+            Err(gateway.errors.about(Code::InternalError, request_id))
+        }
+        Err(_) => Err(gateway.errors.about(Code::ServiceUnavailable, request_id)),
+    }
+}
+
+/// 202: the payment is known and not done.
+pub fn pending(
+    relay_request_id: &str,
+    request_id: RequestId,
+    retry_after_seconds: u32,
+    next_action: NextAction,
+) -> Reply {
+    let retry_after_seconds = retry_after_seconds.max(1);
+    let body = serde_json::to_vec(&Success::new(Pending {
+        status: "pending",
+        retryable: true,
+        retry_after_seconds,
+        relay_request_id,
+        request_id,
+        next_action,
+    }))
+    .unwrap_or_default();
+    Reply::ok(202, Kind::Pending, body.into())
+        .about(request_id)
+        .after(retry_after_seconds)
+}
+
+/// Field order as in the contract, §5.
+#[derive(Serialize)]
+struct Pending<'a> {
+    status: &'a str,
+    retryable: bool,
+    retry_after_seconds: u32,
+    relay_request_id: &'a str,
+    request_id: RequestId,
+    next_action: NextAction,
+}
+
+/// 409: the call is being forwarded.
+pub fn in_progress(
+    gateway: &Gateway,
+    request_id: Option<RequestId>,
+    retry_after_seconds: u32,
+) -> Refusal {
+    let code = Code::GatewayRequestInProgress;
+    let refusal = gateway.errors.wait(code, retry_after_seconds.max(1));
+    match request_id {
+        Some(request_id) => refusal.about(request_id),
+        None => refusal,
+    }
+}
+
+/// The body of a 200 around what the seller answered, fields in the contract's order.
+pub fn envelope(grant: &Grant, answer: &SellerAnswer) -> Bytes {
+    let encoding = Encoding::of(&answer.body, answer.content_encoding.is_some());
+    let room = match encoding {
+        Encoding::Json => answer.body.len(),
+        // Most text needs few escapes; what needs more grows.
+        Encoding::Text => answer.body.len() + answer.body.len() / 8,
+        Encoding::Base64 => answer.body.len() / 3 * 4 + 4,
+    };
+    let mut out = Vec::with_capacity(ENVELOPE_BYTES + room);
+    // Writing into memory and serialising text and numbers cannot fail.
+    let _ = write_envelope(&mut out, grant, answer, encoding);
+    out.into()
+}
+
+fn write_envelope(
+    out: &mut Vec<u8>,
+    grant: &Grant,
+    answer: &SellerAnswer,
+    encoding: Encoding,
+) -> Result<(), std::io::Error> {
+    let fees = grant
+        .fee_rate
+        .split(grant.gross)
+        .map(|split| Fees::of(grant.fee_rate, &split));
+    write!(
+        out,
+        "{{\"success\":true,\"data\":{{\"request_id\":\"{}\",\"billable\":true,\"charged_amount\":",
+        grant.request_id
+    )?;
+    serde_json::to_writer(&mut *out, &Amount::from(grant.gross))?;
+    out.extend_from_slice(b",\"fees\":");
+    serde_json::to_writer(&mut *out, &fees)?;
+    write!(
+        out,
+        ",\"seller_status_code\":{},\"seller_response\":",
+        answer.status
+    )?;
+    write_response(out, &answer.body, encoding)?;
+    write!(
+        out,
+        ",\"seller_response_encoding\":\"{}\",\"seller_content_type\":",
+        encoding.as_str()
+    )?;
+    serde_json::to_writer(&mut *out, &answer.content_type)?;
+    out.extend_from_slice(b",\"seller_content_encoding\":");
+    serde_json::to_writer(&mut *out, &answer.content_encoding)?;
+    out.extend_from_slice(b"}}");
+    Ok(())
+}
+
+fn write_response(
+    out: &mut Vec<u8>,
+    body: &[u8],
+    encoding: Encoding,
+) -> Result<(), std::io::Error> {
+    match encoding {
+        Encoding::Json if body.is_empty() => out.extend_from_slice(b"null"),
+        Encoding::Json => out.extend_from_slice(body),
+        Encoding::Text => {
+            let text = std::str::from_utf8(body).unwrap_or_default();
+            serde_json::to_writer(out, text)?;
+        }
+        Encoding::Base64 => {
+            out.push(b'"');
+            let start = out.len();
+            out.resize(start + body.len().div_ceil(3) * 4, 0);
+            let room = out.get_mut(start..).unwrap_or_default();
+            STANDARD
+                .encode_slice(body, room)
+                .map_err(std::io::Error::other)?;
+            out.push(b'"');
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crochet_shared::internal::Redelivery;
+    use crochet_shared::money::{FEE_RATE, Micros};
+    use proptest::prelude::*;
+    use serde_json::Value;
+    use std::time::Duration;
+
+    fn grant() -> Grant {
+        Grant {
+            request_id: "gw_req_01890a5dac96774bbcceb302099a8057".parse().unwrap(),
+            epoch: 1,
+            attempt: 1,
+            max_attempts: 5,
+            gross: Micros(1_000_000),
+            fee_rate: FEE_RATE,
+            timeout_ms: 1,
+            lease_ms: 1,
+            redelivery: Redelivery::SameRequestId,
+        }
+    }
+
+    fn answer(
+        status: u16,
+        body: &[u8],
+        content_type: Option<&str>,
+        content_encoding: Option<&str>,
+    ) -> SellerAnswer {
+        SellerAnswer {
+            status,
+            content_type: content_type.map(str::to_owned),
+            content_encoding: content_encoding.map(str::to_owned),
+            body: Bytes::copy_from_slice(body),
+            latency: Duration::ZERO,
+            budget: None,
+        }
+    }
+
+    const HEAD: &str = r#"{"success":true,"data":{"request_id":"gw_req_01890a5dac96774bbcceb302099a8057","billable":true,"charged_amount":{"amount_cents":100,"amount_micros":1000000,"currency":"USD"},"fees":{"fee_rate":0.049,"fee_amount_cents":5,"seller_receives_cents":95,"fee_amount_micros":49000,"seller_receives_micros":951000},"seller_status_code":"#;
+
+    fn exact(answer: &SellerAnswer, tail: &str) {
+        let built = envelope(&grant(), answer);
+        assert_eq!(
+            std::str::from_utf8(&built).unwrap(),
+            format!("{HEAD}{tail}")
+        );
+    }
+
+    #[test]
+    fn json_stands_byte_for_byte() {
+        exact(
+            &answer(
+                200,
+                b" {\"a\": 1.10, \"a\":2}\n",
+                Some("application/json"),
+                None,
+            ),
+            "200,\"seller_response\": {\"a\": 1.10, \"a\":2}\n,\"seller_response_encoding\":\"json\",\"seller_content_type\":\"application/json\",\"seller_content_encoding\":null}}",
+        );
+    }
+
+    #[test]
+    fn text_becomes_a_string_whatever_its_type_says() {
+        exact(
+            &answer(
+                404,
+                "he said \"né\"\n".as_bytes(),
+                Some("application/json"),
+                None,
+            ),
+            "404,\"seller_response\":\"he said \\\"né\\\"\\n\",\"seller_response_encoding\":\"text\",\"seller_content_type\":\"application/json\",\"seller_content_encoding\":null}}",
+        );
+    }
+
+    #[test]
+    fn other_bytes_and_encoded_ones_are_base64() {
+        exact(
+            &answer(200, b"\xff\xfe", None, None),
+            "200,\"seller_response\":\"//4=\",\"seller_response_encoding\":\"base64\",\"seller_content_type\":null,\"seller_content_encoding\":null}}",
+        );
+        exact(
+            &answer(200, b"{}", Some("a\"b"), Some("gzip")),
+            "200,\"seller_response\":\"e30=\",\"seller_response_encoding\":\"base64\",\"seller_content_type\":\"a\\\"b\",\"seller_content_encoding\":\"gzip\"}}",
+        );
+    }
+
+    #[test]
+    fn nothing_is_null() {
+        exact(
+            &answer(204, b"", None, None),
+            "204,\"seller_response\":null,\"seller_response_encoding\":\"json\",\"seller_content_type\":null,\"seller_content_encoding\":null}}",
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn an_envelope_is_always_json_and_gives_the_bytes_back(
+            body in proptest::collection::vec(any::<u8>(), 0..200),
+            encoded in any::<bool>(),
+        ) {
+            let answer = answer(200, &body, None, encoded.then_some("x"));
+            let built: Value = serde_json::from_slice(&envelope(&grant(), &answer)).unwrap();
+            let data = &built["data"];
+            match data["seller_response_encoding"].as_str().unwrap() {
+                "json" => {
+                    let given = serde_json::from_slice::<Value>(&body).unwrap_or(Value::Null);
+                    prop_assert_eq!(&data["seller_response"], &given);
+                }
+                "text" => prop_assert_eq!(
+                    data["seller_response"].as_str().unwrap().as_bytes(), &body[..]
+                ),
+                _ => prop_assert_eq!(
+                    STANDARD.decode(data["seller_response"].as_str().unwrap()).unwrap(), body
+                ),
+            }
+        }
+    }
+
+    #[test]
+    fn a_202_is_exact() {
+        let request_id = grant().request_id;
+        let reply = pending("0xa", request_id, 0, NextAction::RetryWithRelayRequestId);
+        assert_eq!(
+            std::str::from_utf8(&reply.body).unwrap(),
+            r#"{"success":true,"data":{"status":"pending","retryable":true,"retry_after_seconds":1,"relay_request_id":"0xa","request_id":"gw_req_01890a5dac96774bbcceb302099a8057","next_action":"retry_with_relay_request_id"}}"#
+        );
+        assert_eq!((reply.status, reply.retry_after), (202, Some(1)));
+    }
+}

@@ -1,0 +1,120 @@
+//! Reading a caller's body: whole, within a size, a time and the process's budget of bytes.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use pingora::proxy::Session;
+use sha2::{Digest as _, Sha256};
+
+use super::head::BodyHead;
+use crate::limits::{Budget, Share};
+
+/// Largest body of any gateway call, whatever its endpoint says (contract §4).
+pub const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How much of the budget a body of unknown length takes at a time.
+const STEP_BYTES: usize = 64 * 1024;
+
+/// A caller's body. Its share of the budget is given back when it is dropped.
+#[derive(Debug)]
+pub struct Body {
+    /// The exact bytes.
+    pub bytes: Bytes,
+    /// Their SHA-256.
+    pub sha256: [u8; 32],
+    _share: Share,
+}
+
+/// Why there is no body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoBody {
+    /// Longer than allowed.
+    TooLarge,
+    /// Not there in time.
+    TooSlow,
+    /// Broken off, or not framed as HTTP says.
+    Broken,
+    /// The budget is spent.
+    NoBudget,
+}
+
+impl Body {
+    /// Hashes the bytes.
+    pub fn new(bytes: Bytes, share: Share) -> Self {
+        Self {
+            sha256: Sha256::digest(&bytes).into(),
+            bytes,
+            _share: share,
+        }
+    }
+}
+
+/// Reads the body, at most `limit` bytes in at most `time`.
+pub async fn read(
+    session: &mut Session,
+    head: BodyHead,
+    limit: usize,
+    time: Duration,
+    budget: &Budget,
+) -> Result<Body, NoBody> {
+    if head.length.is_some_and(|length| length > limit) {
+        return Err(NoBody::TooLarge);
+    }
+    let share = budget
+        .take(head.length.unwrap_or(STEP_BYTES.min(limit)))
+        .ok_or(NoBody::NoBudget)?;
+    if head.expects_continue {
+        let keepalive = session.get_keepalive();
+        session
+            .write_continue_response()
+            .await
+            .map_err(|_| NoBody::Broken)?;
+        // pingora takes any response before the end of the body for the last on the connection.
+        session.set_keepalive(keepalive);
+    }
+    tokio::time::timeout(time, read_all(session, head, limit, budget, share))
+        .await
+        .unwrap_or(Err(NoBody::TooSlow))
+}
+
+async fn read_all(
+    session: &mut Session,
+    head: BodyHead,
+    limit: usize,
+    budget: &Budget,
+    mut share: Share,
+) -> Result<Body, NoBody> {
+    let mut whole: Option<BytesMut> = None;
+    let mut first = Bytes::new();
+    let mut paid = head.length.unwrap_or(STEP_BYTES.min(limit));
+    loop {
+        let chunk = session
+            .read_request_body()
+            .await
+            .map_err(|_| NoBody::Broken)?;
+        let Some(chunk) = chunk else {
+            break;
+        };
+        let so_far = whole.as_ref().map_or(first.len(), BytesMut::len) + chunk.len();
+        if so_far > limit {
+            return Err(NoBody::TooLarge);
+        }
+        while paid < so_far {
+            let step = STEP_BYTES.min(limit - paid);
+            share.join(budget.take(step).ok_or(NoBody::NoBudget)?);
+            paid += step;
+        }
+        // A small body arrives in one piece, and that piece is the body.
+        if so_far == chunk.len() {
+            first = chunk;
+            continue;
+        }
+        whole
+            .get_or_insert_with(|| {
+                let mut whole = BytesMut::with_capacity(head.length.unwrap_or(so_far).max(so_far));
+                whole.extend_from_slice(&first);
+                whole
+            })
+            .extend_from_slice(&chunk);
+    }
+    Ok(Body::new(whole.map_or(first, BytesMut::freeze), share))
+}

@@ -1,0 +1,133 @@
+//! One gateway call, from its headers to its answer:
+//! `identify → admit → quote | claim → forward → settle → answer → record`.
+//!
+//! It owns the order in which a call is refused, and what is durable before what. It never decides
+//! about money itself: the control plane does, at the claim and at the settlement.
+//!
+//! Invariants (contract §5, architecture "Life of one gateway call"):
+//!
+//! - Without a relay id the order is key → listing → media type, size, JSON → seller → currency →
+//!   quote. With one, nothing of listing, media type or JSON is refused before the claim's answer.
+//! - The seller is called only under a [`claim::Claimed`], and at most once under each.
+//! - Every claim is settled: by its step, else by its guard. A lost reply is asked again with the
+//!   same owner, and never taken for a refusal.
+//! - A delivered answer is durable before its first byte goes to the buyer, and the bytes that were
+//!   settled are the bytes that are sent.
+//! - A claimed call is a task of its own: what becomes of the buyer's connection changes nothing.
+
+pub mod admit;
+pub mod answer;
+pub mod body;
+pub mod claim;
+pub mod forward;
+pub mod head;
+pub mod identify;
+pub mod probe;
+pub mod quote;
+pub mod record;
+pub mod settle;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crochet_shared::code::Code;
+use crochet_shared::envelope::Failure;
+use pingora::proxy::Session;
+
+use crate::error::{Refusal, Reply};
+use crate::gateway::Gateway;
+use head::{Head, Once};
+use identify::Identified;
+
+/// When and from where a call came.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// A monotonic clock.
+    pub at: Instant,
+    /// Unix milliseconds.
+    pub now_ms: i64,
+    /// The client's address.
+    pub client: IpAddr,
+}
+
+/// Answers `POST /api/v1/gateway/:name`.
+pub async fn serve(
+    gateway: &Arc<Gateway>,
+    session: &mut Session,
+    name: &str,
+    arrival: Arrival,
+) -> Reply {
+    let mut head = Head::read(&session.req_header().headers);
+    let caller = match identify::identify(gateway, head.credential, arrival).await {
+        Ok(caller) => caller,
+        Err(refusal) => return refusal.into_reply(),
+    };
+    let rate = caller.rate;
+    let relay_request_id = std::mem::replace(&mut head.relay_request_id, Once::Absent);
+    let answered = match relay_request_id {
+        Once::Absent => first_call(gateway, session, &caller, name, head, arrival).await,
+        Once::One(id) => retry(gateway, session, &caller, name, id, &head, arrival).await,
+        Once::Twice => Err(gateway.errors.failure(&Failure::validation(&[head::field(
+            "X-Crochet-Relay-Request-Id",
+            head::STANDS_TWICE,
+        )]))),
+    };
+    let mut reply = answered.unwrap_or_else(Refusal::into_reply);
+    reply.rate = Some(rate);
+    reply
+}
+
+/// Without a relay id: a quote, or where the purchase stands.
+async fn first_call(
+    gateway: &Arc<Gateway>,
+    session: &mut Session,
+    caller: &Identified,
+    name: &str,
+    head: Head,
+    arrival: Arrival,
+) -> Result<Reply, Refusal> {
+    let admitted = admit::for_quote(gateway, session, caller, name, head, arrival).await?;
+    quote::quote(gateway, admitted, arrival).await
+}
+
+/// With a relay id: the claim decides.
+async fn retry(
+    gateway: &Arc<Gateway>,
+    session: &mut Session,
+    caller: &Identified,
+    name: &str,
+    relay_request_id: String,
+    head: &Head,
+    arrival: Arrival,
+) -> Result<Reply, Refusal> {
+    let presented = admit::for_claim(
+        gateway,
+        session,
+        caller,
+        name,
+        relay_request_id,
+        head.body,
+        arrival,
+    )
+    .await?;
+    let task = tokio::spawn(paid(Arc::clone(gateway), presented, arrival));
+    task.await.unwrap_or_else(|error| {
+        // The guard has settled what was claimed; the panic itself is in the log already.
+        tracing::error!(panicked = error.is_panic(), "a claimed call broke off");
+        Err(gateway.errors.code(Code::InternalError))
+    })
+}
+
+/// From the claim to the answer, whatever becomes of the buyer's connection.
+async fn paid(
+    gateway: Arc<Gateway>,
+    presented: admit::Presented,
+    arrival: Arrival,
+) -> Result<Reply, Refusal> {
+    let _underway = gateway.underway.begin();
+    let claimed = claim::claim(&gateway, presented).await?;
+    let ended = Box::pin(forward::forward(&gateway, claimed)).await;
+    let settled = settle::settle(&gateway, ended, arrival).await?;
+    answer::answer(&gateway, settled)
+}

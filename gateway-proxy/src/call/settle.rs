@@ -1,0 +1,272 @@
+//! The end of a claim, durable before the buyer hears of it.
+//!
+//! Settling is idempotent on owner and epoch, so a lost reply is asked again, for as long as the
+//! lease lasts. The buyer is kept waiting for at most [`PATIENCE`]; after that she is told to retry
+//! and the settlement goes on without her.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use crochet_shared::code::Code;
+use crochet_shared::internal::{Claim, Delivery, Grant, Outcome, Settle, SettleAnswer};
+use crochet_shared::outcome::SellerFailure;
+use sha2::{Digest as _, Sha256};
+
+use super::answer::envelope;
+use super::forward::{Ended, Ending};
+use super::{Arrival, claim};
+use crate::error::Refusal;
+use crate::gateway::Gateway;
+use crate::metrics::Metrics;
+
+/// How long the buyer waits for the settlement to be durable (contract §5).
+pub const PATIENCE: Duration = Duration::from_secs(5);
+const AGAIN_MIN: Duration = Duration::from_millis(25);
+const AGAIN_MAX: Duration = Duration::from_secs(1);
+
+/// A settled call: what the buyer may now be told.
+#[derive(Debug)]
+pub struct Settled {
+    /// What was granted.
+    pub grant: Grant,
+    /// What to tell.
+    pub told: Told,
+}
+
+/// What a settlement lets the buyer be told.
+#[derive(Debug)]
+pub enum Told {
+    /// The envelope, as stored.
+    Delivered(Bytes),
+    /// A failure, and what is left of the payment.
+    Failed {
+        /// Its public code.
+        code: Code,
+        /// What the seller answered, when she did.
+        seller_status: Option<u16>,
+        /// Attempts used so far.
+        attempts: i32,
+        /// Attempts left.
+        attempts_remaining: i32,
+        /// Whether the payment is to be refunded.
+        refund_due: bool,
+    },
+    /// Nothing was sent, for a want of time of ours.
+    TooLate,
+}
+
+/// Settles the call.
+pub async fn settle(
+    gateway: &Arc<Gateway>,
+    ended: Ended,
+    arrival: Arrival,
+) -> Result<Settled, Refusal> {
+    let Ended {
+        ending,
+        mut guard,
+        grant,
+        claim,
+    } = ended;
+    let ready = prepare(&grant, ending, arrival);
+    let settle = guard.settle(ready.outcome);
+    let lease_end = guard.lease_end;
+    let began = Instant::now();
+    let trying = until_durable(gateway, &settle, lease_end);
+    let settled = tokio::time::timeout(PATIENCE, trying).await;
+    guard.disarm();
+    Metrics::took(&gateway.metrics.settle, began.elapsed());
+    let Ok(settled) = settled else {
+        gateway.metrics.settle_late.increment(1);
+        let underway = gateway.underway.begin();
+        let gateway_on = Arc::clone(gateway);
+        tokio::spawn(async move {
+            until_durable(&gateway_on, &settle, lease_end).await;
+            drop(underway);
+        });
+        let code = Code::ServiceUnavailable;
+        return Err(gateway.errors.about(code, grant.request_id));
+    };
+    let told = judge(settled, &ready.telling);
+    match told {
+        Some(told) => Ok(Settled { grant, told }),
+        None => Err(not_ours(gateway, &claim, &grant, settled).await),
+    }
+}
+
+/// Asks until the settlement is answered, or its lease has ended.
+pub async fn until_durable(
+    gateway: &Gateway,
+    settle: &Settle,
+    lease_end: Instant,
+) -> Option<SettleAnswer> {
+    let mut wait = AGAIN_MIN;
+    loop {
+        let answered = gateway.control_plane.settlements.ask(settle.clone()).await;
+        match answered {
+            Ok(SettleAnswer::Undecided) | Err(_) => {
+                gateway.metrics.replies_lost.increment(1);
+                let why = answered.err().map(|why| why.to_string());
+                tracing::warn!(request = %settle.request_id, why, "a settlement is asked again");
+            }
+            Ok(answer) => return Some(answer),
+        }
+        if Instant::now() + wait >= lease_end {
+            gateway.metrics.settle_abandoned.increment(1);
+            tracing::error!(request = %settle.request_id, "a settlement outlived its lease");
+            return None;
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(AGAIN_MAX);
+    }
+}
+
+/// What is settled, and what may be told once it is.
+struct Ready {
+    outcome: Outcome,
+    telling: Telling,
+}
+
+/// What the buyer is told if the settlement holds.
+#[derive(Debug)]
+enum Telling {
+    Delivered(Bytes),
+    Failed(Code, Option<u16>),
+    TooLate,
+}
+
+fn prepare(grant: &Grant, ending: Ending, arrival: Arrival) -> Ready {
+    match ending {
+        Ending::Handled(answer) => {
+            let envelope = envelope(grant, &answer);
+            let delivery = Delivery {
+                envelope_sha256: Sha256::digest(&envelope).into(),
+                envelope: envelope.clone(),
+                seller_status: answer.status,
+                seller_latency_ms: millis(answer.latency),
+                latency_ms: millis(arrival.at.elapsed()),
+            };
+            Ready {
+                outcome: Outcome::Delivered(delivery),
+                telling: Telling::Delivered(envelope),
+            }
+        }
+        Ending::Failed(failure, seller_status, took) => Ready {
+            outcome: Outcome::Failed {
+                failure,
+                seller_status,
+                seller_latency_ms: millis(took),
+            },
+            telling: Telling::Failed(super::forward::code_of(failure), seller_status),
+        },
+        Ending::Unreachable => Ready {
+            outcome: Outcome::Unsent {
+                failure: Some(SellerFailure::Unreachable),
+            },
+            telling: Telling::Failed(Code::SellerUnreachable, None),
+        },
+        Ending::TooLate => Ready {
+            outcome: Outcome::Unsent { failure: None },
+            telling: Telling::TooLate,
+        },
+    }
+}
+
+fn millis(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// What may be told. `None` when the settlement does not hold, or says what was not asked: then
+/// nothing of this call's answer may be told.
+fn judge(settled: Option<SettleAnswer>, telling: &Telling) -> Option<Told> {
+    let failed = |attempts, attempts_remaining, refund_due| match telling {
+        Telling::Delivered(_) => None,
+        Telling::TooLate => Some(Told::TooLate),
+        Telling::Failed(code, seller_status) => Some(Told::Failed {
+            code: *code,
+            seller_status: *seller_status,
+            attempts,
+            attempts_remaining,
+            refund_due,
+        }),
+    };
+    match settled? {
+        SettleAnswer::Delivered => match telling {
+            Telling::Delivered(envelope) => Some(Told::Delivered(envelope.clone())),
+            Telling::Failed(..) | Telling::TooLate => None,
+        },
+        SettleAnswer::Released {
+            attempts,
+            attempts_remaining,
+        } => failed(attempts, attempts_remaining, false),
+        SettleAnswer::RefundDue { attempts } => failed(attempts, 0, true),
+        SettleAnswer::NotOwner | SettleAnswer::Undecided => None,
+    }
+}
+
+/// The claim ended without this settlement. Where the purchase stands is read again.
+async fn not_ours(
+    gateway: &Arc<Gateway>,
+    claim: &Claim,
+    grant: &Grant,
+    settled: Option<SettleAnswer>,
+) -> Refusal {
+    if settled.is_some() {
+        gateway.metrics.settle_not_owner.increment(1);
+    }
+    claim::look_again(gateway, claim, grant.request_id).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_told_only_when_its_settlement_holds() {
+        let envelope = Telling::Delivered(Bytes::from_static(b"{}"));
+        let released = SettleAnswer::Released {
+            attempts: 1,
+            attempts_remaining: 4,
+        };
+        let told = judge(Some(SettleAnswer::Delivered), &envelope);
+        assert!(matches!(told, Some(Told::Delivered(_))));
+        let refund = SettleAnswer::RefundDue { attempts: 5 };
+        for other in [
+            None,
+            Some(SettleAnswer::NotOwner),
+            Some(released),
+            Some(refund),
+        ] {
+            assert!(judge(other, &envelope).is_none(), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_failure_tells_what_is_left_of_the_payment() {
+        let failed = Telling::Failed(Code::SellerTimeout, None);
+        let released = SettleAnswer::Released {
+            attempts: 2,
+            attempts_remaining: 3,
+        };
+        assert!(matches!(
+            judge(Some(released), &failed),
+            Some(Told::Failed {
+                code: Code::SellerTimeout,
+                attempts: 2,
+                attempts_remaining: 3,
+                refund_due: false,
+                ..
+            })
+        ));
+        assert!(matches!(
+            judge(Some(SettleAnswer::RefundDue { attempts: 5 }), &failed),
+            Some(Told::Failed {
+                attempts_remaining: 0,
+                refund_due: true,
+                ..
+            })
+        ));
+        assert!(judge(Some(SettleAnswer::Delivered), &failed).is_none());
+        assert!(judge(None, &failed).is_none());
+    }
+}

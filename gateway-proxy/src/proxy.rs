@@ -1,0 +1,273 @@
+//! pingora's hooks, nothing else: whose a request is, and what is passed on.
+//!
+//! `request_filter` owns the gateway's two paths and ends there. Everything else takes pingora's
+//! native way to the control plane: streamed, any size, with the headers that only we may say set
+//! anew. A POST is never sent twice.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use crochet_shared::clock;
+use crochet_shared::code::Code;
+use crochet_shared::envelope::Failure;
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, HeaderValue, ORIGIN};
+use http::{Method, Uri};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, Result};
+
+use crate::call::{self, Arrival, head, probe, record};
+use crate::client::{self, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, Forwarded, REQUEST_ID};
+use crate::error::{Kind, Reply};
+use crate::gateway::Gateway;
+use crate::path::{self, Place};
+use crate::reply;
+use crate::upstream::Upstream;
+
+/// The proxy.
+#[derive(Debug)]
+pub struct FrontDoor {
+    gateway: Arc<Gateway>,
+    upstream: Arc<Upstream>,
+}
+
+/// What the hooks of one request know of each other.
+#[derive(Debug, Default)]
+pub struct Ctx {
+    request_id: Option<HeaderValue>,
+    /// The path as it is passed on.
+    path: String,
+    forwarded: Option<Forwarded>,
+}
+
+/// Whose a request is, with nothing borrowed from it.
+enum Owner {
+    Gateway(String),
+    Test(String),
+    Nobody(Code),
+    Ambiguous,
+    ControlPlane,
+}
+
+impl FrontDoor {
+    /// Serves for this gateway, passing to this control plane.
+    pub const fn new(gateway: Arc<Gateway>, upstream: Arc<Upstream>) -> Self {
+        Self { gateway, upstream }
+    }
+
+    fn arrival(&self, session: &Session) -> Arrival {
+        let headers = &session.req_header().headers;
+        let trusted = &self.gateway.config.trusted_proxies;
+        Arrival {
+            at: Instant::now(),
+            now_ms: clock::now().timestamp_millis(),
+            client: client::address(peer_of(session), headers, trusted),
+        }
+    }
+
+    /// The answer to a request that is the gateway's own.
+    async fn own(&self, session: &mut Session, owner: &Owner, arrival: Arrival) -> Option<Reply> {
+        let errors = &self.gateway.errors;
+        let (name, is_test) = match owner {
+            Owner::ControlPlane => return None,
+            Owner::Nobody(code) => return Some(errors.code(*code).into_reply()),
+            Owner::Ambiguous => {
+                let bad = head::field("path", "must not hold encoded slashes, dot segments or //");
+                return Some(errors.failure(&Failure::validation(&[bad])).into_reply());
+            }
+            Owner::Gateway(name) => (name, false),
+            Owner::Test(name) => (name, true),
+        };
+        let request = session.req_header();
+        if request.method == Method::OPTIONS
+            && request.headers.contains_key(ORIGIN)
+            && request.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+        {
+            return Some(Reply::ok(204, Kind::Preflight, Bytes::new()));
+        }
+        if request.method != Method::POST {
+            return Some(errors.code(Code::MethodNotAllowed).into_reply());
+        }
+        Some(if is_test {
+            Box::pin(probe::serve(&self.gateway, session, name, arrival)).await
+        } else {
+            Box::pin(call::serve(&self.gateway, session, name, arrival)).await
+        })
+    }
+
+    fn owner(request: &RequestHeader, ctx: &mut Ctx) -> Owner {
+        if !request.raw_path_is_utf8() {
+            return Owner::Ambiguous;
+        }
+        let Ok(path) = path::normalise(request.uri.path()) else {
+            return Owner::Ambiguous;
+        };
+        match path::place(&path) {
+            Place::Gateway(name) => Owner::Gateway(name.to_owned()),
+            Place::Test(name) => Owner::Test(name.to_owned()),
+            Place::Internal => Owner::Nobody(Code::NotFound),
+            Place::ControlPlane => {
+                ctx.path = path.into_owned();
+                Owner::ControlPlane
+            }
+        }
+    }
+
+    async fn write(&self, session: &mut Session, ctx: &Ctx, answer: Reply) -> bool {
+        let made = HeaderValue::from_static("unknown-request");
+        let request_id = ctx.request_id.as_ref().unwrap_or(&made);
+        reply::write(session, answer, request_id)
+            .await
+            .inspect_err(|error| tracing::debug!(%error, "a client went away"))
+            .is_ok()
+    }
+}
+
+fn peer_of(session: &Session) -> IpAddr {
+    session
+        .client_addr()
+        .and_then(|address| address.as_inet())
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), std::net::SocketAddr::ip)
+}
+
+#[async_trait]
+impl ProxyHttp for FrontDoor {
+    type CTX = Ctx;
+
+    fn new_ctx(&self) -> Ctx {
+        Ctx::default()
+    }
+
+    /// No modules: nothing is compressed or changed on its way.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        if self.gateway.is_draining() {
+            session.set_keepalive(None);
+        }
+        let arrival = self.arrival(session);
+        ctx.request_id = client::request_id(&session.req_header().headers)
+            .or_else(|| HeaderValue::try_from(self.gateway.request_ids.make()).ok());
+        let owner = Self::owner(session.req_header(), ctx);
+        let Some(answer) = self.own(session, &owner, arrival).await else {
+            self.gateway.metrics.passed.increment(1);
+            return Ok(false);
+        };
+        let counted = answer.clone();
+        self.write(session, ctx, answer).await;
+        record::record(&self.gateway, &counted, arrival);
+        Ok(true)
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, _ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        self.upstream
+            .peer()
+            .ok_or_else(|| Error::explain(pingora::ConnectError, "the control plane is nowhere"))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        let headers = &session.req_header().headers;
+        for name in client::spoken_for(headers) {
+            request.remove_header(&name);
+        }
+        let trusted = &self.gateway.config.trusted_proxies;
+        let forwarded = Forwarded::read(peer_of(session), headers, trusted);
+        request.insert_header(FORWARDED_FOR.clone(), forwarded.address.to_string())?;
+        request.insert_header(FORWARDED_PROTO.clone(), forwarded.proto)?;
+        if let Some(host) = forwarded.host.clone() {
+            request.insert_header(FORWARDED_HOST.clone(), host)?;
+        }
+        if let Some(id) = ctx.request_id.clone() {
+            request.insert_header(REQUEST_ID.clone(), id)?;
+        }
+        ctx.forwarded = Some(forwarded);
+        request.set_uri(passed_uri(&ctx.path, request.uri.query())?);
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        if let Some(id) = ctx.request_id.clone() {
+            response.insert_header(REQUEST_ID.clone(), id)?;
+        }
+        Ok(())
+    }
+
+    /// Again only what changes nothing, and only when a kept connection turned out to be dead.
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        _ctx: &mut Ctx,
+        client_reused: bool,
+    ) -> Box<Error> {
+        let method = &session.req_header().method;
+        let harmless = matches!(*method, Method::GET | Method::HEAD);
+        if harmless && !session.as_ref().retry_buffer_truncated() {
+            error.retry.decide_reuse(client_reused);
+        } else {
+            error.set_retry(false);
+        }
+        error
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut Ctx,
+    ) -> FailToProxy {
+        let unanswerable = FailToProxy {
+            error_code: 0,
+            can_reuse_downstream: false,
+        };
+        let of_the_client = *error.esource() == ErrorSource::Downstream;
+        if of_the_client || session.response_written().is_some() {
+            return unanswerable;
+        }
+        self.gateway.metrics.pass_failed.increment(1);
+        let answer = self
+            .gateway
+            .errors
+            .code(Code::ServiceUnavailable)
+            .into_reply();
+        let status = answer.status;
+        if !self.write(session, ctx, answer).await {
+            return unanswerable;
+        }
+        FailToProxy {
+            error_code: status,
+            can_reuse_downstream: true,
+        }
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Ctx, error: &Error) -> bool {
+        *error.esource() == ErrorSource::Downstream
+    }
+
+    /// Method and path: a query may hold what is nobody's business.
+    fn request_summary(&self, session: &Session, ctx: &Ctx) -> String {
+        format!("{} {}", session.req_header().method, ctx.path)
+    }
+}
+
+fn passed_uri(path: &str, query: Option<&str>) -> Result<Uri> {
+    let text = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+    text.parse()
+        .map_err(|_| Error::explain(pingora::InvalidHTTPHeader, "the path is not one"))
+}

@@ -1,0 +1,141 @@
+//! Leave to call an endpoint: its breaker lets the call through, and fewer than `max_concurrency`
+//! are under way in this process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use crochet_shared::id::ProfileId;
+use crochet_shared::outcome::SellerFailure;
+use parking_lot::Mutex;
+
+use super::breaker::{Breaker, BreakerConfig, Ticket, Verdict};
+use super::send::{SellerAnswer, SendError, Unsent};
+
+/// When to try again while the endpoint is at its limit, or its trials are taken.
+const BUSY_RETRY_SECONDS: u32 = 1;
+
+/// The endpoint cannot be called now: 503 `SELLER_UNAVAILABLE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the seller cannot be called now")]
+pub struct Unavailable {
+    /// For `Retry-After`; at least 1.
+    pub retry_after_seconds: u32,
+}
+
+/// What guards one endpoint; shared by the versions of it that this process knows.
+#[derive(Clone, Debug)]
+pub(super) struct Gate {
+    breaker: Arc<Mutex<Breaker>>,
+    in_flight: Arc<AtomicU32>,
+}
+
+impl Gate {
+    pub(super) fn new(config: BreakerConfig) -> Self {
+        Self {
+            breaker: Arc::new(Mutex::new(Breaker::new(config, Instant::now()))),
+            in_flight: Arc::default(),
+        }
+    }
+
+    /// For another URL of the same listing: its health is unknown, and what still runs still counts.
+    pub(super) fn with_new_breaker(&self, config: BreakerConfig) -> Self {
+        Self {
+            in_flight: Arc::clone(&self.in_flight),
+            ..Self::new(config)
+        }
+    }
+
+    /// Whether a call would be admitted, taking nothing: half-open counts as yes, because a 402
+    /// tries nobody.
+    pub(super) fn check(&self, limit: u32) -> Result<(), Unavailable> {
+        self.breaker
+            .lock()
+            .check(Instant::now())
+            .map_err(unavailable)?;
+        if self.in_flight.load(Ordering::Relaxed) < limit {
+            Ok(())
+        } else {
+            Err(unavailable(Duration::ZERO))
+        }
+    }
+
+    pub(super) fn admit(&self, limit: u32) -> Result<Permit, Unavailable> {
+        let ticket = self
+            .breaker
+            .lock()
+            .admit(Instant::now())
+            .map_err(unavailable)?;
+        let one_more = |running: u32| (running < limit).then(|| running + 1);
+        let admitted = self
+            .in_flight
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more);
+        if admitted.is_err() {
+            self.breaker.lock().release(&ticket);
+            return Err(unavailable(Duration::ZERO));
+        }
+        Ok(Permit {
+            gate: self.clone(),
+            ticket: Some(ticket),
+        })
+    }
+}
+
+fn unavailable(wait: Duration) -> Unavailable {
+    let up = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    Unavailable {
+        retry_after_seconds: u32::try_from(up)
+            .unwrap_or(u32::MAX)
+            .max(BUSY_RETRY_SECONDS),
+    }
+}
+
+/// One call's place at an endpoint, given back on drop. Dropped without [`Permit::report`], it
+/// tells the breaker nothing and burns no trial.
+#[derive(Debug)]
+#[must_use = "dropping a permit gives the place away"]
+pub struct Permit {
+    gate: Gate,
+    ticket: Option<Ticket>,
+}
+
+impl Permit {
+    /// Tells the breaker how the call ended. Only the first report counts.
+    pub fn report(&mut self, buyer: ProfileId, ended: &Result<SellerAnswer, SendError>) {
+        if let Some(ticket) = self.ticket.take() {
+            let verdict = verdict(ended);
+            self.gate
+                .breaker
+                .lock()
+                .report(&ticket, buyer, verdict, Instant::now());
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.gate.in_flight.fetch_sub(1, Ordering::AcqRel);
+        if let Some(ticket) = self.ticket.take() {
+            self.gate.breaker.lock().release(&ticket);
+        }
+    }
+}
+
+/// 5xx is the seller's fault; any other complete answer shows that she is there.
+fn verdict(ended: &Result<SellerAnswer, SendError>) -> Verdict {
+    match ended {
+        Ok(answer) if answer.status >= 500 => Verdict::Failed,
+        Ok(_) | Err(SendError::Failed(SellerFailure::Status, _)) => Verdict::Well,
+        Err(SendError::Unsent(Unsent::OutOfTime)) => Verdict::Unknown,
+        Err(SendError::Unsent(_) | SendError::Failed(SellerFailure::Unreachable, _)) => {
+            Verdict::Unreachable
+        }
+        Err(SendError::Failed(
+            SellerFailure::Timeout
+            | SellerFailure::TooLarge
+            | SellerFailure::Invalid
+            | SellerFailure::LeaseExpired,
+            _,
+        )) => Verdict::Failed,
+    }
+}

@@ -1,0 +1,125 @@
+//! The request a seller receives (contract §5, "What the seller receives").
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use crochet_shared::header;
+use crochet_shared::id::ProfileId;
+use crochet_shared::signing;
+use http::header::{
+    ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
+    USER_AGENT,
+};
+use http::{Method, Request};
+use http_body_util::Full;
+
+use super::endpoint::Seller;
+
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
+const WEBHOOK_ID: HeaderName = HeaderName::from_static(header::WEBHOOK_ID);
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static(header::WEBHOOK_TIMESTAMP);
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static(header::WEBHOOK_SIGNATURE);
+const CROCHET_SIGNATURE: HeaderName = HeaderName::from_static(header::CROCHET_SIGNATURE);
+const CROCHET_REQUEST_ID: HeaderName = HeaderName::from_static(header::CROCHET_REQUEST_ID);
+const CROCHET_TIMESTAMP: HeaderName = HeaderName::from_static(header::CROCHET_TIMESTAMP);
+const CROCHET_LISTING_ID: HeaderName = HeaderName::from_static(header::CROCHET_LISTING_ID);
+const CROCHET_BUYER_ID: HeaderName = HeaderName::from_static(header::CROCHET_BUYER_ID);
+const CROCHET_ATTEMPT: HeaderName = HeaderName::from_static(header::CROCHET_ATTEMPT);
+const CROCHET_TEST: HeaderName = HeaderName::from_static(header::CROCHET_TEST);
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+const USER_AGENT_VALUE: HeaderValue =
+    HeaderValue::from_static(concat!("Crochet-Gateway/", env!("CARGO_PKG_VERSION")));
+/// Headers of a request, at most: all below and the seller's own.
+const HEADERS_MAX: usize = 17;
+/// Room for the values that differ by call, with two signatures.
+const VALUES_BYTES: usize = 384;
+
+/// One call to a seller.
+#[derive(Clone, Debug)]
+pub struct SignedCall<'a> {
+    /// `gw_req_…`, or `gw_test_…` for a test.
+    pub request_id: &'a str,
+    /// Who pays.
+    pub buyer: ProfileId,
+    /// Which attempt, from 1.
+    pub attempt: i32,
+    /// Whether it is a test request.
+    pub test: bool,
+    /// The buyer's bytes.
+    pub body: Bytes,
+    /// Their SHA-256.
+    pub body_sha256: [u8; 32],
+}
+
+/// What gets sent.
+pub(super) type SellerRequest = Request<Full<Bytes>>;
+
+/// Builds and signs the request as of now. Values that differ by call share one allocation.
+pub(super) fn build(seller: &Seller, call: &SignedCall<'_>) -> Result<SellerRequest, http::Error> {
+    let now = crochet_shared::clock::now();
+    let mut values = Values::new();
+    let id = values.push(|text| text.push_str(call.request_id));
+    let mut seconds = itoa::Buffer::new();
+    let seconds = seconds.format(now.timestamp());
+    let timestamp = values.push(|text| text.push_str(seconds));
+    let signature = values.push(|text| {
+        seller.sign_into(call.request_id, seconds, &call.body, now, text);
+    });
+    let digest = values.push(|text| text.push_str(&signing::content_digest(&call.body_sha256)));
+    let buyer = values.push(|text| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{}", call.buyer);
+    });
+    let attempt = values.push(|text| text.push_str(itoa::Buffer::new().format(call.attempt)));
+    let length = values.push(|text| text.push_str(itoa::Buffer::new().format(call.body.len())));
+
+    let values = Bytes::from(values.0);
+    let value = |range: std::ops::Range<usize>| HeaderValue::from_maybe_shared(values.slice(range));
+    let (id, timestamp, signature) = (value(id)?, value(timestamp)?, value(signature)?);
+
+    let mut headers = HeaderMap::with_capacity(HEADERS_MAX);
+    headers.insert(HOST, seller.host.clone());
+    headers.insert(USER_AGENT, USER_AGENT_VALUE);
+    headers.insert(ACCEPT_ENCODING, IDENTITY);
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(CONTENT_LENGTH, value(length)?);
+    headers.insert(CONTENT_DIGEST, value(digest)?);
+    headers.insert(WEBHOOK_ID, id.clone());
+    headers.insert(WEBHOOK_TIMESTAMP, timestamp.clone());
+    headers.insert(WEBHOOK_SIGNATURE, signature.clone());
+    headers.insert(CROCHET_SIGNATURE, signature);
+    headers.insert(CROCHET_REQUEST_ID, id);
+    headers.insert(CROCHET_TIMESTAMP, timestamp);
+    headers.insert(CROCHET_LISTING_ID, seller.listing.clone());
+    headers.insert(CROCHET_BUYER_ID, value(buyer)?);
+    headers.insert(CROCHET_ATTEMPT, value(attempt)?);
+    if call.test {
+        headers.insert(CROCHET_TEST, HeaderValue::from_static("true"));
+    }
+    if let Some((name, value)) = &seller.auth {
+        headers.insert(name.clone(), value.clone());
+    }
+
+    let mut request = Request::new(Full::new(call.body.clone()));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = seller.uri.clone();
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// Header values one after the other.
+struct Values(String);
+
+impl Values {
+    fn new() -> Self {
+        Self(String::with_capacity(VALUES_BYTES))
+    }
+
+    fn push(&mut self, write: impl FnOnce(&mut String)) -> std::ops::Range<usize> {
+        let start = self.0.len();
+        write(&mut self.0);
+        start..self.0.len()
+    }
+}

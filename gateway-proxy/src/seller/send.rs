@@ -1,0 +1,216 @@
+//! One call to a seller, from the address to the last byte of the answer, under one deadline.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use crochet_shared::outcome::SellerFailure;
+use http::StatusCode;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::connect::Network;
+use super::endpoint::Seller;
+use super::exchange::{Broken, Connection, Limits, exchange};
+use super::pool::Found;
+use super::request::{SellerRequest, SignedCall, build};
+use super::resolve::Answer;
+use super::wire::Watch;
+
+/// A complete answer, whatever its status.
+#[derive(Debug)]
+pub struct SellerAnswer {
+    /// Its status; never 1xx.
+    pub status: u16,
+    /// Its `Content-Type`, at most 255 characters.
+    pub content_type: Option<String>,
+    /// Its `Content-Encoding`, which is not undone, at most 255 characters.
+    pub content_encoding: Option<String>,
+    /// Its body, at most `max_response_bytes`; empty when the status is not billable, because
+    /// nobody is shown it then.
+    pub body: Bytes,
+    /// From the first byte sent to the last byte read.
+    pub latency: Duration,
+    /// The share of the byte budget the body holds until it is dropped.
+    pub budget: Option<OwnedSemaphorePermit>,
+}
+
+/// Why there is no complete answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// No byte of the request reached a socket: the seller cannot have seen it, and no attempt is
+    /// used. Said only where it is proven.
+    #[error("nothing was sent: {0}")]
+    Unsent(Unsent),
+    /// The attempt failed after its first byte, or may have.
+    #[error("the seller failed: {}", .0.as_str())]
+    Failed(SellerFailure, Option<u16>),
+}
+
+/// Why nothing was sent. Never tells an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unsent {
+    /// The name has no address, or none in time.
+    #[error("the host does not resolve")]
+    Unresolved,
+    /// The host has an address that is not allowed.
+    #[error("the host has an address that is not allowed")]
+    ForbiddenAddress,
+    /// No address accepts connections.
+    #[error("no connection could be made")]
+    Connect,
+    /// TLS failed, or its certificate is not the host's.
+    #[error("no TLS session could be made")]
+    Tls,
+    /// The deadline passed first.
+    #[error("no time was left to send")]
+    OutOfTime,
+}
+
+/// What is known of a call while it runs; outlives a [`send`] that is dropped or panics.
+#[derive(Debug, Default)]
+pub struct Started {
+    watch: Option<Arc<Watch>>,
+    /// The verdict, once the connection may be another call's.
+    wrote: bool,
+    began: Option<Instant>,
+    status: Option<u16>,
+}
+
+impl Started {
+    /// Whether a byte of the request may have left.
+    pub fn sent(&self) -> bool {
+        self.wrote || self.watch.as_ref().is_some_and(|watch| watch.wrote())
+    }
+
+    /// Time since the first byte was sent: the seller's latency, when the call has just failed.
+    pub fn elapsed(&self) -> Option<Duration> {
+        let began = self.began.filter(|_| self.sent())?;
+        Some(began.elapsed())
+    }
+
+    /// The status, once the head of the answer was read.
+    pub const fn status(&self) -> Option<u16> {
+        self.status
+    }
+
+    /// Follows the exchange that begins now.
+    pub(super) fn watch(&mut self, watch: Arc<Watch>, now: Instant) {
+        self.watch = Some(watch);
+        self.began = Some(now);
+    }
+
+    pub(super) fn answered(&mut self, status: StatusCode) {
+        self.status = Some(status.as_u16());
+    }
+
+    /// Keeps the verdict and lets go of the connection.
+    fn unwatch(&mut self) {
+        self.wrote = self.sent();
+        self.watch = None;
+    }
+}
+
+/// Sends one call and reads the whole answer before `deadline`. Never sends twice: see the module.
+pub async fn send(
+    seller: &Seller,
+    network: &Network,
+    call: &SignedCall<'_>,
+    deadline: Instant,
+    started: &mut Started,
+) -> Result<SellerAnswer, SendError> {
+    if Instant::now() >= deadline {
+        return Err(SendError::Unsent(Unsent::OutOfTime));
+    }
+    let calling = Box::pin(converse(seller, network, call, started));
+    if let Ok(ended) = tokio::time::timeout_at(deadline.into(), calling).await {
+        return ended;
+    }
+    started.unwatch();
+    if started.sent() {
+        Err(SendError::Failed(SellerFailure::Timeout, started.status))
+    } else {
+        Err(SendError::Unsent(Unsent::OutOfTime))
+    }
+}
+
+async fn converse(
+    seller: &Seller,
+    network: &Network,
+    call: &SignedCall<'_>,
+    started: &mut Started,
+) -> Result<SellerAnswer, SendError> {
+    let mut unsent: Option<Box<SellerRequest>> = None;
+    loop {
+        let (mut connection, reused) = obtain(seller, network).await.map_err(SendError::Unsent)?;
+        let request = match unsent.take() {
+            Some(request) => *request,
+            None => signed(seller, call)?,
+        };
+        let limits = Limits {
+            body_bytes: seller.max_response_bytes,
+            budget: network.answer_budget.as_ref(),
+        };
+        let ended = exchange(&mut connection, request, limits, started).await;
+        started.unwatch();
+        match ended {
+            Ok(answered) => {
+                if !answered.idle_for.is_zero() {
+                    keep(seller, connection, answered.idle_for);
+                }
+                return Ok(answered.answer);
+            }
+            Err(Broken::Failed(failure)) => {
+                return Err(SendError::Failed(failure, started.status));
+            }
+            // Not one byte was accepted: another connection is the same attempt. Each turn uses up
+            // an idle connection, and a fresh one ends the loop.
+            Err(Broken::NotSent(request)) if reused => unsent = request,
+            Err(Broken::NotSent(_)) => return Err(SendError::Unsent(Unsent::Connect)),
+        }
+    }
+}
+
+/// Every part was judged when the endpoint was prepared, so this fails only by a fault of ours.
+fn signed(seller: &Seller, call: &SignedCall<'_>) -> Result<SellerRequest, SendError> {
+    build(seller, call).map_err(|error| {
+        log::error!("a request to a seller could not be built: {error}");
+        SendError::Unsent(Unsent::Connect)
+    })
+}
+
+/// A connection to an allowed address: an idle one that still lives, else a new one. An answer that
+/// was asked for by this very call is fresh whatever its TTL.
+async fn obtain(seller: &Seller, network: &Network) -> Result<(Connection, bool), Unsent> {
+    let mut asked = None;
+    let kept = loop {
+        match seller.pool.take(Instant::now()) {
+            Found::Idle(mut connection) => {
+                if connection.is_alive().await {
+                    return Ok((connection, true));
+                }
+            }
+            Found::Empty(answer) => break answer,
+            Found::Stale => asked = Some(resolve(seller, network).await?),
+        }
+    };
+    let answer = match asked {
+        Some(answer) => answer,
+        None if kept.is_fresh(Instant::now()) => kept,
+        None => resolve(seller, network).await?,
+    };
+    let connection = network
+        .connect(&seller.target, seller.server_name.as_ref(), &answer)
+        .await?;
+    Ok((connection, false))
+}
+
+async fn resolve(seller: &Seller, network: &Network) -> Result<Arc<Answer>, Unsent> {
+    let answer = network.resolve(&seller.target).await?;
+    seller.pool.learn(Arc::clone(&answer));
+    Ok(answer)
+}
+
+fn keep(seller: &Seller, connection: Connection, idle_for: Duration) {
+    let limit = seller.max_concurrency as usize;
+    seller.pool.put(connection, idle_for, Instant::now(), limit);
+}

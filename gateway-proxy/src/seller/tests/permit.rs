@@ -1,0 +1,90 @@
+//! Permits: counted per endpoint, given back on drop, carried over versions.
+
+use crochet_shared::outcome::SellerFailure;
+
+use super::{Seller, SendError, buyer, endpoint, listing, network};
+use crate::seller::{Unavailable, Unsent};
+
+const BUSY: Unavailable = Unavailable {
+    retry_after_seconds: 1,
+};
+
+#[tokio::test]
+async fn no_more_than_the_limit_and_a_place_comes_back_on_drop() {
+    let network = network();
+    let mut record = endpoint("http://127.0.0.1:1/");
+    record.max_concurrency = 2;
+    let seller = Seller::new(listing(), &record, &network, None).unwrap();
+    let one = seller.try_admit().unwrap();
+    let _two = seller.try_admit().unwrap();
+    assert_eq!(seller.try_admit().unwrap_err(), BUSY);
+    assert_eq!(seller.check(), Err(BUSY));
+    drop(one);
+    seller.check().unwrap();
+    seller.check().unwrap();
+    let _three = seller.try_admit().unwrap();
+    assert_eq!(seller.try_admit().unwrap_err(), BUSY);
+}
+
+#[tokio::test]
+async fn what_runs_counts_in_the_next_version_too() {
+    let network = network();
+    let mut record = endpoint("http://127.0.0.1:1/");
+    record.max_concurrency = 1;
+    let first = Seller::new(listing(), &record, &network, None).unwrap();
+    let running = first.try_admit().unwrap();
+    for url in ["http://127.0.0.1:1/", "http://127.0.0.1:1/moved"] {
+        record.url = url.to_owned();
+        let next = Seller::new(listing(), &record, &network, Some(&first)).unwrap();
+        assert_eq!(next.try_admit().unwrap_err(), BUSY, "{url}");
+    }
+    drop(running);
+    assert!(first.try_admit().is_ok());
+}
+
+#[tokio::test]
+async fn an_open_breaker_outlives_a_new_version_but_not_a_new_url() {
+    let network = network();
+    let record = endpoint("http://127.0.0.1:1/");
+    let first = Seller::new(listing(), &record, &network, None).unwrap();
+    for _ in 0..5 {
+        first.check().unwrap();
+        let mut permit = first.try_admit().unwrap();
+        permit.report(buyer(), &Err(SendError::Unsent(Unsent::Connect)));
+    }
+    let open = first.try_admit().unwrap_err();
+    assert!((9..=10).contains(&open.retry_after_seconds));
+    let mut changed = endpoint("http://127.0.0.1:1/");
+    changed.max_response_bytes = 1;
+    let same_url = Seller::new(listing(), &changed, &network, Some(&first)).unwrap();
+    assert!(same_url.check().is_err() && same_url.try_admit().is_err());
+    changed.url = "http://127.0.0.1:1/moved".to_owned();
+    let moved = Seller::new(listing(), &changed, &network, Some(&same_url)).unwrap();
+    moved.check().unwrap();
+}
+
+#[tokio::test]
+async fn having_no_time_left_is_not_held_against_the_seller() {
+    let network = network();
+    let record = endpoint("http://127.0.0.1:1/");
+    let seller = Seller::new(listing(), &record, &network, None).unwrap();
+    for _ in 0..100 {
+        let mut permit = seller.try_admit().unwrap();
+        permit.report(buyer(), &Err(SendError::Unsent(Unsent::OutOfTime)));
+    }
+    seller.check().unwrap();
+    // These are, all alike.
+    for failure in [
+        SellerFailure::Timeout,
+        SellerFailure::TooLarge,
+        SellerFailure::Invalid,
+    ]
+    .iter()
+    .cycle()
+    .take(20)
+    {
+        let mut permit = seller.try_admit().unwrap();
+        permit.report(buyer(), &Err(SendError::Failed(*failure, None)));
+    }
+    assert!(seller.check().is_err());
+}

@@ -1,0 +1,289 @@
+//! Starting and stopping.
+//!
+//! pingora makes a runtime for each service, so the clients of Redis and the control plane start
+//! inside the front's ([`FrontService`]). Its own way to stop sleeps a fixed time and then drops what
+//! still runs; ours fails readiness first, accepts for a moment longer, stops listening, and leaves
+//! when nothing is under way ([`StopSignal`]).
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use crochet_shared::api_key::KeyDigest;
+use metrics_exporter_prometheus::PrometheusHandle;
+use pingora::listeners::{L4BufferSettings, ListenerConfig};
+use pingora::proxy::HttpProxy;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{
+    ListenFds, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch,
+};
+use pingora::services::Service;
+use pingora::services::listening;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::admin::Admin;
+use crate::cache::invalidation;
+use crate::front::Front;
+use crate::gateway::Gateway;
+use crate::proxy::FrontDoor;
+use crate::upstream::Upstream;
+
+/// Buffers of a connection. An answer with its head that fits leaves in one write; both are
+/// allocated with the connection, so they are what an idle one costs.
+const READ_BUFFER_BYTES: usize = 16 * 1024;
+const WRITE_BUFFER_BYTES: usize = 16 * 1024;
+/// Tries of a harmless request passed to the control plane.
+const PASS_TRIES_MAX: usize = 2;
+/// Connections to the control plane kept for passing requests on.
+const PASS_CONNECTIONS: usize = 256;
+/// How often the metrics' histograms are emptied into their buckets.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+/// How often the internal API is tried, and until it answers for the first time.
+const TRY_EVERY: Duration = Duration::from_secs(2);
+const TRY_FIRST_EVERY: Duration = Duration::from_millis(200);
+
+/// Serves until a signal, then finishes what is under way.
+pub fn run(gateway: Arc<Gateway>, scrape: PrometheusHandle) -> anyhow::Result<()> {
+    for (name, address) in [
+        ("GATEWAY_LISTEN", gateway.config.listen),
+        ("GATEWAY_ADMIN_LISTEN", gateway.config.admin_listen),
+    ] {
+        // pingora would panic in a task of its own and go on without the listener.
+        can_listen(address).with_context(|| format!("{name}={address}"))?;
+    }
+    warn_of_openings(&gateway);
+    let conf = ServerConf {
+        threads: gateway.config.threads,
+        grace_period_seconds: Some(0),
+        graceful_shutdown_timeout_seconds: Some(1),
+        max_retries: PASS_TRIES_MAX,
+        upstream_keepalive_pool_size: PASS_CONNECTIONS,
+        ..ServerConf::default()
+    };
+    let mut server = Server::new_with_opt_and_conf(None, conf);
+    server.bootstrap();
+    let (stop, stopping) = watch::channel(false);
+
+    let upstream = Arc::new(Upstream::new(&gateway.config.control_plane));
+    let door = FrontDoor::new(Arc::clone(&gateway), Arc::clone(&upstream));
+    let mut proxy = HttpProxy::new(door, Arc::clone(&server.configuration));
+    proxy.handle_init_modules();
+    let front = Front::new(Arc::new(proxy), Arc::clone(&gateway));
+    let mut listening = listening::Service::new("front".to_owned(), front);
+    let buffers = L4BufferSettings::new(READ_BUFFER_BYTES, WRITE_BUFFER_BYTES);
+    let address = gateway.config.listen.to_string();
+    listening.add_listener(ListenerConfig::tcp(address).l4_buffer(buffers));
+    server.add_service(FrontService {
+        listening,
+        gateway: Arc::clone(&gateway),
+        upstream,
+        stopping: stopping.clone(),
+    });
+
+    let admin = Admin::new(Arc::clone(&gateway), scrape.clone());
+    let mut operators = listening::Service::new("admin".to_owned(), admin);
+    operators.threads = Some(1);
+    operators.add_tcp(&gateway.config.admin_listen.to_string());
+    server.add_service(AdminService {
+        listening: operators,
+        gateway: Arc::clone(&gateway),
+        scrape,
+    });
+
+    tracing::info!(listen = %gateway.config.listen, admin = %gateway.config.admin_listen, "serving");
+    server.run(RunArgs {
+        shutdown_signal: Box::new(StopSignal { gateway, stop }),
+    });
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn can_listen(address: SocketAddr) -> std::io::Result<()> {
+    TcpListener::bind(address).map(drop)
+}
+
+/// What is open beyond public https is said loudly (contract §4).
+fn warn_of_openings(gateway: &Gateway) {
+    let egress = &gateway.config.egress;
+    if !egress.allow_cidrs.is_empty() {
+        tracing::warn!(networks = ?egress.allow_cidrs, "endpoints may be in these private networks, on any port");
+    }
+    if egress.allow_http {
+        tracing::warn!("endpoints may be plain http");
+    }
+}
+
+/// The public listener, and what runs beside it in the same runtime.
+struct FrontService {
+    listening: listening::Service<Front>,
+    gateway: Arc<Gateway>,
+    upstream: Arc<Upstream>,
+    stopping: ShutdownWatch,
+}
+
+#[async_trait]
+impl Service for FrontService {
+    async fn start_service(
+        &mut self,
+        fds: Option<ListenFds>,
+        _shutdown: ShutdownWatch,
+        listeners_per_fd: usize,
+    ) {
+        if let Err(error) = self.gateway.redis.start() {
+            tracing::error!(%error, "Redis cannot be used");
+        }
+        tokio::spawn(invalidation::listen(Arc::clone(&self.gateway)));
+        tokio::spawn(try_control_plane(Arc::clone(&self.gateway)));
+        let upstream = Arc::clone(&self.upstream);
+        tokio::spawn(async move { upstream.follow().await });
+        // Not pingora's own signal: it comes when nothing is under way any more.
+        let stopping = self.stopping.clone();
+        Service::start_service(&mut self.listening, fds, stopping, listeners_per_fd).await;
+    }
+
+    fn name(&self) -> &str {
+        Service::name(&self.listening)
+    }
+
+    fn listen_addresses(&self) -> Option<Vec<String>> {
+        Service::listen_addresses(&self.listening)
+    }
+}
+
+/// The operators' listener, in a runtime of its own so that it answers under any load.
+struct AdminService {
+    listening: listening::Service<Admin>,
+    gateway: Arc<Gateway>,
+    scrape: PrometheusHandle,
+}
+
+#[async_trait]
+impl Service for AdminService {
+    async fn start_service(
+        &mut self,
+        fds: Option<ListenFds>,
+        shutdown: ShutdownWatch,
+        listeners_per_fd: usize,
+    ) {
+        tokio::spawn(upkeep(Arc::clone(&self.gateway), self.scrape.clone()));
+        Service::start_service(&mut self.listening, fds, shutdown, listeners_per_fd).await;
+    }
+
+    fn name(&self) -> &str {
+        Service::name(&self.listening)
+    }
+
+    fn threads(&self) -> Option<usize> {
+        Some(1)
+    }
+
+    fn listen_addresses(&self) -> Option<Vec<String>> {
+        Service::listen_addresses(&self.listening)
+    }
+}
+
+async fn upkeep(gateway: Arc<Gateway>, scrape: PrometheusHandle) {
+    let mut ticks = tokio::time::interval(UPKEEP_EVERY);
+    loop {
+        ticks.tick().await;
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a gauge shows it, nobody computes with it"
+        )]
+        {
+            gateway
+                .metrics
+                .underway
+                .set(gateway.underway.count() as f64);
+            gateway
+                .metrics
+                .budget_left
+                .set(gateway.budget.left() as f64);
+        }
+        let up = if gateway.control_plane.is_up() {
+            1.0
+        } else {
+            0.0
+        };
+        gateway.metrics.control_plane_up.set(up);
+        scrape.run_upkeep();
+    }
+}
+
+/// Knows whether the internal API answers also when nobody asks it anything: by a key that cannot be.
+async fn try_control_plane(gateway: Arc<Gateway>) {
+    loop {
+        let nobody = KeyDigest([0; 32]);
+        let answered = gateway.control_plane.resolve_key(&nobody).await.is_ok();
+        tokio::time::sleep(if answered { TRY_EVERY } else { TRY_FIRST_EVERY }).await;
+    }
+}
+
+/// SIGTERM and SIGQUIT: readiness fails, then the listener, then the process, when nothing is under
+/// way. SIGINT leaves out the first wait. A second signal leaves out all.
+struct StopSignal {
+    gateway: Arc<Gateway>,
+    stop: watch::Sender<bool>,
+}
+
+#[async_trait]
+impl ShutdownSignalWatch for StopSignal {
+    async fn recv(&self) -> ShutdownSignal {
+        let Ok(mut signals) = Signals::new() else {
+            tracing::error!("signals cannot be heard; stopping");
+            return ShutdownSignal::FastShutdown;
+        };
+        let patient = signals.next().await;
+        tokio::select! {
+            () = self.wind_down(patient) => ShutdownSignal::GracefulTerminate,
+            _ = signals.next() => ShutdownSignal::FastShutdown,
+        }
+    }
+}
+
+impl StopSignal {
+    async fn wind_down(&self, patient: bool) {
+        let config = &self.gateway.config;
+        self.gateway.draining.store(true, Ordering::Release);
+        tracing::info!("draining");
+        if patient {
+            tokio::time::sleep(config.drain_time).await;
+        }
+        // No receiver is no listener.
+        let _ = self.stop.send(true);
+        let finished = tokio::time::timeout(config.finish_time, self.gateway.underway.none());
+        if finished.await.is_err() {
+            let left = self.gateway.underway.count();
+            tracing::warn!(left, "stopping although calls are under way");
+        }
+    }
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    quit: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            quit: signal(SignalKind::quit())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// The next signal: whether it leaves time for the drain.
+    async fn next(&mut self) -> bool {
+        tokio::select! {
+            _ = self.terminate.recv() => true,
+            _ = self.quit.recv() => true,
+            _ = self.interrupt.recv() => false,
+        }
+    }
+}

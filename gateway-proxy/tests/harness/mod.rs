@@ -1,0 +1,95 @@
+//! What the tests stand on: stacks, markets in them, scripted sellers, and the checks every test makes.
+//!
+//! All tests share one runtime, because the shared stack's HTTP connections live on the runtime that
+//! opened them.
+
+mod between;
+mod check;
+mod http1;
+mod market;
+mod service;
+mod wire;
+mod world;
+
+use std::future::Future;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+pub(crate) use between::{Between, Mischief};
+pub(crate) use check::{manners, ok, pending, refused, text};
+pub(crate) use http1::Message;
+pub(crate) use market::{Market, fee_of};
+pub(crate) use service::{Arrival, Gate, Reply, Service, free_port, tls_service};
+pub(crate) use wire::{Wire, request};
+pub(crate) use world::{Door, World, close, shared};
+
+/// The longest one test may take; a hang fails with the test's name.
+const TEST_LIMIT: Duration = Duration::from_secs(150);
+/// The longest a condition may take to come true where nothing else is said.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+/// Between two looks at a condition.
+const LOOK_EVERY: Duration = Duration::from_millis(15);
+
+static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime")
+});
+
+/// One test, by the path of its function.
+pub(crate) fn trial<F, Fut>(path: &str, test: F) -> libtest_mimic::Trial
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = ()>,
+{
+    let name = path
+        .split_once("::")
+        .map_or(path, |(_, name)| name)
+        .to_owned();
+    libtest_mimic::Trial::test(name, move || {
+        let outcome =
+            RUNTIME.block_on(async { tokio::time::timeout(TEST_LIMIT, Box::pin(test())).await });
+        outcome.map_err(|_| format!("still running after {TEST_LIMIT:?}").into())
+    })
+}
+
+/// Names the tests of a module for `main`. A test left out is dead code, which the compiler says.
+macro_rules! trials {
+    ($($name:ident),* $(,)?) => {
+        /// The tests of this module.
+        pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
+            vec![$(crate::harness::trial(concat!(module_path!(), "::", stringify!($name)), $name)),*]
+        }
+    };
+}
+pub(crate) use trials;
+
+/// Waits until `look` finds what it looks for; panics with the condition's name when it does not within `limit`.
+pub(crate) async fn until_within<T, F, Fut>(condition: &str, limit: Duration, mut look: F) -> T
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Option<T>>,
+{
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(
+            begun.elapsed() < limit,
+            "waited {limit:?} in vain until {condition}"
+        );
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// The same within [`SOON`].
+pub(crate) async fn until<T, F, Fut>(condition: &str, look: F) -> T
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Option<T>>,
+{
+    until_within(condition, SOON, look).await
+}

@@ -1,0 +1,186 @@
+//! Stacks: the one that all peaceful tests share, and those that a test may break.
+
+use std::sync::Arc;
+
+use crochet_dev::{Checkout, DemoKeys, Options, Role, Stack, StackFile};
+use demo_agent::{Api, Sandbox};
+use sqlx::Connection as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+
+use super::RUNTIME;
+
+/// How many stacks besides the shared one run at a time on a machine of two cores.
+const OWN_STACKS: usize = 2;
+
+static SHARED: Mutex<Option<Result<Arc<World>, String>>> = Mutex::const_new(None);
+static OWN: std::sync::LazyLock<Arc<Semaphore>> =
+    std::sync::LazyLock::new(|| Arc::new(Semaphore::new(OWN_STACKS)));
+
+/// Everything a test needs to know of a stack; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    /// The public API through each gateway.
+    pub(crate) apis: Vec<Api>,
+    pub(crate) sandbox: Sandbox,
+    /// All addresses.
+    pub(crate) at: StackFile,
+    /// Signs webhooks.
+    pub(crate) relay_api_key: String,
+    pub(crate) internal_secret: String,
+}
+
+impl Door {
+    /// Runs SQL on the stack's database: the only way to make time pass for a row. Gives back the rows it changed.
+    pub(crate) async fn sql(&self, statement: String) -> u64 {
+        let mut connection = sqlx::PgConnection::connect(&self.at.database_url)
+            .await
+            .unwrap();
+        let done = sqlx::raw_sql(sqlx::AssertSqlSafe(statement.clone()))
+            .execute(&mut connection)
+            .await;
+        done.unwrap_or_else(|error| panic!("{statement}: {error}"))
+            .rows_affected()
+    }
+
+    /// One number out of the stack's database.
+    pub(crate) async fn number(&self, query: String) -> i64 {
+        let mut connection = sqlx::PgConnection::connect(&self.at.database_url)
+            .await
+            .unwrap();
+        let found = sqlx::query_scalar(sqlx::AssertSqlSafe(query.clone()))
+            .fetch_one(&mut connection)
+            .await;
+        found.unwrap_or_else(|error| panic!("{query}: {error}"))
+    }
+
+    /// Empties Redis.
+    pub(crate) async fn flush(&self) {
+        let address = self
+            .at
+            .redis_url
+            .trim_start_matches("redis://")
+            .trim_end_matches('/');
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"FLUSHALL\r\nQUIT\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("+OK"), "FLUSHALL: {answer}");
+    }
+}
+
+/// A running stack.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) stack: Stack,
+    pub(crate) door: Door,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl World {
+    /// A stack that the test may break. `adjust` sets what differs from the shared one.
+    pub(crate) async fn own(name: &str, adjust: impl FnOnce(Options) -> Options) -> Self {
+        let permit = Arc::clone(&OWN).acquire_owned().await.unwrap();
+        Self::start(name, Some(permit), adjust)
+            .await
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    async fn start(
+        name: &str,
+        permit: Option<OwnedSemaphorePermit>,
+        adjust: impl FnOnce(Options) -> Options,
+    ) -> Result<Self, String> {
+        let say = |error: anyhow::Error| format!("starting a stack: {error:#}");
+        let options = Options::for_test(name)
+            .map_err(say)?
+            .gateways(2)
+            // A breaker that opens closes again while a test can wait for it.
+            .set("BREAKER_OPEN_SECONDS", "1")
+            .and_then(|options| options.set("LEASE_GRACE_SECONDS", "1"))
+            .and_then(|options| options.set("RELAY_SWEEP_SECONDS", "1"))
+            .map_err(say)?;
+        let stack = Stack::start(adjust(options)).await.map_err(say)?;
+        let at = stack.describe(DemoKeys::default());
+        let apis = (0..at.gateways.len())
+            .map(|number| stack.api(number).unwrap())
+            .collect();
+        let (relay_api_key, internal_secret) = (
+            stack.relay_api_key().to_owned(),
+            stack.internal_secret().to_owned(),
+        );
+        let door = Door {
+            apis,
+            sandbox: stack.sandbox(),
+            at,
+            relay_api_key,
+            internal_secret,
+        };
+        Ok(Self {
+            stack,
+            door,
+            _permit: permit,
+        })
+    }
+
+    /// The end of a test that broke things: nothing crashed that was not killed, and every invariant holds.
+    pub(crate) async fn close(mut self) {
+        let crashed = self.stack.crashed();
+        assert!(crashed.is_none(), "{}", crashed.unwrap());
+        let violations = self.stack.audit().await.unwrap();
+        assert!(
+            violations.is_none(),
+            "the audit says:\n{}",
+            violations.unwrap()
+        );
+        self.stack.stop().await.unwrap();
+    }
+
+    /// Where the gateways say what they did.
+    pub(crate) fn log_of(&self, role: Role) -> String {
+        std::fs::read_to_string(self.stack.log(role)).unwrap_or_default()
+    }
+}
+
+/// The stack that nobody may break, started by the first test that asks.
+pub(crate) async fn shared() -> Door {
+    let mut shared = SHARED.lock().await;
+    if shared.is_none() {
+        if let Ok(checkout) = Checkout::find() {
+            // What an earlier run that was killed has left; it is no failure of this one.
+            drop(
+                crochet_dev::end_all_abandoned(
+                    &checkout.test_stacks(),
+                    crochet_dev::Abandoned::Remove,
+                )
+                .await,
+            );
+        }
+        *shared = Some(
+            World::start("shared", None, |options| options)
+                .await
+                .map(Arc::new),
+        );
+    }
+    match shared.as_ref() {
+        Some(Ok(world)) => world.door.clone(),
+        Some(Err(error)) => panic!("{error}"),
+        None => unreachable!("it was just put there"),
+    }
+}
+
+/// Audits and stops the shared stack: what violates an invariant, or crashed, if anything.
+pub(crate) fn close() -> Option<String> {
+    RUNTIME.block_on(async {
+        let world = SHARED.lock().await.take()?.ok().and_then(Arc::into_inner)?;
+        let mut stack = world.stack;
+        let crashed = stack.crashed().map(|crashed| crashed.to_string());
+        let violations = stack
+            .audit()
+            .await
+            .unwrap_or_else(|error| Some(format!("{error:#}")));
+        let stopped = stack.stop().await.err().map(|error| format!("{error:#}"));
+        crashed.or(violations).or(stopped)
+    })
+}

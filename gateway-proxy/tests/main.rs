@@ -1,0 +1,85 @@
+//! The whole of Crochet as it runs: two gateways, the control plane, Redis, Postgres, the Relay sandbox,
+//! and sellers scripted byte by byte.
+//!
+//! Each test asserts the answer, the ledger of both sides and how often the seller was called. One stack
+//! serves all tests that break nothing; a test that kills, cuts or flushes starts its own. After the last
+//! test the invariants of the shared stack's database are audited, and a test that broke a stack audits its own.
+//!
+//! The suite has a `main` of its own (not `#[test]`) because a stack outlives a test and must still be
+//! stopped and audited at the end. `cargo test -p crochet-gateway-proxy --test main [FILTER]` runs it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
+mod bad_input;
+mod bad_listings;
+mod breaker;
+mod closing;
+mod crashes;
+mod envelopes;
+mod failures;
+mod front_door;
+mod harness;
+mod idempotency;
+mod lost_replies;
+mod manners;
+mod money;
+mod pressure;
+mod provider;
+mod quotes;
+mod refusals;
+mod sellers_view;
+mod states;
+mod test_calls;
+mod waiting;
+
+use std::process::ExitCode;
+
+/// Tests wait far more than they work, so there are more of them at once than cores.
+const AT_ONCE: usize = 10;
+
+fn main() -> ExitCode {
+    let mut arguments = libtest_mimic::Arguments::from_args();
+    arguments.test_threads.get_or_insert(AT_ONCE);
+    let trials = [
+        // The longest first, so that nothing is waited for at the end.
+        crashes::trials(),
+        pressure::trials(),
+        lost_replies::trials(),
+        provider::trials(),
+        failures::trials(),
+        closing::trials(),
+        states::trials(),
+        waiting::trials(),
+        quotes::trials(),
+        idempotency::trials(),
+        refusals::trials(),
+        breaker::trials(),
+        envelopes::trials(),
+        sellers_view::trials(),
+        test_calls::trials(),
+        money::trials(),
+        manners::trials(),
+        front_door::trials(),
+        bad_input::trials(),
+        bad_listings::trials(),
+    ];
+    let only_listing = arguments.list;
+    let conclusion = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect());
+    if only_listing {
+        return ExitCode::SUCCESS;
+    }
+    let violations = harness::close();
+    if let Some(violations) = &violations {
+        eprintln!("\nafter the last test the audit of the shared stack says:\n{violations}");
+    }
+    if conclusion.has_failed() || violations.is_some() {
+        ExitCode::from(101)
+    } else {
+        ExitCode::SUCCESS
+    }
+}

@@ -1,0 +1,274 @@
+//! Many at once, large bodies, and a cache that is emptied under everybody's feet.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use demo_agent::{Answer, Chain, PaidCall, Quote};
+use serde_json::json;
+
+use crate::harness::{Gate, Market, Reply, World, ok, refused, trials};
+
+trials!(
+    two_hundred_retries_of_one_payment_are_one_call_and_one_settlement,
+    flushing_redis_each_100_ms_costs_nobody_anything,
+    many_payments_at_once_are_each_delivered_once,
+    a_seller_is_never_called_beyond_her_limit,
+    bodies_up_to_the_limit_arrive_and_one_byte_more_does_not,
+    the_cap_of_a_paid_call_is_its_quotes,
+);
+
+async fn two_hundred_retries_of_one_payment_are_one_call_and_one_settlement() {
+    const RETRIES: usize = 200;
+    let market = Market::open().await;
+    let gate = Gate::shut();
+    market.service.then(Reply::json("\"once\"").behind(&gate));
+    let call = market.call();
+    let quote = market.evidenced(&call).await;
+    let asking: Vec<_> = (0..RETRIES)
+        .map(|number| {
+            let (buyer, call, id) = (
+                market.buyer.through(&market.door.apis[number % 2]),
+                call.clone(),
+                quote.relay_request_id.clone(),
+            );
+            tokio::spawn(async move { buyer.call(&call, Some(&id)).await.unwrap() })
+        })
+        .collect();
+    market.service.called_for(&quote.request_id).await;
+    gate.open();
+    let mut found: BTreeMap<String, usize> = BTreeMap::new();
+    let mut bodies = std::collections::BTreeSet::new();
+    for asked in asking {
+        let answer: Answer = asked.await.unwrap();
+        if answer.status == 200 {
+            bodies.insert(answer.body.clone());
+            let kind = if answer.header("idempotent-replayed").is_some() {
+                "replayed"
+            } else {
+                "delivered"
+            };
+            *found.entry(kind.to_owned()).or_default() += 1;
+        } else {
+            refused(&answer, 409, "GATEWAY_REQUEST_IN_PROGRESS");
+            *found.entry("in progress".to_owned()).or_default() += 1;
+        }
+    }
+    assert_eq!(
+        (found.get("delivered"), bodies.len()),
+        (Some(&1), 1),
+        "{found:?}"
+    );
+    assert_eq!(found.values().sum::<usize>(), RETRIES, "{found:?}");
+    market.assert_settled(&quote, 1).await;
+}
+
+async fn flushing_redis_each_100_ms_costs_nobody_anything() {
+    const CALLS: usize = 80;
+    let world = World::own("flushed", |options| options).await;
+    let market = Market::within(&world.door, json!({})).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (door, stopped) = (world.door.clone(), Arc::clone(&stop));
+    let flushing = tokio::spawn(async move {
+        let mut every = tokio::time::interval(Duration::from_millis(100));
+        let mut flushes = 0;
+        while !stopped.load(Ordering::Relaxed) {
+            every.tick().await;
+            door.flush().await;
+            flushes += 1;
+        }
+        flushes
+    });
+    let mut quotes: Vec<(Quote, PaidCall)> = Vec::new();
+    for number in 0..CALLS {
+        let (buyer, call) = (
+            market.buyer.through(&market.door.apis[number % 2]),
+            market.call().under_key(&format!("k{number}")),
+        );
+        let quote = buyer.pay(&call, &market.door.sandbox).await.unwrap();
+        let answer = market.redeem_as(&buyer, &call, &quote).await;
+        ok(&answer);
+        let other = market.buyer.through(&market.door.apis[(number + 1) % 2]);
+        let replay = other.call(&call, None).await.unwrap();
+        assert_eq!(
+            (replay.status, &replay.body),
+            (200, &answer.body),
+            "under its key: {replay}"
+        );
+        quotes.push((quote, call));
+    }
+    stop.store(true, Ordering::Relaxed);
+    let flushes: usize = flushing.await.unwrap();
+    assert!(flushes > 5, "Redis was flushed {flushes} times only");
+    for (quote, _) in &quotes {
+        market.assert_settled(quote, 1).await;
+    }
+    assert_eq!(market.service.total(), CALLS);
+    world.close().await;
+}
+
+async fn many_payments_at_once_are_each_delivered_once() {
+    const CALLS: usize = 150;
+    let market = Market::with(json!({ "endpoint": { "max_concurrency": 1000 } })).await;
+    let other = market.another_buyer(Chain::Solana).await;
+    let mut paid = Vec::new();
+    for number in 0..CALLS {
+        let (buyer, call) = (
+            if number % 3 == 0 {
+                &other
+            } else {
+                &market.buyer
+            },
+            market.call(),
+        );
+        paid.push((buyer.clone(), buyer.quote(&call).await.unwrap(), call));
+    }
+    let ids: Vec<&str> = paid
+        .iter()
+        .map(|(_, quote, _)| quote.relay_request_id.as_str())
+        .collect();
+    market.door.sandbox.deposit(&ids).await.unwrap();
+    let asking: Vec<_> = paid
+        .iter()
+        .enumerate()
+        .map(|(number, (buyer, quote, call))| {
+            let (buyer, call, id) = (
+                buyer.through(&market.door.apis[number % 2]),
+                call.clone(),
+                quote.relay_request_id.clone(),
+            );
+            tokio::spawn(async move {
+                buyer
+                    .redeem(&call, &id, demo_agent::Patience::default())
+                    .await
+                    .unwrap()
+            })
+        })
+        .collect();
+    for (asked, (_, quote, _)) in asking.into_iter().zip(&paid) {
+        assert_eq!(
+            ok(&asked.await.unwrap())["request_id"],
+            quote.request_id.as_str(),
+            "everybody gets her own answer"
+        );
+    }
+    for (_, quote, _) in &paid {
+        assert_eq!(market.service.count(&quote.request_id), 1);
+    }
+    assert_eq!(market.service.total(), CALLS);
+    let sold = market
+        .seller
+        .get("/ledger/summary")
+        .await
+        .unwrap()
+        .data(200)
+        .unwrap();
+    assert_eq!(sold["payable_micros"], 951_000 * CALLS, "{sold}");
+}
+
+async fn a_seller_is_never_called_beyond_her_limit() {
+    const LIMIT: usize = 3;
+    let market = Market::with(json!({ "endpoint": { "max_concurrency": LIMIT } })).await;
+    let gate = Gate::shut();
+    market.service.usually(Reply::json("1").behind(&gate));
+    let mut paid = Vec::new();
+    for _ in 0..12 {
+        let call = market.call();
+        paid.push((market.evidenced(&call).await, call));
+    }
+    let asking: Vec<_> = paid
+        .iter()
+        .map(|(quote, call)| market.redeem_meanwhile(call, quote))
+        .collect();
+    market.service.called(LIMIT).await;
+    // Those beyond the limit are refused while the others are held.
+    crate::harness::until("all beyond the limit are refused", || async {
+        (asking.iter().filter(|asked| asked.is_finished()).count() == paid.len() - LIMIT)
+            .then_some(())
+    })
+    .await;
+    assert_eq!(market.service.total(), LIMIT);
+    gate.open();
+    let mut delivered = 0;
+    for asked in asking {
+        let answer = asked.await.unwrap();
+        if answer.status == 200 {
+            delivered += 1;
+        } else {
+            refused(&answer, 503, "SELLER_UNAVAILABLE");
+        }
+    }
+    assert_eq!(delivered, LIMIT);
+    for (quote, call) in &paid {
+        ok(&market.redeem(call, quote).await);
+        market.assert_settled(quote, 1).await;
+    }
+}
+
+/// A JSON text of exactly this many bytes.
+fn json_of(bytes: usize) -> String {
+    format!("\"{}\"", "x".repeat(bytes - 2))
+}
+
+async fn bodies_up_to_the_limit_arrive_and_one_byte_more_does_not() {
+    const MEBIBYTE: usize = 1024 * 1024;
+    let market = Market::open().await;
+    for bytes in [64 * 1024, 65 * 1024, MEBIBYTE] {
+        let call = market.call_of(json_of(bytes));
+        let (quote, answer) = market.buy(&call).await;
+        ok(&answer);
+        let arrival = market.service.called_for(&quote.request_id).await;
+        assert!(
+            arrival.request.body == call.body,
+            "{bytes} bytes arrived changed"
+        );
+        market.assert_settled(&quote, 1).await;
+    }
+    for bytes in [MEBIBYTE + 1, 5 * MEBIBYTE, 9 * MEBIBYTE] {
+        let answer = market
+            .buyer
+            .call(&market.call_of(json_of(bytes)), None)
+            .await
+            .unwrap();
+        assert_eq!(
+            refused(&answer, 413, "BODY_TOO_LARGE")["recovery"]["next_action"],
+            "fix_request"
+        );
+    }
+    assert_eq!(market.service.total(), 3);
+    let largest = Market::with(json!({ "endpoint": { "max_request_bytes": 8 * MEBIBYTE } })).await;
+    let call = largest.call_of(json_of(8 * MEBIBYTE));
+    let (quote, answer) = largest.buy(&call).await;
+    ok(&answer);
+    assert_eq!(
+        largest
+            .service
+            .called_for(&quote.request_id)
+            .await
+            .request
+            .body
+            .len(),
+        8 * MEBIBYTE
+    );
+    largest.assert_settled(&quote, 1).await;
+    let over = largest
+        .buyer
+        .call(&largest.call_of(json_of(8 * MEBIBYTE + 1)), None)
+        .await
+        .unwrap();
+    refused(&over, 413, "BODY_TOO_LARGE");
+}
+
+async fn the_cap_of_a_paid_call_is_its_quotes() {
+    let market = Market::open().await;
+    let call = market.call_of(json_of(100_000));
+    let quote = market.evidenced(&call).await;
+    market
+        .put_endpoint(json!({ "max_request_bytes": 10 }))
+        .await;
+    market.gateway_says("BODY_TOO_LARGE").await;
+    // What was sold with that body is delivered with it.
+    ok(&market.redeem(&call, &quote).await);
+    market.assert_settled(&quote, 1).await;
+}

@@ -1,0 +1,134 @@
+//! What the bench may be told.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::subject::Subject;
+
+/// Measures what a call costs, beside nginx and a bare pingora, in one run.
+#[derive(Debug, Parser)]
+#[command(name = "crochet-bench", bin_name = "cargo dev bench", version)]
+pub(crate) struct Config {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
+    /// Three rounds instead of seven.
+    #[arg(long)]
+    pub(crate) quick: bool,
+
+    /// Fail (exit 1) when a mark is missed, not only when an answer is wrong.
+    #[arg(long)]
+    pub(crate) check: bool,
+
+    /// Measure the stack of this stack.json (or of the folder it is in) instead of starting one.
+    /// It should be a release build that nobody else uses.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) stack: Option<PathBuf>,
+
+    /// Measure only these (comma separated); without any of Crochet's own no stack is started.
+    /// A replay needs the paid call.
+    #[arg(long, value_delimiter = ',', value_name = "PATHS")]
+    pub(crate) only: Vec<Subject>,
+
+    /// Rounds, each of which measures everything once.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: Option<u32>,
+
+    /// Keep-alive connections, each with one request at a time.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub(crate) connections: u16,
+
+    /// Paid calls a round; each is a payment made beforehand.
+    #[arg(long, default_value_t = 4_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) paid_calls: u32,
+
+    /// Requests a round of every other path.
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) requests: u32,
+
+    /// Filler in the seller's answer, in bytes; the answer is about 50 bytes longer.
+    #[arg(long, default_value_t = 970, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub(crate) answer_bytes: u32,
+
+    /// A setting of the services (`NAME=VALUE`), where the bench starts them; repeatable.
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pub(crate) settings: Vec<String>,
+}
+
+/// The bench's own processes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// A bare pingora that passes everything on: the baseline, started by the bench itself.
+    #[command(hide = true)]
+    PassThrough(PassThrough),
+}
+
+/// How the baseline runs.
+#[derive(Debug, Args)]
+pub(crate) struct PassThrough {
+    /// Where it listens.
+    #[arg(long)]
+    pub(crate) listen: SocketAddr,
+
+    /// Whom it passes requests to.
+    #[arg(long)]
+    pub(crate) upstream: SocketAddr,
+
+    /// Its threads; the gateway's default.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) threads: usize,
+}
+
+impl Config {
+    /// How many rounds are measured.
+    pub(crate) fn rounds(&self) -> u32 {
+        self.rounds.unwrap_or(if self.quick { 3 } else { 7 })
+    }
+
+    /// What is measured, in the order of a round.
+    pub(crate) fn subjects(&self) -> Vec<Subject> {
+        let wanted = |subject: &Subject| {
+            let replayed = *subject == Subject::Paid && self.only.contains(&Subject::Replay);
+            self.only.is_empty() || self.only.contains(subject) || replayed
+        };
+        Subject::ALL.into_iter().filter(wanted).collect()
+    }
+
+    /// What the run is called: in the table's head and in the name of its JSON.
+    pub(crate) const fn name(&self) -> &'static str {
+        if self.quick { "quick" } else { "full" }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Config::command().debug_assert();
+    }
+
+    #[test]
+    fn quick_is_three_rounds_unless_told_otherwise() {
+        let of = |arguments: &[&str]| Config::parse_from(arguments).rounds();
+        assert_eq!(of(&["crochet-bench", "--quick"]), 3);
+        assert_eq!(of(&["crochet-bench"]), 7);
+        assert_eq!(of(&["crochet-bench", "--quick", "--rounds", "5"]), 5);
+    }
+
+    #[test]
+    fn a_part_keeps_the_order_and_a_replay_brings_its_paid_call() {
+        let of = |only: &str| Config::parse_from(["crochet-bench", "--only", only]).subjects();
+        assert_eq!(of("nginx,pingora"), [Subject::Pingora, Subject::Nginx]);
+        assert_eq!(of("replay"), [Subject::Paid, Subject::Replay]);
+        assert_eq!(
+            Config::parse_from(["crochet-bench"]).subjects(),
+            Subject::ALL
+        );
+    }
+}

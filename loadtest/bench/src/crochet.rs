@@ -1,0 +1,99 @@
+//! The measured Crochet with everything bought in it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result};
+
+use crate::config::Config;
+use crate::load::Exchange;
+use crate::market::{Market, Payment};
+use crate::measure::{Role, Watched};
+use crate::stack::Target;
+use crate::subject::Subject;
+
+/// A stack, its traders, and payments waiting to be redeemed.
+#[derive(Debug)]
+pub(crate) struct Crochet<'a> {
+    target: &'a Target,
+    market: Market,
+    refused: Exchange,
+    payments: Vec<Payment>,
+    /// The payments of the round's paid calls: what is replayed.
+    delivered: Vec<Payment>,
+    /// Resident bytes of both services, started, one call made.
+    pub(crate) idle: BTreeMap<Role, u64>,
+}
+
+impl<'a> Crochet<'a> {
+    /// Opens the market and makes one paid call.
+    pub(crate) async fn prepare(config: &Config, target: &'a Target) -> Result<Self> {
+        let market = Market::open(target, config).await?;
+        Ok(Self {
+            target,
+            refused: market.refused().await?,
+            market,
+            payments: Vec::new(),
+            delivered: Vec::new(),
+            idle: target.resident_bytes()?,
+        })
+    }
+
+    /// Buys what all rounds will redeem.
+    pub(crate) async fn buy(&mut self, config: &Config) -> Result<()> {
+        if config.subjects().contains(&Subject::Paid) {
+            let count = usize::try_from(config.rounds())? * calls_a_round(config)?;
+            self.payments = self.market.pay(count).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn watched(&self) -> Vec<Watched> {
+        self.target.watched()
+    }
+
+    pub(crate) fn address(&self) -> Result<SocketAddr> {
+        self.target.gateway()
+    }
+
+    /// How many calls the seller has answered and how many it refused for want of a signature.
+    pub(crate) async fn seller_calls(&self) -> Result<(u64, u64)> {
+        self.market.seller_calls().await
+    }
+
+    /// The retries of payments nobody has redeemed yet, for the warm-up and the measurement of one round.
+    pub(crate) fn paid(&mut self, config: &Config) -> Result<Vec<Exchange>> {
+        let left = self.payments.len().checked_sub(calls_a_round(config)?);
+        self.delivered = self
+            .payments
+            .split_off(left.context("more rounds than were paid for")?);
+        Ok(self.redeem(false))
+    }
+
+    /// The same calls once more.
+    pub(crate) fn replays(&self) -> Vec<Exchange> {
+        self.redeem(true)
+    }
+
+    fn redeem(&self, replayed: bool) -> Vec<Exchange> {
+        self.delivered
+            .iter()
+            .map(|payment| self.market.redeem(payment, replayed))
+            .collect()
+    }
+
+    /// Calls with an open quote each.
+    pub(crate) async fn quoted(&mut self) -> Result<Vec<Exchange>> {
+        self.market.quoted().await
+    }
+
+    /// A call with a key nobody has.
+    pub(crate) fn refused(&self) -> Vec<Exchange> {
+        vec![self.refused.clone()]
+    }
+}
+
+/// What is measured, and one more on each connection to warm it up.
+fn calls_a_round(config: &Config) -> Result<usize> {
+    Ok(usize::try_from(config.paid_calls)? + usize::from(config.connections))
+}

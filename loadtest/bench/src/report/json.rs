@@ -1,0 +1,38 @@
+//! The report as JSON, for the next run to be compared with.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use crochet_dev::Checkout;
+
+use super::Report;
+use crate::config::Config;
+
+/// Writes `loadtest/results/NAME.json` whole and says where it is.
+pub(crate) fn write(report: &Report, config: &Config) -> Result<PathBuf> {
+    let directory = Checkout::find()?.root().join("loadtest/results");
+    std::fs::create_dir_all(&directory)
+        .with_context(|| format!("creating {}", directory.display()))?;
+    let path = directory.join(format!("{}.json", config.name()));
+    let mut text = serde_json::to_string_pretty(report)?;
+    text.push('\n');
+    std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::report::tests::report;
+
+    #[test]
+    fn the_json_names_rows_and_marks() {
+        let json =
+            serde_json::to_value(report([50.0, 60.0, 20.0], [10_000.0, 2_000.0], 60, 0)).unwrap();
+        let rows = json["rows"].as_array().unwrap();
+        let paid = rows.iter().find(|row| row["subject"] == "paid").unwrap();
+        assert_eq!(paid["against_pingora"]["median"], 1.2);
+        assert_eq!(paid["box_us"]["load"], 9.0);
+        assert_eq!(json["marks"][0]["limit"], 1.3);
+        assert_eq!(json["memory"]["idle"]["gateway"], 60_000_000);
+    }
+}

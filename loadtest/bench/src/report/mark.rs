@@ -1,0 +1,139 @@
+//! The marks, and whether they hold.
+
+use serde::Serialize;
+
+use super::Report;
+use crate::statistics::Summary;
+use crate::subject::Subject;
+
+/// CPU of the gateway for a paid call, as a multiple of the bare pingora's for passing it through.
+const PAID_CPU_MAX: f64 = 1.3;
+/// The same for a 402 whose quote is reused.
+const QUOTE_CPU_MAX: f64 = 0.7;
+/// Durable paid calls a second, as a share of nginx's pass-through rate on the same machine.
+const PAID_RATE_MIN: f64 = 0.1;
+/// Gateway and control plane together, idle, in millions of bytes.
+const IDLE_MEGABYTES_MAX: f64 = 150.0;
+
+/// Which side of the limit is the good one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Side {
+    AtMost,
+    AtLeast,
+}
+
+/// Something that is wanted of the figures.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Mark {
+    pub(crate) name: &'static str,
+    /// What was measured; the median is what counts.
+    pub(crate) measured: Summary,
+    pub(crate) side: Side,
+    pub(crate) limit: f64,
+    pub(crate) unit: &'static str,
+}
+
+impl Mark {
+    /// Whether it is met. What was not measured is not met.
+    pub(crate) fn holds(&self) -> bool {
+        let value = self.measured.median;
+        value > 0.0
+            && match self.side {
+                Side::AtMost => value <= self.limit,
+                Side::AtLeast => value >= self.limit,
+            }
+    }
+}
+
+/// The marks of what was measured.
+pub(super) fn all(report: &Report) -> Vec<Mark> {
+    let (at_most, at_least) = (Side::AtMost, Side::AtLeast);
+    let mut marks = Vec::new();
+    let mut mark = |name, measured, side, limit, unit| {
+        marks.push(Mark {
+            name,
+            measured,
+            side,
+            limit,
+            unit,
+        });
+    };
+    let row = |subject| {
+        report
+            .row(subject)
+            .filter(|_| report.row(Subject::Pingora).is_some())
+    };
+    if let Some(paid) = row(Subject::Paid) {
+        mark(
+            "gateway CPU, paid call",
+            paid.against_pingora,
+            at_most,
+            PAID_CPU_MAX,
+            "× bare pingora",
+        );
+    }
+    if let Some(quote) = row(Subject::Quote) {
+        mark(
+            "gateway CPU, 402 reused",
+            quote.against_pingora,
+            at_most,
+            QUOTE_CPU_MAX,
+            "× bare pingora",
+        );
+    }
+    if report.row(Subject::Paid).is_some() && report.row(Subject::Nginx).is_some() {
+        mark(
+            "durable paid calls a second",
+            report.paid_rate_against_nginx,
+            at_least,
+            PAID_RATE_MIN,
+            "× nginx's rate",
+        );
+    }
+    if !report.memory.idle.is_empty() {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "bytes of memory are far below 2^52"
+        )]
+        let idle = report.memory.idle.values().sum::<u64>() as f64 / 1e6;
+        mark(
+            "idle memory, both services",
+            Summary::of([idle]),
+            at_most,
+            IDLE_MEGABYTES_MAX,
+            "MB",
+        );
+    }
+    marks
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::report::tests::report;
+
+    #[test]
+    fn marks_hold_up_to_their_limit_and_no_further() {
+        let holds = |cpu, rate, idle_mb| -> Vec<bool> {
+            report(cpu, rate, idle_mb, 0)
+                .marks
+                .iter()
+                .map(super::Mark::holds)
+                .collect()
+        };
+        assert_eq!(
+            holds([100.0, 130.0, 70.0], [10_000.0, 1_000.0], 150),
+            [true; 4]
+        );
+        assert_eq!(
+            holds([100.0, 131.0, 71.0], [10_000.0, 999.0], 151),
+            [false; 4]
+        );
+    }
+
+    #[test]
+    fn what_was_not_measured_does_not_hold() {
+        let marks = report([0.0, 60.0, 20.0], [0.0, 0.0], 0, 0).marks;
+        assert!(marks.iter().all(|mark| !mark.holds()), "{marks:?}");
+    }
+}

@@ -1,0 +1,284 @@
+//! What came out: figures, ratios, marks, and whether they can be believed.
+
+mod grid;
+pub(crate) mod json;
+mod mark;
+pub(crate) mod table;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::load::{Outcome, Wrong};
+use crate::measure::Role;
+use crate::statistics::{Summary, quantile};
+use crate::subject::Subject;
+use mark::Mark;
+
+/// One subject in one round.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Round {
+    /// Requests answered as expected.
+    pub(crate) requests: usize,
+    /// CPU of the subject's own proxy, in microseconds a request.
+    pub(crate) cpu_us: f64,
+    /// CPU of everybody, in microseconds a request.
+    pub(crate) box_us: BTreeMap<Role, f64>,
+    /// Requests a second, first byte sent to last byte received.
+    pub(crate) rate: f64,
+    /// Median and 99th percentile in a closed loop, in milliseconds.
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+}
+
+impl Round {
+    /// From what the load saw.
+    pub(crate) fn of(subject: Subject, outcome: &Outcome) -> Self {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a count of requests is far below 2^52"
+        )]
+        let requests = outcome.right.max(1) as f64;
+        let micros = |time: Duration| time.as_secs_f64() * 1e6;
+        let spent = outcome.after.since(&outcome.before);
+        let box_us: BTreeMap<Role, f64> = spent
+            .iter()
+            .map(|(role, spent)| (*role, micros(spent.clock) / requests))
+            .collect();
+        let millis = |share: f64| f64::from(quantile(&outcome.latencies_us, share)) / 1e3;
+        Self {
+            requests: outcome.right,
+            cpu_us: box_us.get(&subject.proxy()).copied().unwrap_or_default(),
+            box_us,
+            rate: requests / outcome.elapsed.as_secs_f64().max(f64::MIN_POSITIVE),
+            p50_ms: millis(0.5),
+            p99_ms: millis(0.99),
+        }
+    }
+}
+
+/// One subject over all rounds.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Row {
+    pub(crate) subject: Subject,
+    /// Requests measured, answered as expected.
+    pub(crate) requests: usize,
+    /// CPU of the subject's own proxy, in microseconds a request.
+    pub(crate) cpu_us: Summary,
+    /// That, as a multiple of the bare pingora's in the same round.
+    pub(crate) against_pingora: Summary,
+    /// The same of nginx's.
+    pub(crate) against_nginx: Summary,
+    /// Requests a second of the whole machine.
+    pub(crate) rate: Summary,
+    /// Medians over the rounds, in milliseconds, closed loop.
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+    /// Medians over the rounds, in microseconds a request.
+    pub(crate) box_us: BTreeMap<Role, f64>,
+}
+
+/// Resident bytes of the services.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Memory {
+    /// Started, one call made.
+    pub(crate) idle: BTreeMap<Role, u64>,
+    /// After all rounds.
+    pub(crate) after: BTreeMap<Role, u64>,
+}
+
+/// Everything there is to show.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Report {
+    /// `quick` or `full`
+    pub(crate) name: &'static str,
+    /// When the run ended, RFC 3339.
+    pub(crate) at: String,
+    pub(crate) cpus: usize,
+    pub(crate) rounds: u32,
+    pub(crate) connections: u16,
+    pub(crate) answer_filler_bytes: u32,
+    pub(crate) rows: Vec<Row>,
+    /// Durable paid calls a second of the whole machine, as a share of nginx's rate in the same round.
+    pub(crate) paid_rate_against_nginx: Summary,
+    pub(crate) memory: Memory,
+    pub(crate) marks: Vec<Mark>,
+    /// Requests measured and answered as expected, all paths.
+    pub(crate) requests: usize,
+    /// Answers (or counts, or books) that were wrong; anything but zero makes the run worthless.
+    pub(crate) wrong: usize,
+    /// The first few of them.
+    pub(crate) wrong_shown: Vec<String>,
+    /// What to know before believing the figures.
+    pub(crate) notes: Vec<String>,
+}
+
+impl Report {
+    /// Sums up.
+    pub(crate) fn new(
+        config: &Config,
+        rounds: &BTreeMap<Subject, Vec<Round>>,
+        memory: Memory,
+        wrong: Wrong,
+        notes: Vec<String>,
+    ) -> Self {
+        let series = |subject: Subject, value: fn(&Round) -> f64| -> Vec<f64> {
+            rounds
+                .get(&subject)
+                .into_iter()
+                .flatten()
+                .map(value)
+                .collect()
+        };
+        let cpu = |subject| series(subject, |round| round.cpu_us);
+        let rate = |subject| series(subject, |round| round.rate);
+        let (pingora, nginx) = (cpu(Subject::Pingora), cpu(Subject::Nginx));
+        let row = |(subject, of_subject): (&Subject, &Vec<Round>)| Row {
+            subject: *subject,
+            requests: of_subject.iter().map(|round| round.requests).sum(),
+            cpu_us: Summary::of(cpu(*subject)),
+            against_pingora: Summary::of_ratios(&cpu(*subject), &pingora),
+            against_nginx: Summary::of_ratios(&cpu(*subject), &nginx),
+            rate: Summary::of(rate(*subject)),
+            p50_ms: Summary::of(series(*subject, |round| round.p50_ms)).median,
+            p99_ms: Summary::of(series(*subject, |round| round.p99_ms)).median,
+            box_us: medians(of_subject),
+        };
+        let rows: Vec<Row> = rounds.iter().map(row).collect();
+        let paid_rate_against_nginx =
+            Summary::of_ratios(&rate(Subject::Paid), &rate(Subject::Nginx));
+        let mut report = Self {
+            name: config.name(),
+            at: crochet_shared::clock::rfc3339(crochet_shared::clock::now()),
+            cpus: std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
+            rounds: config.rounds(),
+            connections: config.connections,
+            answer_filler_bytes: config.answer_bytes,
+            requests: rows.iter().map(|row| row.requests).sum(),
+            rows,
+            paid_rate_against_nginx,
+            memory,
+            marks: Vec::new(),
+            wrong: wrong.count,
+            wrong_shown: wrong.shown,
+            notes,
+        };
+        report.marks = mark::all(&report);
+        report
+    }
+
+    /// The row of a subject, where it was measured.
+    pub(crate) fn row(&self, subject: Subject) -> Option<&Row> {
+        self.rows.iter().find(|row| row.subject == subject)
+    }
+
+    /// A wrong answer always fails; a missed mark does when asked to.
+    pub(crate) fn exit_code(&self, check_marks: bool) -> ExitCode {
+        let missed = check_marks && self.marks.iter().any(|mark| !mark.holds());
+        if self.wrong > 0 || missed {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn medians(rounds: &[Round]) -> BTreeMap<Role, f64> {
+    let roles = rounds.iter().flat_map(|round| round.box_us.keys().copied());
+    roles
+        .map(|role| {
+            (
+                role,
+                Summary::of(
+                    rounds
+                        .iter()
+                        .filter_map(|round| round.box_us.get(&role).copied()),
+                )
+                .median,
+            )
+        })
+        .collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    /// A run of two rounds with the given CPU of pingora, paid call and 402, and rates of nginx and paid call.
+    pub(crate) fn report(cpu: [f64; 3], rate: [f64; 2], idle_mb: u64, wrong: usize) -> Report {
+        let [pingora, paid, quote] = cpu;
+        let [nginx_rate, paid_rate] = rate;
+        let round = |subject: Subject, cpu_us: f64, rate: f64| {
+            let box_us = BTreeMap::from([(subject.proxy(), cpu_us), (Role::Load, 9.0)]);
+            (
+                subject,
+                vec![
+                    Round {
+                        requests: 10,
+                        cpu_us,
+                        box_us,
+                        rate,
+                        p50_ms: 1.0,
+                        p99_ms: 2.0
+                    };
+                    2
+                ],
+            )
+        };
+        let rounds = BTreeMap::from([
+            round(Subject::Pingora, pingora, 9_000.0),
+            round(Subject::Nginx, 25.0, nginx_rate),
+            round(Subject::Paid, paid, paid_rate),
+            round(Subject::Quote, quote, 20_000.0),
+        ]);
+        let memory = Memory {
+            idle: BTreeMap::from([(Role::Gateway, idle_mb * 1_000_000)]),
+            after: BTreeMap::from([(Role::Gateway, 1)]),
+        };
+        let wrong = Wrong {
+            count: wrong,
+            shown: Vec::new(),
+        };
+        Report::new(
+            &Config::parse_from(["crochet-bench", "--quick"]),
+            &rounds,
+            memory,
+            wrong,
+            Vec::new(),
+        )
+    }
+
+    #[test]
+    fn ratios_are_taken_against_the_same_rounds() {
+        let report = report([50.0, 60.0, 20.0], [10_000.0, 2_000.0], 60, 0);
+        let paid = report.row(Subject::Paid).unwrap();
+        let median = |summary: &Summary| format!("{:.3}", summary.median);
+        assert_eq!(median(&paid.against_pingora), "1.200");
+        assert_eq!(median(&paid.against_nginx), "2.400");
+        assert_eq!(median(&report.paid_rate_against_nginx), "0.200");
+        assert_eq!(report.requests, 80);
+        assert_eq!(format!("{}", paid.box_us[&Role::Load]), "9");
+        assert!(report.row(Subject::Replay).is_none());
+    }
+
+    #[test]
+    fn a_wrong_answer_fails_and_a_missed_mark_only_when_asked() {
+        let fine = report([50.0, 60.0, 20.0], [10_000.0, 2_000.0], 60, 0);
+        let slow = report([50.0, 90.0, 20.0], [10_000.0, 2_000.0], 60, 0);
+        let wrong = report([50.0, 60.0, 20.0], [10_000.0, 2_000.0], 60, 1);
+        let code = |report: &Report, check| format!("{:?}", report.exit_code(check));
+        let (success, failure) = (
+            format!("{:?}", ExitCode::SUCCESS),
+            format!("{:?}", ExitCode::FAILURE),
+        );
+        assert_eq!(code(&fine, true), success);
+        assert_eq!(code(&slow, false), success);
+        assert_eq!(code(&slow, true), failure);
+        assert_eq!(code(&wrong, false), failure);
+    }
+}

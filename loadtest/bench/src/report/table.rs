@@ -1,0 +1,244 @@
+//! The report as text for a person.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::grid::Grid;
+use super::mark::{Mark, Side};
+use super::{Report, Row};
+use crate::measure::Role;
+use crate::statistics::Summary;
+use crate::subject::Subject;
+
+/// The whole report.
+pub(crate) fn render(report: &Report) -> String {
+    let mut text = String::new();
+    // Writing to memory cannot fail.
+    let _ = writeln!(
+        text,
+        "\nCrochet bench ({}), {}: {} rounds in turns, {} connections, {} CPUs, answers of {} bytes and some\n",
+        report.name,
+        report.at,
+        report.rounds,
+        report.connections,
+        report.cpus,
+        report.answer_filler_bytes
+    );
+    for part in [paths(report), whole_box(report), marks(report)] {
+        let _ = writeln!(text, "{part}\n");
+    }
+    if !report.memory.idle.is_empty() {
+        let _ = writeln!(text, "{}", memory(report));
+    }
+    let _ = writeln!(
+        text,
+        "{} requests measured and right, {} answers wrong",
+        thousands(report.requests),
+        report.wrong
+    );
+    for what in &report.wrong_shown {
+        let _ = writeln!(text, "  wrong: {what}");
+    }
+    for note in &report.notes {
+        let _ = writeln!(text, "  note: {note}");
+    }
+    text
+}
+
+/// In the order of a round.
+fn ordered(report: &Report) -> impl Iterator<Item = &Row> {
+    Subject::ALL
+        .into_iter()
+        .filter_map(|subject| report.row(subject))
+}
+
+fn paths(report: &Report) -> String {
+    let mut grid = Grid::new(&[
+        "proxy's own CPU, a request",
+        "µs",
+        "min–max",
+        "× pingora",
+        "min–max",
+        "× nginx",
+        "requests",
+        "a second",
+        "p50 ms",
+        "p99 ms",
+    ]);
+    for row in ordered(report) {
+        grid.row(vec![
+            row.subject.label().to_owned(),
+            format!("{:.1}", row.cpu_us.median),
+            range(&row.cpu_us, 1),
+            format!("{:.2}", row.against_pingora.median),
+            range(&row.against_pingora, 2),
+            format!("{:.2}", row.against_nginx.median),
+            thousands(row.requests),
+            format!("{:.0}", row.rate.median),
+            format!("{:.2}", row.p50_ms),
+            format!("{:.2}", row.p99_ms),
+        ]);
+    }
+    grid.render()
+}
+
+/// Who the CPU of the whole machine went to.
+fn whole_box(report: &Report) -> String {
+    const LEAST_US: f64 = 0.05;
+    let roles: BTreeMap<Role, f64> = report.rows.iter().flat_map(|row| row.box_us.clone()).fold(
+        BTreeMap::new(),
+        |mut all, (role, us)| {
+            let most = all.entry(role).or_insert(us);
+            *most = most.max(us);
+            all
+        },
+    );
+    let shown: Vec<Role> = roles
+        .into_iter()
+        .filter(|(_, us)| *us >= LEAST_US)
+        .map(|(role, _)| role)
+        .collect();
+    let mut head = vec!["everybody's CPU, µs a request"];
+    head.extend(shown.iter().map(|role| role.label()));
+    head.push("all");
+    let mut grid = Grid::new(&head);
+    for row in ordered(report) {
+        let us = |role: &Role| row.box_us.get(role).copied().unwrap_or_default();
+        let mut cells = vec![row.subject.label().to_owned()];
+        cells.extend(shown.iter().map(|role| {
+            if us(role) < LEAST_US {
+                "·".to_owned()
+            } else {
+                format!("{:.1}", us(role))
+            }
+        }));
+        cells.push(format!("{:.1}", row.box_us.values().sum::<f64>()));
+        grid.row(cells);
+    }
+    grid.render()
+}
+
+fn marks(report: &Report) -> String {
+    let mut grid = Grid::new(&["mark", "measured", "min–max", "wanted", ""]);
+    for mark in &report.marks {
+        grid.row(vec![
+            mark.name.to_owned(),
+            format!("{:.2}", mark.measured.median),
+            range(&mark.measured, 2),
+            wanted(mark),
+            if mark.holds() { "holds" } else { "MISSES" }.to_owned(),
+        ]);
+    }
+    grid.render()
+}
+
+fn wanted(mark: &Mark) -> String {
+    let sign = match mark.side {
+        Side::AtMost => "≤",
+        Side::AtLeast => "≥",
+    };
+    format!("{sign} {} {}", mark.limit, mark.unit)
+}
+
+fn memory(report: &Report) -> String {
+    let list = |memory: &BTreeMap<Role, u64>| {
+        let each: Vec<String> = memory
+            .iter()
+            .map(|(role, bytes)| format!("{} {:.1} MB", role.label(), megabytes(*bytes)))
+            .collect();
+        format!(
+            "{}, together {:.1} MB",
+            each.join(", "),
+            megabytes(memory.values().sum())
+        )
+    };
+    format!(
+        "memory idle: {}; after the run: {}",
+        list(&report.memory.idle),
+        list(&report.memory.after)
+    )
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "bytes of memory are far below 2^52"
+)]
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+fn range(summary: &Summary, decimals: usize) -> String {
+    format!("{:.decimals$}–{:.decimals$}", summary.min, summary.max)
+}
+
+/// 1234567 as 1,234,567.
+fn thousands(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::report;
+
+    #[test]
+    fn thousands_are_grouped() {
+        let cases = [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ];
+        for (number, text) in cases {
+            assert_eq!(thousands(number), text);
+        }
+    }
+
+    #[test]
+    fn the_table_says_which_marks_hold() {
+        let text = render(&report([50.0, 80.0, 20.0], [10_000.0, 2_000.0], 60, 0));
+        let line = |begin: &str| {
+            text.lines()
+                .find(|line| line.starts_with(begin))
+                .unwrap()
+                .to_owned()
+        };
+        assert!(
+            line("gateway CPU, paid").contains("1.60")
+                && line("gateway CPU, paid").ends_with("MISSES"),
+            "{text}"
+        );
+        assert!(
+            line("gateway CPU, 402").contains("0.40")
+                && line("gateway CPU, 402").ends_with("holds"),
+            "{text}"
+        );
+        assert!(line("durable paid").ends_with("holds"), "{text}");
+        assert!(
+            line("memory idle: gateway 60.0 MB").contains("together 60.0 MB"),
+            "{text}"
+        );
+        assert!(
+            text.contains("80 requests measured and right, 0 answers wrong"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn rows_stand_in_the_order_of_a_round() {
+        let text = render(&report([50.0, 60.0, 20.0], [10_000.0, 2_000.0], 60, 0));
+        let place = |subject: Subject| text.find(subject.label()).unwrap();
+        assert!(
+            place(Subject::Pingora) < place(Subject::Paid)
+                && place(Subject::Paid) < place(Subject::Nginx)
+        );
+    }
+}

@@ -1,0 +1,218 @@
+//! The rounds: everything once in each, in turns.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result};
+
+use crate::baseline::{self, Baselines};
+use crate::config::Config;
+use crate::crochet::Crochet;
+use crate::load::{self, Exchange, Job, Wrong};
+use crate::measure::{Role, Watched};
+use crate::report::Round;
+use crate::subject::Subject;
+
+/// What came out.
+#[derive(Debug, Default)]
+pub(crate) struct Rounds {
+    /// A figure a round.
+    pub(crate) done: BTreeMap<Subject, Vec<Round>>,
+    /// What should not have happened.
+    pub(crate) wrong: Wrong,
+}
+
+/// What stays the same from round to round.
+#[derive(Debug)]
+pub(crate) struct Bench<'a> {
+    config: &'a Config,
+    baselines: &'a Baselines,
+    crochet: Option<Crochet<'a>>,
+    watched: Vec<Watched>,
+    baseline: Exchange,
+}
+
+/// What is sent before the clock starts, and what is measured.
+struct Script {
+    warm_up: Vec<Exchange>,
+    measured: Vec<Exchange>,
+}
+
+impl Script {
+    /// The same few exchanges over and over, the first time round on every connection.
+    fn repeat(exchanges: &[Exchange], warm_up: usize, measured: usize) -> Self {
+        let take = |count| exchanges.iter().cloned().cycle().take(count).collect();
+        Self {
+            warm_up: take(warm_up),
+            measured: take(measured),
+        }
+    }
+}
+
+impl<'a> Bench<'a> {
+    pub(crate) async fn new(
+        config: &'a Config,
+        baselines: &'a Baselines,
+        crochet: Option<Crochet<'a>>,
+    ) -> Result<Self> {
+        let mut watched = baselines.watched().to_vec();
+        watched.extend(crochet.iter().flat_map(Crochet::watched));
+        watched.push(Watched {
+            role: Role::Load,
+            pid: std::process::id(),
+        });
+        let baseline = baseline::exchange(baselines.seller(), config.answer_bytes).await?;
+        Ok(Self {
+            config,
+            baselines,
+            crochet,
+            watched,
+            baseline,
+        })
+    }
+
+    /// Whose CPU is read.
+    pub(crate) fn watched(&self) -> &[Watched] {
+        &self.watched
+    }
+
+    /// Everything once.
+    pub(crate) async fn round(&mut self, number: u32, rounds: &mut Rounds) -> Result<()> {
+        for subject in self.config.subjects() {
+            let script = self.script(subject).await?;
+            let expected = if subject == Subject::Paid {
+                script.warm_up.len() + script.measured.len()
+            } else {
+                0
+            };
+            let before = self.seller_calls().await?;
+            let round = self.phase(subject, script, rounds).await?;
+            eprintln!(
+                "round {number} of {}: {:<28} {:>6.1} µs {:>7.0}/s",
+                self.config.rounds(),
+                subject.label(),
+                round.cpu_us,
+                round.rate
+            );
+            rounds.done.entry(subject).or_default().push(round);
+            if let Some(what) = miscounted(before, self.seller_calls().await?, expected) {
+                rounds.wrong.add(format!("{}: {what}", subject.label()));
+            }
+        }
+        Ok(())
+    }
+
+    async fn seller_calls(&self) -> Result<(u64, u64)> {
+        match &self.crochet {
+            Some(crochet) => crochet.seller_calls().await,
+            None => Ok((0, 0)),
+        }
+    }
+
+    async fn script(&mut self, subject: Subject) -> Result<Script> {
+        let (connections, requests) = (
+            usize::from(self.config.connections),
+            usize::try_from(self.config.requests)?,
+        );
+        let same = |exchanges: &[Exchange]| Script::repeat(exchanges, connections, requests);
+        Ok(match subject {
+            Subject::Pingora | Subject::Nginx => same(std::slice::from_ref(&self.baseline)),
+            Subject::Refused => same(&self.crochet()?.refused()),
+            Subject::Quote => same(&self.crochet()?.quoted().await?),
+            Subject::Replay => {
+                let replays = self.crochet()?.replays();
+                Script::repeat(&replays, connections, replays.len())
+            }
+            Subject::Paid => {
+                let config = self.config;
+                let mut warm_up = self.crochet()?.paid(config)?;
+                let measured = warm_up.split_off(connections.min(warm_up.len()));
+                Script { warm_up, measured }
+            }
+        })
+    }
+
+    fn crochet(&mut self) -> Result<&mut Crochet<'a>> {
+        self.crochet.as_mut().context("no stack was started")
+    }
+
+    fn address(&mut self, subject: Subject) -> Result<SocketAddr> {
+        match subject {
+            Subject::Pingora => Ok(self.baselines.pingora()),
+            Subject::Nginx => Ok(self.baselines.nginx()),
+            Subject::Paid | Subject::Quote | Subject::Refused | Subject::Replay => {
+                self.crochet()?.address()
+            }
+        }
+    }
+
+    async fn phase(
+        &mut self,
+        subject: Subject,
+        script: Script,
+        rounds: &mut Rounds,
+    ) -> Result<Round> {
+        let job = Job {
+            address: self.address(subject)?,
+            connections: usize::from(self.config.connections),
+            warm_up: script.warm_up,
+            measured: script.measured,
+            watched: self.watched.clone(),
+        };
+        let outcome = load::run(job).await.with_context(|| subject.label())?;
+        let round = Round::of(subject, &outcome);
+        for what in &outcome.wrong.shown {
+            eprintln!("wrong, {}: {what}", subject.label());
+        }
+        rounds.wrong.merge(outcome.wrong);
+        Ok(round)
+    }
+}
+
+/// What is wrong with the seller's counts (calls, unsigned calls) before and after a phase, if anything.
+fn miscounted(before: (u64, u64), after: (u64, u64), expected: usize) -> Option<String> {
+    let (calls, unsigned) = (
+        after.0.saturating_sub(before.0),
+        after.1.saturating_sub(before.1),
+    );
+    let right = usize::try_from(calls).is_ok_and(|calls| calls == expected) && unsigned == 0;
+    (!right).then(|| format!("the seller was called {calls} times and not {expected}, and {unsigned} times without a signature"))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::load::Expect;
+
+    #[test]
+    fn a_seller_called_twice_or_unsigned_is_wrong() {
+        assert_eq!(miscounted((5, 0), (15, 0), 10), None);
+        assert!(miscounted((5, 0), (16, 0), 10).is_some_and(|what| what.contains("11 times")));
+        assert!(miscounted((5, 0), (15, 1), 10).is_some());
+        assert!(miscounted((5, 0), (6, 0), 0).is_some());
+    }
+
+    #[test]
+    fn every_connection_is_warmed_up_and_exchanges_go_round() {
+        let exchange = |text: &'static str| Exchange {
+            request: Bytes::from_static(text.as_bytes()),
+            expect: Expect::Anything,
+        };
+        let script = Script::repeat(&[exchange("a"), exchange("b")], 3, 5);
+        let text = |exchanges: &[Exchange]| {
+            exchanges
+                .iter()
+                .map(|one| String::from_utf8_lossy(&one.request).into_owned())
+                .collect::<String>()
+        };
+        assert_eq!(
+            (
+                text(&script.warm_up).as_str(),
+                text(&script.measured).as_str()
+            ),
+            ("aba", "ababa")
+        );
+    }
+}

@@ -1,0 +1,153 @@
+//! The whole run: a stack, the baselines, what is bought beforehand, the rounds, the report.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use crochet_dev::{Checkout, Cluster, end_leftovers};
+
+use crate::baseline::Baselines;
+use crate::config::Config;
+use crate::crochet::Crochet;
+use crate::measure::{Readings, Role, Spent};
+use crate::report::{Memory, Report};
+use crate::rounds::Rounds;
+use crate::stack::Target;
+use crate::subject::Subject;
+
+/// The two ways of reading a process's CPU may differ by this much: rounding, and what passes between the two reads.
+const CLOCKS_MAY_DIFFER: Duration = Duration::from_millis(50);
+
+/// Measures everything and says what came out.
+pub(crate) async fn run(config: &Config) -> Result<Report> {
+    let checkout = Checkout::find()?;
+    let directory = checkout.root().join("target/bench");
+    std::fs::create_dir_all(&directory)
+        .with_context(|| format!("creating {}", directory.display()))?;
+    let baselines = Baselines::start(&checkout, &directory).await?;
+    if !config.subjects().into_iter().any(Subject::is_crochets) {
+        let (rounds, notes) = measure(config, &baselines, None).await?;
+        return Ok(Report::new(
+            config,
+            &rounds.done,
+            Memory::default(),
+            rounds.wrong,
+            notes,
+        ));
+    }
+    let stack = directory.join("stack");
+    if config.stack.is_none() {
+        // What an earlier run left when it failed or was killed.
+        end_leftovers(&stack).await?;
+        remove(&stack)?;
+    }
+    let report = measure_a_stack(config, &baselines, &stack).await;
+    let kept = || format!("logs are in {}", stack.join("logs").display());
+    let report = if config.stack.is_none() {
+        report.with_context(kept)?
+    } else {
+        report?
+    };
+    if config.stack.is_none() && report.wrong == 0 {
+        remove(&stack)?;
+    }
+    Ok(report)
+}
+
+/// Removes the files of a stack that does not run.
+fn remove(stack: &Path) -> Result<()> {
+    Cluster::remove(stack)?;
+    match std::fs::remove_dir_all(stack) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", stack.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn measure_a_stack(
+    config: &Config,
+    baselines: &Baselines,
+    directory: &Path,
+) -> Result<Report> {
+    let target = Target::open(config, directory).await?;
+    let report = measure_crochet(config, baselines, &target).await?;
+    target.stop().await?;
+    Ok(report)
+}
+
+async fn measure_crochet(
+    config: &Config,
+    baselines: &Baselines,
+    target: &Target,
+) -> Result<Report> {
+    let mut crochet = Crochet::prepare(config, target).await?;
+    let idle = crochet.idle.clone();
+    crochet.buy(config).await?;
+    let (mut rounds, mut notes) = measure(config, baselines, Some(crochet)).await?;
+    notes.extend(target.notes());
+    if let Some(rows) = target.audit().await? {
+        rounds
+            .wrong
+            .add(format!("`control-plane audit` found:\n{rows}"));
+    }
+    let memory = Memory {
+        idle,
+        after: target.resident_bytes()?,
+    };
+    Ok(Report::new(
+        config,
+        &rounds.done,
+        memory,
+        rounds.wrong,
+        notes,
+    ))
+}
+
+/// All rounds, and what is to be known about the clocks they were measured with.
+async fn measure(
+    config: &Config,
+    baselines: &Baselines,
+    crochet: Option<Crochet<'_>>,
+) -> Result<(Rounds, Vec<String>)> {
+    let mut rounds = Rounds::default();
+    let mut bench = crate::rounds::Bench::new(config, baselines, crochet).await?;
+    let before = Readings::take(bench.watched())?;
+    for number in 1..=config.rounds() {
+        bench.round(number, &mut rounds).await?;
+    }
+    let spent = Readings::take(bench.watched())?.since(&before);
+    Ok((rounds, disagreements(&spent)))
+}
+
+/// Where a process's CPU clock and its `/proc/PID/stat` do not tell the same.
+fn disagreements(spent: &BTreeMap<Role, Spent>) -> Vec<String> {
+    let differ =
+        |spent: &Spent| spent.clock.abs_diff(spent.stat) > CLOCKS_MAY_DIFFER + spent.clock / 50;
+    let of = |(role, spent): (&Role, &Spent)| {
+        let (role, clock, stat) = (role.label(), spent.clock, spent.stat);
+        differ(spent).then(|| {
+            format!("the CPU clock of the {role} says {clock:.2?}, its /proc/PID/stat {stat:.2?}")
+        })
+    };
+    spent.iter().filter_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_clocks_that_tell_different_times_are_noted() {
+        let spent = |clock, stat| Spent {
+            clock: Duration::from_millis(clock),
+            stat: Duration::from_millis(stat),
+        };
+        let notes =
+            |role, clock, stat| disagreements(&BTreeMap::from([(role, spent(clock, stat))]));
+        assert!(notes(Role::Gateway, 1_000, 990).is_empty());
+        assert_eq!(notes(Role::Gateway, 1_000, 900).len(), 1);
+        assert!(notes(Role::Postgres, 100_000, 98_100).is_empty());
+    }
+}

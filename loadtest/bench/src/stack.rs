@@ -1,0 +1,152 @@
+//! The Crochet that is measured: one of our own, or one that runs already.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use crochet_dev::{Build, DemoKeys, Options, Settings, Stack, StackFile, Store};
+
+use crate::config::Config;
+use crate::measure::{Role, Watched, is_debug_build, resident_bytes, with_descendants};
+
+/// A running stack.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// Where everything is.
+    pub(crate) file: StackFile,
+    own: Option<Stack>,
+}
+
+impl Target {
+    /// The stack `--stack` names, or a fresh one of release builds in `directory`.
+    pub(crate) async fn open(config: &Config, directory: &Path) -> Result<Self> {
+        match &config.stack {
+            Some(path) => Self::attach(path),
+            None => Self::start(config, directory).await,
+        }
+    }
+
+    fn attach(path: &Path) -> Result<Self> {
+        let directory = if path.is_dir() {
+            path
+        } else {
+            path.parent().unwrap_or(path)
+        };
+        let Some(file) = StackFile::read(directory)? else {
+            bail!(
+                "no stack.json in {}: nothing runs there",
+                directory.display()
+            );
+        };
+        Ok(Self { file, own: None })
+    }
+
+    async fn start(config: &Config, directory: &Path) -> Result<Self> {
+        let mut settings = Settings::default();
+        // Payments are made by the thousand before anything is measured: no need to watch each one's progress.
+        settings.set("RELAY_SANDBOX_STEP_MS", "0")?;
+        for pair in &config.settings {
+            settings.set_pair(pair)?;
+        }
+        let options = Options::for_test("bench")?
+            .in_directory(directory)
+            .build(Build::Release)
+            // Logs and data stay for whoever looks into a failure; the next run removes them.
+            .throw_away(false)
+            .postgres(Store::Private)
+            .settings(settings)
+            .say(|what| eprintln!("{what}"));
+        let stack = Stack::start(options).await?;
+        Ok(Self {
+            file: stack.describe(DemoKeys::default()),
+            own: Some(stack),
+        })
+    }
+
+    /// The gateway that is measured: the first.
+    pub(crate) fn gateway(&self) -> Result<SocketAddr> {
+        address(&self.file.gateway)
+    }
+
+    /// Every process of the stack.
+    pub(crate) fn watched(&self) -> Vec<Watched> {
+        let pids = &self.file.pids;
+        let all = [
+            (Role::Gateway, pids.gateway),
+            (Role::ControlPlane, pids.control_plane),
+            (Role::Postgres, pids.postgres),
+            (Role::Redis, pids.redis),
+            (Role::Relay, pids.relay),
+            (Role::Seller, pids.demo_seller),
+        ];
+        // Zero is a store that is not the stack's own.
+        let ours = all.into_iter().filter(|(_, pid)| *pid != 0);
+        ours.map(|(role, pid)| Watched { role, pid }).collect()
+    }
+
+    /// Resident bytes of the two services.
+    pub(crate) fn resident_bytes(&self) -> Result<BTreeMap<Role, u64>> {
+        let pids = &self.file.pids;
+        let services = [
+            (Role::Gateway, pids.gateway),
+            (Role::ControlPlane, pids.control_plane),
+        ];
+        services
+            .into_iter()
+            .map(|(role, pid)| Ok((role, resident_bytes(with_descendants(pid)?)?)))
+            .collect()
+    }
+
+    /// What a reader must know before believing the figures.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if is_debug_build(self.file.pids.gateway) || is_debug_build(self.file.pids.control_plane) {
+            notes.push("the services are debug builds: these figures mean nothing".to_owned());
+        }
+        if self.file.pids.postgres == 0 {
+            notes.push("Postgres is not the stack's own: its CPU is not counted".to_owned());
+        }
+        notes
+    }
+
+    /// The rows that violate an invariant of money or state; none when all hold or the stack is not ours.
+    pub(crate) async fn audit(&self) -> Result<Option<String>> {
+        match &self.own {
+            Some(stack) => stack.audit().await,
+            None => Ok(None),
+        }
+    }
+
+    /// Stops a stack of our own in order; one that ran already goes on.
+    pub(crate) async fn stop(self) -> Result<()> {
+        match self.own {
+            Some(stack) => stack.stop().await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// The socket address of `http://127.0.0.1:8080`.
+fn address(origin: &str) -> Result<SocketAddr> {
+    let address = origin.trim_end_matches('/').strip_prefix("http://");
+    let address = address.with_context(|| format!("{origin} is not an http:// origin"))?;
+    address
+        .parse()
+        .with_context(|| format!("{origin} has no numeric address and port"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_gives_its_address() {
+        assert_eq!(
+            address("http://127.0.0.1:8080").unwrap(),
+            "127.0.0.1:8080".parse().unwrap()
+        );
+        address("https://example.com").unwrap_err();
+        address("http://localhost:1").unwrap_err();
+    }
+}
