@@ -79,6 +79,17 @@ impl<'a> Fields<'a> {
         self.members.contains_key(name)
     }
 
+    /// Whether the field is there and `null`.
+    pub fn is_null(&self, name: &str) -> bool {
+        self.members.get(name).is_some_and(|raw| is_null(raw))
+    }
+
+    /// Whether the field was found bad already.
+    pub fn has_problem(&self, name: &str) -> bool {
+        let field = format!("{}{name}", self.prefix);
+        self.bad.iter().any(|bad| bad.field == field)
+    }
+
     /// The names of the fields that are there.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.members.keys().map(String::as_str)

@@ -11,7 +11,7 @@ use crate::answer::Data;
 use crate::app::App;
 
 /// `GET /health`
-pub fn routes() -> Router<Arc<App>> {
+pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new().route("/health", get(health))
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use demo_agent::{Answer, Quote};
 use serde_json::{Value, json};
 
-use crate::harness::{Market, Reply, ok, refused, trials, until};
+use crate::harness::{Market, Reply, hex, ok, refused, trials, until};
 use crate::states::uuid_of;
 
 trials!(
@@ -384,11 +384,7 @@ fn signature(secret: &str, text: &str) -> String {
     use hmac::{Hmac, KeyInit as _, Mac as _};
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(text.as_bytes());
-    mac.finalize()
-        .into_bytes()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(&mac.finalize().into_bytes())
 }
 
 fn now_ms() -> i64 {

@@ -30,9 +30,9 @@ async fn delivered(market: &Market, reply: Reply) -> Answer {
     let (quote, answer) = market.buy(&call).await;
     assert_eq!(answer.status, 200, "{answer}");
     market.assert_settled(&quote, 1).await;
-    let replay = market.once(&call, &quote).await;
+    let again = market.once(&call, &quote).await;
     assert_eq!(
-        (replay.status, &replay.body),
+        (again.status, &again.body),
         (200, &answer.body),
         "the replay"
     );

@@ -20,6 +20,7 @@ mod bad_listings;
 mod breaker;
 mod closing;
 mod crashes;
+mod egress;
 mod envelopes;
 mod failures;
 mod front_door;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         pressure::trials(),
         lost_replies::trials(),
         provider::trials(),
+        egress::trials(),
         failures::trials(),
         closing::trials(),
         states::trials(),

@@ -2,8 +2,9 @@
 
 use demo_agent::{Agent, Chain};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
-use crate::harness::{Market, Reply, fee_of, ok, refused, text, trials};
+use crate::harness::{Market, Reply, fee_of, hex, ok, refused, text, trials};
 
 trials!(
     every_price_splits_to_the_micro,
@@ -367,11 +368,7 @@ async fn the_history_shows_both_sides_the_same_call() {
             "{row}"
         );
     }
-    use sha2::Digest as _;
-    let digest: String = sha2::Sha256::digest(&answer.body)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let digest = hex(&Sha256::digest(&answer.body));
     assert_eq!(mine["response_sha256"], digest, "of the stored envelope");
     assert_eq!(mine["relay_request_id"], quote.relay_request_id);
     for (agent, query, wanted) in [

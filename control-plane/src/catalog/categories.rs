@@ -28,3 +28,10 @@ pub(super) async fn list(
 ) -> Result<Data<Vec<Category>>, ApiError> {
     Ok(Data(store::categories(app.db.pool()).await?))
 }
+
+/// The category that a seller named by id or slug.
+pub async fn find_category(app: &App, text: &str) -> Result<CategoryId, ApiError> {
+    store::category(app.db.pool(), text)
+        .await?
+        .ok_or_else(|| ApiError::field("category", "must be the id or slug of a category"))
+}

@@ -27,6 +27,7 @@ mod slug;
 mod store;
 mod write;
 
+pub use categories::find_category;
 pub use listing::{Listing, PricingModel, Record, Status, name};
 pub use read::{owned, show};
 pub use remove::remove;

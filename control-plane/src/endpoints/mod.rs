@@ -1,6 +1,49 @@
-//! Endpoints.
+//! Endpoints: where a `per_call` listing is served, and how its seller is sure that we call.
+//!
+//! Owns `endpoint`, and the making and changing of listings, which a `per_call` listing and its
+//! endpoint are made and changed together. It never connects to an endpoint: the gateway does, with
+//! the [`route_record`] given here.
+//!
+//! Invariants:
+//! - A private URL, an auth header's value and a signing secret are sealed at rest, each bound to its
+//!   row and column; none of them is in any answer but the one that makes a signing secret.
+//! - A `per_call` listing has an endpoint; every address of its host was allowed when it was saved.
+//! - A rotated secret signs beside its successor until its overlap is over.
+
 use std::sync::Arc;
+
 use axum::Router;
+use axum::routing::{get, post};
+
 use crate::app::App;
-/// Public routes.
-pub fn routes() -> Router<Arc<App>> { Router::new() }
+use crate::catalog;
+
+mod change;
+mod model;
+mod rotate;
+mod route;
+mod sell;
+mod settings;
+mod store;
+
+pub use route::route_record;
+
+/// `/listings`, `/listings/:id`, `/listings/:id/endpoint` and what is below it.
+pub fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/listings", get(catalog::browse).post(sell::sell))
+        .route(
+            "/listings/{id}",
+            get(catalog::get_listing)
+                .patch(change::change)
+                .delete(catalog::remove),
+        )
+        .route(
+            "/listings/{id}/endpoint",
+            get(settings::get).put(settings::put),
+        )
+        .route(
+            "/listings/{id}/endpoint/rotate-secret",
+            post(rotate::rotate),
+        )
+}

@@ -31,7 +31,7 @@ struct Currency<'a> {
 }
 
 /// Writes the object as JSON text.
-pub fn write(
+pub(super) fn write(
     route: &Route,
     quote: &ProviderQuote,
     expires_at: DateTime<Utc>,

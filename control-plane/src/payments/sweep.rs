@@ -23,7 +23,7 @@ const PAGES_MAX: usize = 200;
 
 /// Why a sweep ended early. Its cursor stands where it had read to.
 #[derive(Debug, thiserror::Error)]
-pub enum SweepError {
+pub(super) enum SweepError {
     /// The provider cannot be asked.
     #[error(transparent)]
     Provider(#[from] ProviderError),
@@ -33,7 +33,7 @@ pub enum SweepError {
 }
 
 /// Sweeps whatever is due and not taken by another replica.
-pub async fn run(app: &App) -> Result<(), SweepError> {
+pub(super) async fn run(app: &App) -> Result<(), SweepError> {
     // A little less than the period, so that a turn is not missed by a hair.
     let every = app.config.relay_sweep.mul_f64(0.9).max(Duration::from_millis(500));
     for word in WORDS {

@@ -1,13 +1,13 @@
 //! CLAIMS: each answer of the contract's table, and each guard alone.
 
 use control_plane::payments::claim;
-use crochet_shared::id::{ListingId, Owner, uuid_v7};
+use crochet_shared::id::{ListingId, uuid_v7};
 use crochet_shared::internal::{Claim, ClaimAnswer, Redelivery, SettleAnswer};
 use crochet_shared::money::{FeeRate, Micros};
 use crochet_shared::outcome::SellerFailure;
 use sqlx::PgPool;
 
-use super::stage::{self, PRICE, Stage, delivery, failure};
+use super::stage::{PRICE, Stage, delivery, failure};
 use control_plane::ledger::entry::RequestState;
 
 #[sqlx::test(migrations = "./migrations")]
@@ -304,17 +304,4 @@ async fn each_failure_leaves_one_attempt_less_until_a_refund_is_due(pool: PgPool
     }
     let answer = stage.claim(&stage.item(&request)).await;
     assert_eq!(answer, ClaimAnswer::Closed { request_id: request.request_id() });
-}
-
-#[sqlx::test(migrations = "./migrations")]
-async fn a_listing_without_an_endpoint_leaves_the_payment_as_it_is(pool: PgPool) {
-    let stage = Stage::new(pool).await;
-    let request = stage.paid().await;
-    let other = stage::listing(&stage.app, stage.seller, PRICE).await;
-    let _ = other;
-    stage.run("delete from endpoint").await;
-    let mut item = stage.item(&request);
-    item.owner = Owner::new();
-    assert!(matches!(stage.claim(&item).await, ClaimAnswer::InProgress { .. } | ClaimAnswer::Paid { .. }));
-    assert_eq!(stage.state(&request).await, RequestState::Paid);
 }

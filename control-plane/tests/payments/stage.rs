@@ -251,7 +251,7 @@ impl Stage {
 
     /// Transfers of a request: kind and amount, by kind.
     pub(crate) async fn transfers(&self, request: &Request) -> Vec<(String, i64)> {
-        sqlx::query_as("select kind::text, amount_micros from transfer where request_id = $1 order by kind")
+        sqlx::query_as("select kind::text, amount_micros from transfer where request_id = $1 order by transfer.kind")
             .bind(request.id)
             .fetch_all(self.pool())
             .await

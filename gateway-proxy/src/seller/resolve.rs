@@ -92,14 +92,18 @@ impl Resolver {
     /// Asks `servers`, or those of the system when none are given, or, as the C library does, the
     /// one on this machine when the system names none.
     pub(super) fn new(servers: &[SocketAddr]) -> Result<Self, NetError> {
-        let mut builder = if servers.is_empty() {
+        Self::of(if servers.is_empty() {
             TokioResolver::builder_tokio().unwrap_or_else(|error| {
                 log::warn!("no name server is configured, asking the local one: {error}");
                 asking(&[LOCAL_SERVER])
             })
         } else {
             asking(servers)
-        };
+        })
+    }
+
+    /// Sets what does not depend on who is asked.
+    pub(super) fn of(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> Result<Self, NetError> {
         let options = builder.options_mut();
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         options.timeout = SERVER_TIME_MAX;
@@ -193,7 +197,7 @@ fn asking(servers: &[SocketAddr]) -> ResolverBuilder<TokioRuntimeProvider> {
     builder
 }
 
-fn name_server(at: SocketAddr) -> NameServerConfig {
+pub(super) fn name_server(at: SocketAddr) -> NameServerConfig {
     let mut server = NameServerConfig::udp_and_tcp(at.ip());
     for connection in &mut server.connections {
         connection.port = at.port();

@@ -103,6 +103,12 @@ impl Started {
         self.status = Some(status.as_u16());
     }
 
+    /// Whether it no longer looks at a connection, which may be another call's by now.
+    #[cfg(test)]
+    pub(super) const fn is_settled(&self) -> bool {
+        self.watch.is_none()
+    }
+
     /// Keeps the verdict and lets go of the connection.
     fn unwatch(&mut self) {
         self.wrote = self.sent();

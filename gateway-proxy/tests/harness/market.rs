@@ -291,7 +291,7 @@ impl Market {
 
     /// Paid once, the seller credited once, the fee taken once; the seller called `calls` times.
     pub(crate) async fn assert_settled(&self, quote: &Quote, calls: usize) {
-        let (gross, fee) = (self.price_of(quote), fee_of(self.price_of(quote)));
+        let (gross, fee) = (price_of(quote), fee_of(price_of(quote)));
         let (buyer, seller) = self.ledgers(&quote.request_id).await;
         assert_eq!(
             buyer,
@@ -329,7 +329,7 @@ impl Market {
         let (buyer, seller) = self.ledgers(&quote.request_id).await;
         assert_eq!(
             buyer,
-            [("gateway_payment".to_owned(), self.price_of(quote))],
+            [("gateway_payment".to_owned(), price_of(quote))],
             "the buyer's ledger"
         );
         assert_eq!(seller, [], "the seller's ledger");
@@ -343,7 +343,7 @@ impl Market {
 
     /// Paid, never delivered, and owed back; the seller was called `calls` times.
     pub(crate) async fn assert_refund_due(&self, quote: &Quote, calls: usize) {
-        let gross = self.price_of(quote);
+        let gross = price_of(quote);
         let (buyer, seller) = self.ledgers(&quote.request_id).await;
         assert_eq!(
             buyer,
@@ -394,9 +394,9 @@ impl Market {
         }
         assert_eq!(self.service.total(), 0, "calls to the seller");
     }
+}
 
-    /// What `quote` asks for, in micros.
-    pub(crate) fn price_of(&self, quote: &Quote) -> i64 {
-        quote.payment["amount"]["amount_micros"].as_i64().unwrap()
-    }
+/// What `quote` asks for, in micros.
+fn price_of(quote: &Quote) -> i64 {
+    quote.payment["amount"]["amount_micros"].as_i64().unwrap()
 }

@@ -7,10 +7,12 @@ mod between;
 mod check;
 mod http1;
 mod market;
+mod names;
 mod service;
 mod wire;
 mod world;
 
+use std::fmt::Write as _;
 use std::future::Future;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -19,6 +21,7 @@ pub(crate) use between::{Between, Mischief};
 pub(crate) use check::{manners, ok, pending, refused, text};
 pub(crate) use http1::Message;
 pub(crate) use market::{Market, fee_of};
+pub(crate) use names::Names;
 pub(crate) use service::{Arrival, Gate, Reply, Service, free_port, tls_service};
 pub(crate) use wire::{Wire, request};
 pub(crate) use world::{Door, World, close, shared};
@@ -52,6 +55,14 @@ where
         let outcome =
             RUNTIME.block_on(async { tokio::time::timeout(TEST_LIMIT, Box::pin(test())).await });
         outcome.map_err(|_| format!("still running after {TEST_LIMIT:?}").into())
+    })
+}
+
+/// Lowercase hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
     })
 }
 

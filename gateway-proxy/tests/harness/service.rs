@@ -1,6 +1,7 @@
 //! A seller's own service, scripted byte by byte, that remembers everything it was sent.
 
 use std::collections::VecDeque;
+use std::fmt::Write as _;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -53,10 +54,10 @@ impl Reply {
         let body = body.into();
         let mut head = format!("HTTP/1.1 {status} Whatever\r\n");
         for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            write!(head, "{name}: {value}\r\n").unwrap();
         }
         if status != 204 && status != 304 {
-            head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+            write!(head, "Content-Length: {}\r\n", body.len()).unwrap();
         }
         head.push_str("\r\n");
         Self(vec![Step::Send(
@@ -177,6 +178,11 @@ impl Service {
                 .unwrap(),
             None,
         )
+    }
+
+    /// At another address of this machine.
+    pub(crate) async fn start_on(ip: Ipv4Addr, port: u16) -> Self {
+        Self::on(TcpListener::bind((ip, port)).await.unwrap(), None)
     }
 
     /// Behind TLS.

@@ -1,5 +1,7 @@
 //! A client that sends exactly the bytes a test wrote, for what a well-behaved client cannot say.
 
+use std::fmt::Write as _;
+
 use demo_agent::Api;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -82,14 +84,14 @@ impl Wire {
 pub(crate) fn request(line: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut text = format!("{line} HTTP/1.1\r\nHost: crochet.test\r\n");
     for (name, value) in headers {
-        text.push_str(&format!("{name}: {value}\r\n"));
+        write!(text, "{name}: {value}\r\n").unwrap();
     }
     let framed = headers.iter().any(|(name, _)| {
         name.eq_ignore_ascii_case("transfer-encoding")
             || name.eq_ignore_ascii_case("content-length")
     });
     if !body.is_empty() && !framed {
-        text.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        write!(text, "Content-Length: {}\r\n", body.len()).unwrap();
     }
     text.push_str("\r\n");
     let mut bytes = text.into_bytes();

@@ -7,6 +7,12 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::subject::Subject;
 
+// What the marks are about; with anything else the figures are not comparable from run to run.
+const CONNECTIONS: u16 = 64;
+const PAID_CALLS: u32 = 4_000;
+const REQUESTS: u32 = 20_000;
+const ANSWER_BYTES: u32 = 970;
+
 /// Measures what a call costs, beside nginx and a bare pingora, in one run.
 #[derive(Debug, Parser)]
 #[command(name = "crochet-bench", bin_name = "cargo dev bench", version)]
@@ -37,19 +43,19 @@ pub(crate) struct Config {
     pub(crate) rounds: Option<u32>,
 
     /// Keep-alive connections, each with one request at a time.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=512))]
+    #[arg(long, default_value_t = CONNECTIONS, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub(crate) connections: u16,
 
     /// Paid calls a round; each is a payment made beforehand.
-    #[arg(long, default_value_t = 4_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, default_value_t = PAID_CALLS, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) paid_calls: u32,
 
     /// Requests a round of every other path.
-    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, default_value_t = REQUESTS, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) requests: u32,
 
     /// Filler in the seller's answer, in bytes; the answer is about 50 bytes longer.
-    #[arg(long, default_value_t = 970, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    #[arg(long, default_value_t = ANSWER_BYTES, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub(crate) answer_bytes: u32,
 
     /// A setting of the services (`NAME=VALUE`), where the bench starts them; repeatable.
@@ -96,6 +102,16 @@ impl Config {
         Subject::ALL.into_iter().filter(wanted).collect()
     }
 
+    /// Whether this run can be compared with others of its name: everything, as it comes, on a stack of its own.
+    pub(crate) fn is_standard(&self) -> bool {
+        self.only.is_empty()
+            && self.stack.is_none()
+            && self.settings.is_empty()
+            && self.rounds.is_none()
+            && (self.connections, self.paid_calls) == (CONNECTIONS, PAID_CALLS)
+            && (self.requests, self.answer_bytes) == (REQUESTS, ANSWER_BYTES)
+    }
+
     /// What the run is called: in the table's head and in the name of its JSON.
     pub(crate) const fn name(&self) -> &'static str {
         if self.quick { "quick" } else { "full" }
@@ -130,5 +146,23 @@ mod tests {
             Config::parse_from(["crochet-bench"]).subjects(),
             Subject::ALL
         );
+    }
+
+    #[test]
+    fn a_run_with_anything_changed_is_not_the_standard_one() {
+        let of = |arguments: &[&str]| {
+            Config::parse_from([&["crochet-bench", "--quick"], arguments].concat()).is_standard()
+        };
+        assert!(of(&[]) && of(&["--check"]));
+        for changed in [
+            ["--only", "paid"],
+            ["--rounds", "3"],
+            ["--connections", "8"],
+            ["--set", "A=B"],
+            ["--stack", "x"],
+            ["--requests", "5"],
+        ] {
+            assert!(!of(&changed), "{changed:?}");
+        }
     }
 }

@@ -64,10 +64,7 @@ fn measure_and_show(config: &Config) -> Result<ExitCode> {
         }
     })?;
     println!("{}", report::table::render(&report));
-    // A part of the whole would overwrite what the next whole run is compared with.
-    if config.only.is_empty() {
-        let path = report::json::write(&report, config)?;
-        println!("Also in {}", path.display());
-    }
+    let path = report::json::write(&report, config)?;
+    println!("Also in {}", path.display());
     Ok(report.exit_code(config.check))
 }

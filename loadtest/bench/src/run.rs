@@ -1,6 +1,7 @@
 //! The whole run: a stack, the baselines, what is bought beforehand, the rounds, the report.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ pub(crate) async fn run(config: &Config) -> Result<Report> {
     let directory = checkout.root().join("target/bench");
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("creating {}", directory.display()))?;
+    let lock = File::create(directory.join("lock")).context("creating the lock")?;
+    lock.try_lock()
+        .context("another bench runs in this clone")?;
     let baselines = Baselines::start(&checkout, &directory).await?;
     if !config.subjects().into_iter().any(Subject::is_crochets) {
         let (rounds, notes) = measure(config, &baselines, None).await?;

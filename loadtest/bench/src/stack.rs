@@ -51,7 +51,7 @@ impl Target {
         }
         let options = Options::for_test("bench")?
             .in_directory(directory)
-            .build(Build::Release)
+            .build(Build::of_this_program())
             // Logs and data stay for whoever looks into a failure; the next run removes them.
             .throw_away(false)
             .postgres(Store::Private)

@@ -1,17 +1,22 @@
 //! Only a checked address is connected to.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crochet_shared::egress::{Egress, Forbidden};
 use futures_util::future::join_all;
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::ResolverConfig;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
 
 use super::dns::NameServer;
 use super::script::{self, Canary, OK};
 use super::{
     Network, NetworkConfig, Seller, SendError, endpoint, listing, loopback, seller, send_one,
 };
-use crate::seller::resolve::{ANSWER_AGE_MAX, Answer, Resolver};
+use crate::seller::pool::Found;
+use crate::seller::resolve::{ANSWER_AGE_MAX, Answer, Resolver, name_server};
 use crate::seller::{Unsent, Unservable};
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -195,10 +200,12 @@ async fn calls_at_once_share_one_question_and_a_fresh_answer_is_kept() {
     let server = NameServer::always(&["127.0.0.1", "127.0.0.3"], 30).await;
     let resolver = Resolver::new(&[server.at]).unwrap();
     let lookups = (0..50).map(|_| resolver.lookup("seller.test"));
-    for answer in join_all(lookups).await {
-        assert_eq!(answer.unwrap().addresses.len(), 2);
+    let answers = join_all(lookups).await;
+    let later = resolver.lookup("seller.test").await.unwrap();
+    assert_eq!(later.addresses.len(), 2);
+    for answer in answers {
+        assert!(Arc::ptr_eq(&answer.unwrap(), &later));
     }
-    resolver.lookup("seller.test").await.unwrap();
     assert_eq!(server.asked(), 1);
     resolver.lookup("other.test").await.unwrap();
     assert_eq!(server.asked(), 2);
@@ -213,6 +220,19 @@ async fn no_answer_is_acted_on_for_more_than_a_minute() {
     assert!(answer.is_fresh(now) && answer.is_kept(now));
     let later = now + ANSWER_AGE_MAX;
     assert!(!answer.is_fresh(later) && !answer.is_kept(later));
+}
+
+#[tokio::test]
+async fn after_a_minute_even_an_open_connection_waits_for_a_new_answer() {
+    let (at, _) = script::polite().await;
+    let server = NameServer::always(&["127.0.0.1"], 86_400).await;
+    let network = network_asking(&server, loopback());
+    let seller = seller(&format!("http://seller.test:{}/", at.port()), &network);
+    send_one(&seller, &network).await.unwrap();
+    let now = Instant::now();
+    assert!(matches!(seller.pool.take(now), Found::Idle(_)));
+    let later = now + ANSWER_AGE_MAX;
+    assert!(matches!(seller.pool.take(later), Found::Stale));
 }
 
 #[tokio::test]
@@ -243,13 +263,22 @@ async fn a_name_without_an_answer_is_unresolved_in_time() {
 
 #[tokio::test]
 async fn names_are_asked_as_they_stand() {
+    // Everything under the search domain leads somewhere; the name itself does not.
     let server = NameServer::start(|name, _| {
-        assert_eq!(name, "seller");
-        Some((vec![LOCALHOST], 60))
+        let addresses = if name.ends_with("search.test") {
+            vec![LOCALHOST]
+        } else {
+            Vec::new()
+        };
+        Some((addresses, 60))
     })
     .await;
-    let resolver = Resolver::new(&[server.at]).unwrap();
-    assert!(resolver.lookup("seller").await.is_ok());
+    let search = vec!["search.test.".parse().unwrap()];
+    let config = ResolverConfig::from_parts(None, search, vec![name_server(server.at)]);
+    let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    let resolver = Resolver::of(builder).unwrap();
+    assert!(resolver.lookup("seller").await.is_err());
+    assert!(resolver.lookup("seller.search.test").await.is_ok());
 }
 
 #[tokio::test]

@@ -92,7 +92,9 @@ async fn a_request_that_was_read_and_not_answered_is_never_sent_again() {
     let network = network();
     let seller = seller(&format!("http://{at}/call"), &network);
     for round in 1..=ROUNDS {
-        send_one(&seller, &network).await.unwrap();
+        let (ended, answered) = send_within(&seller, &network, PATIENCE).await;
+        assert_eq!(ended.unwrap().status, 200);
+        assert!(answered.sent() && answered.is_settled());
         let (ended, started) = send_within(&seller, &network, PATIENCE).await;
         assert_eq!(
             ended.unwrap_err(),

@@ -1,9 +1,13 @@
 //! Permits: counted per endpoint, given back on drop, carried over versions.
 
+use std::time::Duration;
+
 use crochet_shared::outcome::SellerFailure;
 
-use super::{Seller, SendError, buyer, endpoint, listing, network};
-use crate::seller::{Unavailable, Unsent};
+use super::{
+    Network, NetworkConfig, Seller, SendError, buyer, endpoint, listing, loopback, network,
+};
+use crate::seller::{BreakerConfig, Unavailable, Unsent};
 
 const BUSY: Unavailable = Unavailable {
     retry_after_seconds: 1,
@@ -87,4 +91,42 @@ async fn having_no_time_left_is_not_held_against_the_seller() {
         permit.report(buyer(), &Err(SendError::Failed(*failure, None)));
     }
     assert!(seller.check().is_err());
+}
+
+#[tokio::test]
+async fn a_permit_dropped_unused_burns_no_trial() {
+    let breaker = BreakerConfig {
+        open: Duration::ZERO,
+        ..BreakerConfig::default()
+    };
+    let network = Network::new(NetworkConfig {
+        egress: loopback(),
+        breaker,
+        ..NetworkConfig::default()
+    })
+    .unwrap();
+    let mut record = endpoint("http://127.0.0.1:1/");
+    record.max_concurrency = 5;
+    let seller = Seller::new(listing(), &record, &network, None).unwrap();
+    for _ in 0..5 {
+        let mut permit = seller.try_admit().unwrap();
+        permit.report(buyer(), &Err(SendError::Unsent(Unsent::Connect)));
+    }
+    // Half-open at once.
+    for _ in 0..10 {
+        drop(seller.try_admit().unwrap());
+    }
+    let trials: Vec<_> = (0..3).map(|_| seller.try_admit().unwrap()).collect();
+    assert_eq!(seller.try_admit().unwrap_err(), BUSY);
+    seller.check().unwrap();
+    drop(trials);
+    // Nor does one that the concurrency limit refuses.
+    record.max_concurrency = 1;
+    let narrow = Seller::new(listing(), &record, &network, Some(&seller)).unwrap();
+    let only = narrow.try_admit().unwrap();
+    for _ in 0..10 {
+        assert_eq!(narrow.try_admit().unwrap_err(), BUSY);
+    }
+    drop(only);
+    assert!(narrow.try_admit().is_ok());
 }

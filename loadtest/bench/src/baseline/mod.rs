@@ -112,7 +112,8 @@ pub(crate) async fn exchange(seller: SocketAddr, answer_bytes: u32) -> Result<Ex
 /// The program behind the gateway, but looking at no signature: the baselines do not sign.
 async fn start_seller(checkout: &Checkout, directory: &Path) -> Result<Child> {
     let address = free_address()?;
-    let mut command = std::process::Command::new(checkout.program(Build::Release, "demo-seller"));
+    let mut command =
+        std::process::Command::new(checkout.program(Build::of_this_program(), "demo-seller"));
     command.args(["--unsigned", "--listen", &address.to_string()]);
     Child::start("unsigned-seller", command, address, directory).await
 }

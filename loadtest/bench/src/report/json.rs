@@ -3,14 +3,21 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use crochet_dev::Checkout;
+use crochet_dev::{Build, Checkout};
 
 use super::Report;
 use crate::config::Config;
 
-/// Writes `loadtest/results/NAME.json` whole and says where it is.
+/// Writes `NAME.json` whole and says where it is: a standard run of a release build in `loadtest/results`, to be
+/// committed, anything else in `target/bench`, lest it pass for one.
 pub(crate) fn write(report: &Report, config: &Config) -> Result<PathBuf> {
-    let directory = Checkout::find()?.root().join("loadtest/results");
+    let release = Build::of_this_program() == Build::Release;
+    let folder = if release && config.is_standard() {
+        "loadtest/results"
+    } else {
+        "target/bench"
+    };
+    let directory = Checkout::find()?.root().join(folder);
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("creating {}", directory.display()))?;
     let path = directory.join(format!("{}.json", config.name()));

@@ -24,7 +24,12 @@ pub(crate) fn render(report: &Report) -> String {
         report.cpus,
         report.answer_filler_bytes
     );
-    for part in [paths(report), whole_box(report), marks(report)] {
+    let parts = [
+        Some(paths(report)),
+        Some(whole_box(report)),
+        (!report.marks.is_empty()).then(|| marks(report)),
+    ];
+    for part in parts.into_iter().flatten() {
         let _ = writeln!(text, "{part}\n");
     }
     if !report.memory.idle.is_empty() {

@@ -1,0 +1,156 @@
+//! `PATCH /listings/:id`: any field of a listing, and its endpoint with it.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use chrono::{DateTime, Utc};
+use crochet_shared::code::Code;
+use crochet_shared::id::{CategoryId, ListingId};
+use sqlx::PgConnection;
+
+use super::model::{CheckedUrl, EndpointChange, Row};
+use super::sell::{Sold, Written, endpoint_fields, refuse_endpoint, show};
+use super::settings::check_url;
+use super::store;
+use crate::answer::{Data, Secret};
+use crate::app::App;
+use crate::catalog::{self, Change, PricingModel, Record, Status};
+use crate::db::work;
+use crate::error::ApiError;
+use crate::extract::AppJson;
+use crate::fields::{Fields, FromFields};
+use crate::identity::Agent;
+
+/// The body of `PATCH /listings/:id`.
+#[derive(Debug)]
+pub(super) struct Patch {
+    change: Change,
+    endpoint: EndpointChange,
+}
+
+impl FromFields for Patch {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let change = Change::of_listing(fields);
+        let endpoint = endpoint_fields(fields);
+        if change.pricing_model == Some(PricingModel::Free) {
+            refuse_endpoint(fields);
+        }
+        Some(Self { change, endpoint })
+    }
+}
+
+/// `PATCH /listings/:id`
+pub(super) async fn change(
+    State(app): State<Arc<App>>,
+    owner: Agent,
+    Path(text): Path<String>,
+    AppJson(patch): AppJson<Patch>,
+) -> Result<Secret<Data<Sold>>, ApiError> {
+    let listing = catalog::owned(&app, owner, &text).await?.id;
+    let category = match &patch.change.category {
+        Some(Some(text)) => Some(Some(catalog::find_category(&app, text).await?)),
+        Some(None) => Some(None),
+        None => None,
+    };
+    let url = match &patch.endpoint.url {
+        Some(url) => Some(check_url(&app, url).await?),
+        None => None,
+    };
+    let now = crochet_shared::clock::now();
+    let wanted = Wanted {
+        listing,
+        patch: &patch,
+        category,
+        url: url.as_ref(),
+        now,
+    };
+    let (app, wanted) = (&app, &wanted);
+    let written = app
+        .db
+        .run("endpoints.change", |tx| {
+            work(async move { wanted.write(app, tx).await })
+        })
+        .await?;
+    Ok(Secret(Data(show(app, listing, written, now).await?)))
+}
+
+/// A change that everything outside the database was asked about.
+#[expect(
+    clippy::option_option,
+    reason = "absent, null and a value are three things in a PATCH"
+)]
+struct Wanted<'a> {
+    listing: ListingId,
+    patch: &'a Patch,
+    category: Option<Option<CategoryId>>,
+    url: Option<&'a CheckedUrl>,
+    now: DateTime<Utc>,
+}
+
+impl Wanted<'_> {
+    async fn write(&self, app: &App, tx: &mut PgConnection) -> Result<Written, ApiError> {
+        let mut record = catalog::lock(tx, self.listing)
+            .await?
+            .ok_or(Code::ListingNotFound)?;
+        if let Some(status) = self.patch.change.status {
+            may_become(&record, status)?;
+        }
+        let change = self.patch.change.clone();
+        change.apply(&mut record.content, self.category)?;
+        let written = match record.content.pricing_model {
+            PricingModel::Free if self.patch.endpoint.is_empty() => None,
+            PricingModel::Free => return Err(Code::ListingNotPerCall.into()),
+            PricingModel::PerCall => Some(self.write_endpoint(app, tx).await?),
+        };
+        catalog::replace(tx, self.listing, &record.content).await?;
+        Ok(written)
+    }
+
+    /// Changes the endpoint, or makes one for a listing that becomes sold per call.
+    async fn write_endpoint(
+        &self,
+        app: &App,
+        tx: &mut PgConnection,
+    ) -> Result<(Row, Option<secrecy::SecretString>), ApiError> {
+        let standing = store::read(&mut *tx, self.listing).await?;
+        let (mut row, secret, url) = match (standing, self.url) {
+            (Some(row), url) => (row, None, url),
+            (None, Some(url)) => {
+                let (row, secret) = Row::new(&app.vault, self.listing, url, self.now)?;
+                (row, Some(secret), None)
+            }
+            (None, None) => {
+                return Err(ApiError::field(
+                    "private_endpoint_url",
+                    "is required when pricing_model is per_call",
+                ));
+            }
+        };
+        row.apply(&app.vault, self.listing, &self.patch.endpoint, url)?;
+        if secret.is_some() || !self.patch.endpoint.is_empty() {
+            store::put(tx, self.listing, &row).await?;
+        }
+        Ok((row, secret))
+    }
+}
+
+/// draft → active ↔ suspended, and what an operator withdrew stays withdrawn (contract §4).
+fn may_become(record: &Record, wanted: Status) -> Result<(), ApiError> {
+    match (record.content.status, wanted) {
+        (Status::Draft, Status::Draft | Status::Active)
+        | (Status::Active, Status::Active | Status::Suspended)
+        | (Status::Suspended, Status::Suspended) => Ok(()),
+        (Status::Suspended, Status::Active) if record.suspended_by_operator => {
+            Err(Code::Forbidden.into())
+        }
+        (Status::Suspended, Status::Active) => Ok(()),
+        (Status::Draft, Status::Suspended) => Err(ApiError::field(
+            "status",
+            "must be one of draft, active: a draft is deleted rather than suspended",
+        )),
+        (Status::Active | Status::Suspended, Status::Draft) => Err(ApiError::field(
+            "status",
+            "must be one of active, suspended: what was active never becomes a draft",
+        )),
+    }
+}

@@ -1,0 +1,351 @@
+//! An endpoint: what its seller sets, how it is stored, and how she sees it again. Pure.
+
+use chrono::{DateTime, Utc};
+use crochet_shared::clock::{rfc3339_millis, rfc3339_millis_option};
+use crochet_shared::header::{is_endpoint_auth_header_name, is_endpoint_auth_header_value};
+use crochet_shared::id::ListingId;
+use crochet_shared::seal::{Keyring, Unsealable};
+use crochet_shared::signing;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::fields::{self, Fields, FromFields};
+use crate::vault::{self, Place};
+
+const TIMEOUT_MS: std::ops::RangeInclusive<i64> = 1_000..=120_000;
+const TIMEOUT_MS_DEFAULT: i32 = 30_000;
+const BODY_BYTES_MAX: i64 = 8 * 1024 * 1024;
+const REQUEST_BYTES_DEFAULT: i32 = 1024 * 1024;
+const RESPONSE_BYTES_DEFAULT: i32 = 4 * 1024 * 1024;
+const CONCURRENCY_MAX: i64 = 1_000;
+const CONCURRENCY_DEFAULT: i32 = 64;
+
+/// A secret column of `endpoint`.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Column {
+    Url,
+    AuthHeaderValue,
+    Secret,
+    PreviousSecret,
+}
+
+impl Column {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Url => "url_sealed",
+            Self::AuthHeaderValue => "auth_header_value_sealed",
+            Self::Secret => "secret_sealed",
+            Self::PreviousSecret => "previous_secret_sealed",
+        }
+    }
+
+    fn of(self, listing: ListingId) -> Place {
+        Place {
+            table: "endpoint",
+            row: listing.0,
+            column: self.name(),
+        }
+    }
+}
+
+/// Seals a value for its column of a listing's endpoint.
+pub(super) fn seal(
+    keys: &Keyring,
+    listing: ListingId,
+    column: Column,
+    secret: &SecretString,
+) -> Result<Vec<u8>, Unsealable> {
+    vault::seal(keys, column.of(listing), secret)
+}
+
+/// Opens what [`seal`] made.
+pub(super) fn open(
+    keys: &Keyring,
+    listing: ListingId,
+    column: Column,
+    sealed: &[u8],
+) -> Result<SecretString, Unsealable> {
+    vault::open(keys, column.of(listing), sealed)
+}
+
+/// An endpoint as it is stored.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    pub(super) url_sealed: Vec<u8>,
+    pub(super) url_hint: String,
+    pub(super) auth_header_name: Option<String>,
+    pub(super) auth_header_value_sealed: Option<Vec<u8>>,
+    pub(super) timeout_ms: i32,
+    pub(super) max_request_bytes: i32,
+    pub(super) max_response_bytes: i32,
+    pub(super) max_concurrency: i32,
+    pub(super) redelivery: String,
+    pub(super) status: String,
+    pub(super) secret_sealed: Vec<u8>,
+    pub(super) secret_prefix: String,
+    pub(super) secret_rotated_at: DateTime<Utc>,
+    pub(super) previous_secret_sealed: Option<Vec<u8>>,
+    pub(super) previous_secret_expires_at: Option<DateTime<Utc>>,
+    pub(super) last_test: Option<Value>,
+}
+
+/// A URL that passed, with every address of its host.
+#[derive(Clone, Debug)]
+pub(super) struct CheckedUrl {
+    pub(super) url: SecretString,
+    pub(super) hint: String,
+}
+
+/// A seller's own header.
+#[derive(Clone, Debug)]
+pub(super) struct AuthHeader {
+    name: String,
+    value: SecretString,
+}
+
+/// The body of `PUT /listings/:id/endpoint`: only what is present changes.
+#[derive(Clone, Debug, Default)]
+#[expect(
+    clippy::option_option,
+    reason = "absent, null and a value are three things in a change"
+)]
+pub(super) struct EndpointChange {
+    /// As it was sent; still to be checked.
+    pub(super) url: Option<SecretString>,
+    auth_header: Option<Option<AuthHeader>>,
+    timeout_ms: Option<i32>,
+    max_request_bytes: Option<i32>,
+    max_response_bytes: Option<i32>,
+    max_concurrency: Option<i32>,
+    redelivery: Option<&'static str>,
+    status: Option<&'static str>,
+}
+
+impl FromFields for EndpointChange {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        const REDELIVERY: [(&str, &str); 2] =
+            [("same_request_id", "same_request_id"), ("never", "never")];
+        const STATUSES: [(&str, &str); 2] = [("active", "active"), ("paused", "paused")];
+        let (least, most) = (*TIMEOUT_MS.start(), *TIMEOUT_MS.end());
+        Some(Self {
+            url: url_field(fields),
+            auth_header: auth_header(fields),
+            timeout_ms: number(fields, "timeout_ms", least, most),
+            max_request_bytes: number(fields, "max_request_bytes", 1, BODY_BYTES_MAX),
+            max_response_bytes: number(fields, "max_response_bytes", 1, BODY_BYTES_MAX),
+            max_concurrency: number(fields, "max_concurrency", 1, CONCURRENCY_MAX),
+            redelivery: fields.present("redelivery", fields::one_of(&REDELIVERY)),
+            status: fields.present("status", fields::one_of(&STATUSES)),
+        })
+    }
+}
+
+/// `private_endpoint_url`, as text. What it says is judged with its addresses, later.
+pub(super) fn url_field(fields: &mut Fields<'_>) -> Option<SecretString> {
+    fields.present("private_endpoint_url", |raw| {
+        Ok(SecretString::from(fields::any_text(raw)?.trim()))
+    })
+}
+
+fn number(fields: &mut Fields<'_>, name: &'static str, min: i64, max: i64) -> Option<i32> {
+    let value = fields.present(name, fields::integer(min, max))?;
+    i32::try_from(value).ok()
+}
+
+#[expect(
+    clippy::option_option,
+    reason = "absent, null and a value are three things in a change"
+)]
+fn auth_header(fields: &mut Fields<'_>) -> Option<Option<AuthHeader>> {
+    if fields.is_null("auth_header") {
+        return Some(None);
+    }
+    fields
+        .nested("auth_header", "auth_header.", |inner| {
+            let name = inner.required("name", |raw| {
+                let name = fields::any_text(raw)?;
+                if is_endpoint_auth_header_name(&name) {
+                    Ok(name)
+                } else {
+                    Err("must be a header name of at most 64 characters that is not ours or HTTP's own".into())
+                }
+            });
+            let value = inner.required("value", |raw| {
+                let value = fields::any_text(raw)?;
+                if is_endpoint_auth_header_value(&value) {
+                    Ok(SecretString::from(value))
+                } else {
+                    Err("must be 1 to 4096 visible ASCII characters and spaces, without a space at either end".into())
+                }
+            });
+            Some(AuthHeader {
+                name: name?,
+                value: value?,
+            })
+        })
+        .map(Some)
+}
+
+impl EndpointChange {
+    /// Whether it changes nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.url.is_none()
+            && self.auth_header.is_none()
+            && self.timeout_ms.is_none()
+            && self.max_request_bytes.is_none()
+            && self.max_response_bytes.is_none()
+            && self.max_concurrency.is_none()
+            && self.redelivery.is_none()
+            && self.status.is_none()
+    }
+}
+
+impl Row {
+    /// A new endpoint with a new signing secret, which is shown this once.
+    pub(super) fn new(
+        keys: &Keyring,
+        listing: ListingId,
+        url: &CheckedUrl,
+        now: DateTime<Utc>,
+    ) -> Result<(Self, SecretString), Unsealable> {
+        let secret = signing::generate_secret();
+        let row = Self {
+            url_sealed: seal(keys, listing, Column::Url, &url.url)?,
+            url_hint: url.hint.clone(),
+            auth_header_name: None,
+            auth_header_value_sealed: None,
+            timeout_ms: TIMEOUT_MS_DEFAULT,
+            max_request_bytes: REQUEST_BYTES_DEFAULT,
+            max_response_bytes: RESPONSE_BYTES_DEFAULT,
+            max_concurrency: CONCURRENCY_DEFAULT,
+            redelivery: "same_request_id".to_owned(),
+            status: "active".to_owned(),
+            secret_sealed: seal(keys, listing, Column::Secret, &secret)?,
+            secret_prefix: shown_part(&secret),
+            secret_rotated_at: now,
+            previous_secret_sealed: None,
+            previous_secret_expires_at: None,
+            last_test: None,
+        };
+        Ok((row, secret))
+    }
+
+    /// Applies a change; `url` is what its URL was checked to be.
+    pub(super) fn apply(
+        &mut self,
+        keys: &Keyring,
+        listing: ListingId,
+        change: &EndpointChange,
+        url: Option<&CheckedUrl>,
+    ) -> Result<(), Unsealable> {
+        if let Some(url) = url {
+            self.url_sealed = seal(keys, listing, Column::Url, &url.url)?;
+            self.url_hint.clone_from(&url.hint);
+            // What was tested was another place.
+            self.last_test = None;
+        }
+        if let Some(header) = &change.auth_header {
+            self.auth_header_name = header.as_ref().map(|header| header.name.clone());
+            self.auth_header_value_sealed = header
+                .as_ref()
+                .map(|header| seal(keys, listing, Column::AuthHeaderValue, &header.value))
+                .transpose()?;
+        }
+        for (standing, new) in [
+            (&mut self.timeout_ms, change.timeout_ms),
+            (&mut self.max_request_bytes, change.max_request_bytes),
+            (&mut self.max_response_bytes, change.max_response_bytes),
+            (&mut self.max_concurrency, change.max_concurrency),
+        ] {
+            *standing = new.unwrap_or(*standing);
+        }
+        for (standing, new) in [
+            (&mut self.redelivery, change.redelivery),
+            (&mut self.status, change.status),
+        ] {
+            if let Some(new) = new {
+                new.clone_into(standing);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a new secret in the place of the one in force, which goes on signing until `until`.
+    pub(super) fn rotate(
+        &mut self,
+        keys: &Keyring,
+        listing: ListingId,
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<SecretString, Unsealable> {
+        let old = open(keys, listing, Column::Secret, &self.secret_sealed)?;
+        let new = signing::generate_secret();
+        self.previous_secret_sealed = Some(seal(keys, listing, Column::PreviousSecret, &old)?);
+        self.previous_secret_expires_at = Some(until);
+        self.secret_sealed = seal(keys, listing, Column::Secret, &new)?;
+        self.secret_prefix = shown_part(&new);
+        self.secret_rotated_at = now;
+        Ok(new)
+    }
+}
+
+fn shown_part(secret: &SecretString) -> String {
+    secret
+        .expose_secret()
+        .chars()
+        .take(signing::SHOWN_CHARS)
+        .collect()
+}
+
+/// `Endpoint` (contract §4), for its owner.
+#[derive(Debug, Serialize)]
+pub(super) struct Endpoint {
+    listing_id: ListingId,
+    url_hint: String,
+    auth_header_name: Option<String>,
+    has_auth_header: bool,
+    timeout_ms: i32,
+    max_request_bytes: i32,
+    max_response_bytes: i32,
+    max_concurrency: i32,
+    redelivery: String,
+    status: String,
+    signing_secret_prefix: String,
+    #[serde(with = "rfc3339_millis")]
+    secret_rotated_at: DateTime<Utc>,
+    #[serde(with = "rfc3339_millis_option")]
+    previous_secret_expires_at: Option<DateTime<Utc>>,
+    last_test: Option<Value>,
+    /// Only in the answer that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signing_secret: Option<String>,
+}
+
+impl Endpoint {
+    /// Shows an endpoint; `secret` only where it was just made.
+    pub(super) fn new(
+        listing: ListingId,
+        row: Row,
+        secret: Option<&SecretString>,
+        now: DateTime<Utc>,
+    ) -> Self {
+        Self {
+            listing_id: listing,
+            url_hint: row.url_hint,
+            has_auth_header: row.auth_header_name.is_some(),
+            auth_header_name: row.auth_header_name,
+            timeout_ms: row.timeout_ms,
+            max_request_bytes: row.max_request_bytes,
+            max_response_bytes: row.max_response_bytes,
+            max_concurrency: row.max_concurrency,
+            redelivery: row.redelivery,
+            status: row.status,
+            signing_secret_prefix: row.secret_prefix,
+            secret_rotated_at: row.secret_rotated_at,
+            previous_secret_expires_at: row.previous_secret_expires_at.filter(|end| *end > now),
+            last_test: row.last_test,
+            signing_secret: secret.map(|secret| secret.expose_secret().to_owned()),
+        }
+    }
+}

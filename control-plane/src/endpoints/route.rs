@@ -1,0 +1,77 @@
+//! A listing and its endpoint as the gateway needs them, secrets opened.
+
+use crochet_shared::id::{ListingId, ProfileId};
+use crochet_shared::internal::{
+    EndpointRecord, ListingStatus, Redelivery, RouteName, RouteRecord,
+};
+use crochet_shared::money::Micros;
+use crochet_shared::seal::Unsealable;
+use secrecy::ExposeSecret as _;
+
+use super::model::{Column, Row, open};
+use super::store;
+use crate::app::App;
+use crate::error::ApiError;
+
+/// The record of a listing, by id or slug; `None` when there is none.
+pub async fn route_record(app: &App, name: &RouteName) -> Result<Option<RouteRecord>, ApiError> {
+    let Some(route) = store::route(app.db.pool(), name).await? else {
+        return Ok(None);
+    };
+    let listing_id = ListingId(route.id);
+    let endpoint = match store::read(app.db.pool(), listing_id).await? {
+        // A listing that became free keeps its endpoint for the day it is sold again.
+        Some(row) if route.pricing_model == "per_call" => Some(opened(app, listing_id, &row)?),
+        _ => None,
+    };
+    Ok(Some(RouteRecord {
+        listing_id,
+        slug: route.slug,
+        seller_id: ProfileId(route.seller_id),
+        status: match route.status.as_str() {
+            "active" => ListingStatus::Active,
+            "suspended" => ListingStatus::Suspended,
+            _ => ListingStatus::Draft,
+        },
+        price: Micros(route.price_micros),
+        endpoint,
+        version: route.version,
+    }))
+}
+
+fn opened(app: &App, listing: ListingId, row: &Row) -> Result<EndpointRecord, Unsealable> {
+    let open = |column, sealed: &[u8]| {
+        open(&app.vault, listing, column, sealed).map(|secret| secret.expose_secret().to_owned())
+    };
+    let auth_header = match (&row.auth_header_name, &row.auth_header_value_sealed) {
+        (Some(name), Some(sealed)) => {
+            Some((name.clone(), open(Column::AuthHeaderValue, sealed)?))
+        }
+        _ => None,
+    };
+    let mut secrets = vec![(open(Column::Secret, &row.secret_sealed)?, None)];
+    let now = crochet_shared::clock::now();
+    if let (Some(sealed), Some(end)) = (&row.previous_secret_sealed, row.previous_secret_expires_at)
+        && end > now
+    {
+        let end = Some(end.timestamp_millis());
+        secrets.push((open(Column::PreviousSecret, sealed)?, end));
+    }
+    // The columns are checked to be positive.
+    let positive = |value: i32| value.unsigned_abs();
+    Ok(EndpointRecord {
+        url: open(Column::Url, &row.url_sealed)?,
+        auth_header,
+        secrets,
+        timeout_ms: positive(row.timeout_ms),
+        max_request_bytes: positive(row.max_request_bytes),
+        max_response_bytes: positive(row.max_response_bytes),
+        max_concurrency: positive(row.max_concurrency),
+        redelivery: if row.redelivery == "never" {
+            Redelivery::Never
+        } else {
+            Redelivery::SameRequestId
+        },
+        paused: row.status == "paused",
+    })
+}

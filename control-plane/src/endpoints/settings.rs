@@ -1,0 +1,97 @@
+//! `GET` and `PUT /listings/:id/endpoint`, and the judging of a private URL.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use crochet_shared::code::Code;
+use crochet_shared::envelope::Failure;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::json;
+
+use super::model::{CheckedUrl, Endpoint, EndpointChange};
+use super::store;
+use crate::answer::Data;
+use crate::app::App;
+use crate::catalog::{self, PricingModel, Record};
+use crate::db::work;
+use crate::error::ApiError;
+use crate::extract::AppJson;
+use crate::identity::Agent;
+
+/// `GET /listings/:id/endpoint`
+pub(super) async fn get(
+    State(app): State<Arc<App>>,
+    owner: Agent,
+    Path(text): Path<String>,
+) -> Result<Data<Endpoint>, ApiError> {
+    let listing = sold_per_call(catalog::owned(&app, owner, &text).await?)?;
+    let row = store::read(app.db.pool(), listing.id)
+        .await?
+        .ok_or(Code::ListingNotPerCall)?;
+    let now = crochet_shared::clock::now();
+    Ok(Data(Endpoint::new(listing.id, row, None, now)))
+}
+
+/// `PUT /listings/:id/endpoint`
+pub(super) async fn put(
+    State(app): State<Arc<App>>,
+    owner: Agent,
+    Path(text): Path<String>,
+    AppJson(change): AppJson<EndpointChange>,
+) -> Result<Data<Endpoint>, ApiError> {
+    let listing = sold_per_call(catalog::owned(&app, owner, &text).await?)?.id;
+    let url = match &change.url {
+        Some(url) => Some(check_url(&app, url).await?),
+        None => None,
+    };
+    let (app, change, url) = (&app, &change, url.as_ref());
+    let row = app
+        .db
+        .run("endpoints.put", |tx| {
+            work(async move {
+                let locked = catalog::lock(tx, listing)
+                    .await?
+                    .ok_or(Code::ListingNotFound)?;
+                sold_per_call(locked)?;
+                let mut row = store::read(&mut *tx, listing)
+                    .await?
+                    .ok_or(Code::ListingNotPerCall)?;
+                if !change.is_empty() {
+                    row.apply(&app.vault, listing, change, url)?;
+                    store::put(tx, listing, &row).await?;
+                    catalog::raise_version(tx, listing).await?;
+                }
+                Ok::<_, ApiError>(row)
+            })
+        })
+        .await?;
+    let now = crochet_shared::clock::now();
+    Ok(Data(Endpoint::new(listing, row, None, now)))
+}
+
+/// Endpoint routes are for listings sold per call.
+pub(super) fn sold_per_call(listing: Record) -> Result<Record, ApiError> {
+    match listing.content.pricing_model {
+        PricingModel::PerCall => Ok(listing),
+        PricingModel::Free => Err(Code::ListingNotPerCall.into()),
+    }
+}
+
+/// Judges a private URL and every address its host has now. The refusal says which rule, and never
+/// an address.
+pub(super) async fn check_url(app: &App, url: &SecretString) -> Result<CheckedUrl, ApiError> {
+    let target = crate::resolve::check(&app.egress, &app.resolver, url.expose_secret())
+        .await
+        .map_err(|forbidden| {
+            let problem = forbidden.to_string();
+            Failure::from(Code::EndpointUrlForbidden)
+                .with_message(format!("This endpoint URL is not allowed: it {problem}."))
+                .with_details(
+                    json!({ "fields": [{ "field": "private_endpoint_url", "problem": problem }] }),
+                )
+        })?;
+    Ok(CheckedUrl {
+        url: url.clone(),
+        hint: target.hint(),
+    })
+}

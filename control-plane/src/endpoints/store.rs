@@ -1,0 +1,113 @@
+//! All SQL of endpoints.
+
+use crochet_shared::id::ListingId;
+use crochet_shared::internal::RouteName;
+use sqlx::{PgConnection, PgExecutor};
+use uuid::Uuid;
+
+use super::model::Row;
+
+/// What a route takes from its listing.
+pub(super) struct RouteRow {
+    pub(super) id: Uuid,
+    pub(super) slug: String,
+    pub(super) seller_id: Uuid,
+    pub(super) status: String,
+    pub(super) pricing_model: String,
+    pub(super) price_micros: i64,
+    pub(super) version: i64,
+}
+
+pub(super) async fn route(
+    db: impl PgExecutor<'_>,
+    name: &RouteName,
+) -> Result<Option<RouteRow>, sqlx::Error> {
+    match name {
+        RouteName::Id(id) => {
+            sqlx::query_as!(
+                RouteRow,
+                "select id, slug, seller_id, status, pricing_model, price_micros, version
+                 from listing where id = $1",
+                id.0,
+            )
+            .fetch_optional(db)
+            .await
+        }
+        RouteName::Slug(slug) if slug.contains('\0') => Ok(None),
+        RouteName::Slug(slug) => {
+            sqlx::query_as!(
+                RouteRow,
+                "select id, slug, seller_id, status, pricing_model, price_micros, version
+                 from listing where slug = $1",
+                slug,
+            )
+            .fetch_optional(db)
+            .await
+        }
+    }
+}
+
+pub(super) async fn read(
+    db: impl PgExecutor<'_>,
+    listing: ListingId,
+) -> Result<Option<Row>, sqlx::Error> {
+    sqlx::query_as!(
+        Row,
+        "select url_sealed, url_hint, auth_header_name, auth_header_value_sealed, timeout_ms,
+                max_request_bytes, max_response_bytes, max_concurrency, redelivery, status,
+                secret_sealed, secret_prefix, secret_rotated_at, previous_secret_sealed,
+                previous_secret_expires_at, last_test
+         from endpoint where listing_id = $1",
+        listing.0,
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// Writes the endpoint of a locked listing, new or changed.
+pub(super) async fn put(
+    tx: &mut PgConnection,
+    listing: ListingId,
+    row: &Row,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "insert into endpoint
+            (listing_id, url_sealed, url_hint, auth_header_name, auth_header_value_sealed,
+             timeout_ms, max_request_bytes, max_response_bytes, max_concurrency, redelivery, status,
+             secret_sealed, secret_prefix, secret_rotated_at, previous_secret_sealed,
+             previous_secret_expires_at, last_test)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+         on conflict (listing_id) do update set
+            url_sealed = excluded.url_sealed, url_hint = excluded.url_hint,
+            auth_header_name = excluded.auth_header_name,
+            auth_header_value_sealed = excluded.auth_header_value_sealed,
+            timeout_ms = excluded.timeout_ms, max_request_bytes = excluded.max_request_bytes,
+            max_response_bytes = excluded.max_response_bytes,
+            max_concurrency = excluded.max_concurrency, redelivery = excluded.redelivery,
+            status = excluded.status, secret_sealed = excluded.secret_sealed,
+            secret_prefix = excluded.secret_prefix, secret_rotated_at = excluded.secret_rotated_at,
+            previous_secret_sealed = excluded.previous_secret_sealed,
+            previous_secret_expires_at = excluded.previous_secret_expires_at,
+            last_test = excluded.last_test",
+        listing.0,
+        row.url_sealed,
+        row.url_hint,
+        row.auth_header_name,
+        row.auth_header_value_sealed,
+        row.timeout_ms,
+        row.max_request_bytes,
+        row.max_response_bytes,
+        row.max_concurrency,
+        row.redelivery,
+        row.status,
+        row.secret_sealed,
+        row.secret_prefix,
+        row.secret_rotated_at,
+        row.previous_secret_sealed,
+        row.previous_secret_expires_at,
+        row.last_test,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}

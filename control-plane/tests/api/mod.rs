@@ -1,0 +1,18 @@
+//! The public API, route by route. Modules mirror the URLs; the router is driven in-process.
+
+mod agents;
+mod api_keys;
+mod auth_challenge;
+mod bad_input;
+mod categories;
+mod client;
+mod endpoint;
+mod internal;
+mod limits;
+mod listing;
+mod listings;
+mod manners;
+mod me;
+mod publishing;
+mod register;
+mod wallet;

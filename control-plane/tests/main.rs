@@ -1,0 +1,3 @@
+//! The control plane's tests: one binary, a database each.
+
+mod payments;

@@ -1,0 +1,285 @@
+//! CHECK, the webhook and the sweeps, against the provider's sandbox.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use control_plane::ledger::entry::RequestState;
+use control_plane::payments::relay::Record;
+use control_plane::payments::{evidence, quote};
+use crochet_shared::internal::{Check, CheckAnswer, CreateQuote, QuoteCreated};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+use super::stage::{PRICE, Request, Stage};
+
+async fn quoted(stage: &Stage) -> Request {
+    let mut identity = stage.identity();
+    identity.body_sha256 = crochet_shared::id::random();
+    let ask = CreateQuote::New { identity: identity.clone(), request_bytes: 14 };
+    match quote::create(&stage.app, ask).await.unwrap() {
+        QuoteCreated::New(quote) => Request {
+            id: quote.request_id.0,
+            relay_request_id: quote.relay_request_id,
+            identity,
+        },
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn check(stage: &Stage, request: &Request) -> CheckAnswer {
+    let wanted = Check { relay_request_id: request.relay_request_id.clone(), buyer: stage.buyer };
+    evidence::check(&stage.app, &wanted).await.unwrap()
+}
+
+async fn calls(stage: &Stage) -> u64 {
+    let seen: Value = reqwest::get(format!("{}/sandbox/requests", stage.sandbox))
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    seen["calls"]["requests"].as_u64().unwrap()
+}
+
+/// As if the last look at the provider were long ago.
+async fn forget(stage: &Stage) {
+    stage.run("update gateway_request set checked_at = null; update provider_cursor set next_at = now()").await;
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_deposit_becomes_evidence_and_is_claimable(pool: PgPool) {
+    let stage = Stage::with_sandbox(pool, &[]).await;
+    let request = quoted(&stage).await;
+    assert!(matches!(check(&stage, &request).await, CheckAnswer::Pending { .. }));
+    stage.deposit(&request.relay_request_id).await;
+    // Within 2 s the row answers.
+    assert!(matches!(check(&stage, &request).await, CheckAnswer::Pending { .. }));
+    forget(&stage).await;
+    assert_eq!(check(&stage, &request).await, CheckAnswer::Paid);
+    assert_eq!(stage.transfers(&request).await, [("gateway_payment".into(), PRICE)]);
+    stage.claimed(&request).await;
+    stage.assert_audit_empty().await;
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn many_questions_at_once_are_one_call(pool: PgPool) {
+    let stage = Stage::with_sandbox(pool, &["--rate-limit-quotes-per-minute=1000", "--rate-limit-provider-quotes-per-second=1000", "--rate-limit-open-quotes=1000"]).await;
+    let mut requests = Vec::new();
+    for _ in 0..20 {
+        requests.push(quoted(&stage).await);
+    }
+    let before = calls(&stage).await;
+    let tasks: Vec<_> = requests
+        .iter()
+        .flat_map(|request| std::iter::repeat_n(request, 5))
+        .map(|request| {
+            let wanted = Check { relay_request_id: request.relay_request_id.clone(), buyer: stage.buyer };
+            let app = Arc::clone(&stage.app);
+            tokio::spawn(async move { evidence::check(&app, &wanted).await.unwrap() })
+        })
+        .collect();
+    for task in tasks {
+        assert!(matches!(task.await.unwrap(), CheckAnswer::Pending { .. }));
+    }
+    let used = calls(&stage).await - before;
+    assert!(used <= 2, "{used} calls");
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_payment_otherwise_than_quoted_is_a_refund_due(pool: PgPool) {
+    let stage = Stage::with_sandbox(pool, &[]).await;
+    for (details, transfers) in [
+        (json!({"recipient": "0x0000000000000000000000000000000000000001"}), vec![]),
+        (json!({"chainId": 10}), vec![]),
+        (json!({"currency": "0x0000000000000000000000000000000000000002"}), vec![]),
+        (json!({"amount": "999999"}), vec![("gateway_payment".to_owned(), 999_999), ("refund_due".to_owned(), 999_999)]),
+    ] {
+        let request = quoted(&stage).await;
+        stage.control("scenarios", json!({"requestId": request.relay_request_id, "outcome": "success", "details": details})).await;
+        stage.deposit(&request.relay_request_id).await;
+        assert_eq!(check(&stage, &request).await, CheckAnswer::Closed, "{details}");
+        assert_eq!(stage.state(&request).await, RequestState::RefundDue);
+        assert_eq!(stage.transfers(&request).await, transfers);
+        let matches: bool = sqlx::query_scalar("select matches from payment_evidence where request_id = $1")
+            .bind(request.id)
+            .fetch_one(stage.pool())
+            .await
+            .unwrap();
+        assert!(!matches);
+    }
+    stage.assert_audit_empty().await;
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn more_than_the_price_is_paid_and_the_rest_is_owed_back(pool: PgPool) {
+    let stage = Stage::with_sandbox(pool, &[]).await;
+    let request = quoted(&stage).await;
+    stage.control("scenarios", json!({"requestId": request.relay_request_id, "outcome": "success", "details": {"amount": "1000007"}})).await;
+    stage.deposit(&request.relay_request_id).await;
+    assert_eq!(check(&stage, &request).await, CheckAnswer::Paid);
+    assert_eq!(stage.transfers(&request).await, [("gateway_payment".into(), PRICE), ("surplus".into(), 7)]);
+    stage.assert_audit_empty().await;
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_success_without_its_details_is_not_yet_evidence(pool: PgPool) {
+    let stage = Stage::with_sandbox(pool, &[]).await;
+    let request = quoted(&stage).await;
+    let scenario = |hide: bool| json!({"requestId": request.relay_request_id, "outcome": "success", "hide_details": hide});
+    stage.control("scenarios", scenario(true)).await;
+    stage.deposit(&request.relay_request_id).await;
+    assert!(matches!(check(&stage, &request).await, CheckAnswer::Pending { .. }));
+    assert_eq!(stage.state(&request).await, RequestState::Quoted);
+    stage.control("scenarios", scenario(false)).await;
+    forget(&stage).await;
+    assert_eq!(check(&stage, &request).await, CheckAnswer::Paid);
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_success_is_never_taken_back(pool: PgPool) {
+    let stage = Stage::with_sandbox(pool, &[]).await;
+    let request = quoted(&stage).await;
+    stage.deposit(&request.relay_request_id).await;
+    assert_eq!(check(&stage, &request).await, CheckAnswer::Paid);
+    for outcome in ["failure", "refund"] {
+        stage.control("scenarios", json!({"requestId": request.relay_request_id, "outcome": outcome})).await;
+        forget(&stage).await;
+        assert_eq!(check(&stage, &request).await, CheckAnswer::Paid);
+        // Also when a webhook makes us look.
+        assert_eq!(evidence::ask(&stage.app, &request.relay_request_id).await, CheckAnswer::Paid);
+        assert_eq!(stage.state(&request).await, RequestState::Paid);
+    }
+    stage.assert_audit_empty().await;
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn success_wins_over_failure_and_expiry_that_came_before_it(pool: PgPool) {
+    let stage = Stage::with_sandbox(pool, &[]).await;
+    for state in ["failed", "expired"] {
+        let request = quoted(&stage).await;
+        stage.deposit(&request.relay_request_id).await;
+        sqlx::query("update gateway_request set state = $2::text::request_state, closed_reason = 'x', closed_at = now() where id = $1")
+            .bind(request.id)
+            .bind(state)
+            .execute(stage.pool())
+            .await
+            .unwrap();
+        sqlx::query("delete from deadline where request_id = $1").bind(request.id).execute(stage.pool()).await.unwrap();
+        assert_eq!(check(&stage, &request).await, CheckAnswer::Paid, "{state}");
+        stage.claimed(&request).await;
+    }
+    stage.assert_audit_empty().await;
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_quote_expires_only_past_its_margin_and_when_the_provider_knows_no_deposit(pool: PgPool) {
+    let stage = Stage::with_sandbox(pool, &[]).await;
+    let (bare, stuck) = (quoted(&stage).await, quoted(&stage).await);
+    stage.control("scenarios", json!({"requestId": stuck.relay_request_id, "outcome": "stuck"})).await;
+    stage.deposit(&stuck.relay_request_id).await;
+    for request in [&bare, &stuck] {
+        stage.age(request, 1_000.0).await;
+        assert!(matches!(check(&stage, request).await, CheckAnswer::Pending { .. }));
+        stage.age(request, 25.0).await;
+    }
+    assert_eq!(check(&stage, &bare).await, CheckAnswer::Expired);
+    assert!(matches!(check(&stage, &stuck).await, CheckAnswer::Pending { .. }));
+    assert_eq!(stage.state(&bare).await, RequestState::Expired);
+    assert_eq!(stage.state(&stuck).await, RequestState::Quoted);
+    stage.assert_audit_empty().await;
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_provider_that_cannot_be_asked_decides_nothing(pool: PgPool) {
+    let stage = Stage::with_sandbox(pool, &[]).await;
+    let request = quoted(&stage).await;
+    stage.age(&request, 1_100.0).await;
+    for mode in ["error500", "garbage"] {
+        stage.control("faults", json!({"endpoint": "requests", "mode": mode, "count": 1})).await;
+        assert!(matches!(check(&stage, &request).await, CheckAnswer::Unavailable { .. }), "{mode}");
+        assert_eq!(stage.state(&request).await, RequestState::Quoted);
+    }
+    stage.control("faults", json!({"endpoint": "requests", "mode": "rate_limit", "count": 1})).await;
+    assert!(matches!(check(&stage, &request).await, CheckAnswer::Unavailable { retry_after_seconds: 1.. }));
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn the_same_news_many_times_is_recorded_once(pool: PgPool) {
+    let stage = Stage::new(pool).await;
+    let request = stage.quoted().await;
+    let row = json!({"id": request.relay_request_id, "status": "success", "recipient": super::stage::SETTLEMENT,
+        "updatedAt": "2026-08-01T12:00:00.000Z", "data": {"route": {"actual": {"destination": {"outputCurrency":
+            {"currency": {"chainId": 8453, "address": crochet_shared::route::USDC_BASE}, "amount": "1000000"}}}}}});
+    let record = Record::read(&row).unwrap();
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let (app, record) = (Arc::clone(&stage.app), record.clone());
+            tokio::spawn(async move {
+                evidence::apply(&app, std::slice::from_ref(&record.id), std::slice::from_ref(&record)).await.unwrap()
+            })
+        })
+        .collect();
+    for task in tasks {
+        let answers = task.await.unwrap();
+        assert_eq!(answers[&request.relay_request_id], CheckAnswer::Paid);
+    }
+    assert_eq!(stage.transfers(&request).await, [("gateway_payment".into(), PRICE)]);
+    stage.assert_audit_empty().await;
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn background_work_finds_payments_nobody_asked_about_and_ends_what_is_over(pool: PgPool) {
+    let stage = Stage::with_sandbox(pool, &["--relay-sweep-seconds=1"]).await;
+    let (forgotten, bare) = (quoted(&stage).await, quoted(&stage).await);
+    let (redeemable, claimed) = (quoted(&stage).await, quoted(&stage).await);
+    for request in [&redeemable, &claimed] {
+        stage.deposit(&request.relay_request_id).await;
+        assert_eq!(check(&stage, request).await, CheckAnswer::Paid);
+    }
+    stage.claimed(&claimed).await;
+    stage.deposit(&forgotten.relay_request_id).await;
+    stage.age(&bare, 1_025.0).await;
+    stage.age(&redeemable, 86_401.0).await;
+    stage.age(&claimed, 91.0).await;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let work = tokio::spawn(control_plane::payments::background(Arc::clone(&stage.app), stopped));
+    let wanted = [
+        (&forgotten, RequestState::Paid),
+        (&bare, RequestState::Expired),
+        (&redeemable, RequestState::RefundDue),
+        (&claimed, RequestState::Paid),
+    ];
+    let done = async {
+        for (request, state) in wanted {
+            while stage.state(request).await != state {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        let successes = "select count(*) from provider_success";
+        while sqlx::query_scalar::<_, i64>(successes).fetch_one(stage.pool()).await.unwrap() < 3 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), done).await.unwrap();
+    stop.send(true).unwrap();
+    work.await.unwrap();
+    stage.run("update provider_success set seen_at = seen_at - interval '2 minutes'").await;
+    stage.assert_audit_empty().await;
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_refund_that_the_provider_paid_after_it_was_due_closes_the_request(pool: PgPool) {
+    let stage = Stage::with_sandbox(pool, &[]).await;
+    let request = quoted(&stage).await;
+    stage.control("scenarios", json!({"requestId": request.relay_request_id, "outcome": "success", "details": {"amount": "5"}})).await;
+    stage.deposit(&request.relay_request_id).await;
+    assert_eq!(check(&stage, &request).await, CheckAnswer::Closed);
+    stage.control("scenarios", json!({"requestId": request.relay_request_id, "outcome": "refund"})).await;
+    assert_eq!(evidence::ask(&stage.app, &request.relay_request_id).await, CheckAnswer::Closed);
+    assert_eq!(stage.state(&request).await, RequestState::Refunded);
+    assert_eq!(
+        stage.transfers(&request).await,
+        [("gateway_payment".into(), 5), ("refund_due".into(), 5), ("refund_paid".into(), 5)]
+    );
+    stage.assert_audit_empty().await;
+}
