@@ -31,7 +31,10 @@ create table transfer (
         end
     )
 );
-create unique index transfer_once on transfer (request_id, kind) where kind <> 'correction';
+-- Of each kind but corrections one for a request. One index for this rule and for looking a request's
+-- transfers up: a partial index would serve the rule alone.
+create unique index transfer_once on transfer (request_id, kind, (case when kind = 'correction' then id end))
+    nulls not distinct;
 comment on table transfer is 'Money moves from the debited to the credited account. Append-only; a correction is a new row.';
 comment on column transfer.party_id is 'Whose ledger shows the row: the buyer for payments and refunds, the seller for credits and fees.';
 comment on column transfer.counterparty_id is 'The other side: the seller for a buyer''s row, the buyer for a seller''s.';

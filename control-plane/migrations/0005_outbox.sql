@@ -12,3 +12,4 @@ create table outbox (
     constraint outbox_names_one check (num_nonnulls(key_digest, listing_id, quote_identity) = 1)
 );
 comment on table outbox is 'Names of changed records. The publisher reads the record itself when it publishes, so the newest state is told.';
+create index outbox_order on outbox ((quote_identity is not null), id);

@@ -51,10 +51,8 @@ impl<T: Serialize> IntoResponse for Created<T> {
 
 impl<R: IntoResponse> IntoResponse for Secret<R> {
     fn into_response(self) -> Response {
-        const NO_STORE: [(HeaderName, HeaderValue); 1] = [(
-            header::CACHE_CONTROL,
-            HeaderValue::from_static("no-store"),
-        )];
+        const NO_STORE: [(HeaderName, HeaderValue); 1] =
+            [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
         (NO_STORE, self.0).into_response()
     }
 }

@@ -12,8 +12,8 @@ use secrecy::ExposeSecret as _;
 use crate::config::Config;
 use crate::db::Db;
 use crate::limits::Limits;
-use crate::{identity, payments};
 use crate::publish::Publisher;
+use crate::{identity, payments};
 
 /// The state of the program, shared by all listeners and tasks.
 #[derive(Debug)]

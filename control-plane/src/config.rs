@@ -23,7 +23,7 @@ const POW_DIFFICULTY_DEFAULT: u32 = 4;
 
 /// The control plane's command line.
 #[derive(Debug, Parser)]
-#[command(name = "control-plane", version, about, subcommand_required = false)]
+#[command(name = "control-plane", version, about, args_override_self = true)]
 pub struct Cli {
     /// What to do; `serve` when nothing is named.
     #[command(subcommand)]
@@ -38,9 +38,9 @@ pub struct Cli {
 pub enum Command {
     /// Serve the public, internal and admin listeners. Refuses a database whose schema is behind.
     Serve,
-    /// Bring the database's schema up to date, then exit. Needs DATABASE_URL only.
+    /// Bring the database's schema up to date, then exit. Needs `DATABASE_URL` only.
     Migrate,
-    /// Check every invariant of payments and ledger; exit 1 when one is violated. Needs DATABASE_URL only.
+    /// Check every invariant of payments and ledger; exit 1 when one is violated. Needs `DATABASE_URL` only.
     Audit,
 }
 
@@ -54,31 +54,72 @@ pub struct Settings {
     #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=1000), global = true)]
     pub database_connections: u32,
     /// Redis, as a URL; the control plane runs without it, gateways then ask it directly
-    #[arg(long, env = "REDIS_URL", hide_env_values = true, default_value = "redis://127.0.0.1:6379", global = true)]
+    #[arg(
+        long,
+        env = "REDIS_URL",
+        hide_env_values = true,
+        default_value = "redis://127.0.0.1:6379",
+        global = true
+    )]
     pub redis_url: String,
     /// Public API, reached through the gateway
-    #[arg(long, env = "CONTROL_PLANE_LISTEN", default_value = "127.0.0.1:8081", global = true)]
+    #[arg(
+        long,
+        env = "CONTROL_PLANE_LISTEN",
+        default_value = "127.0.0.1:8081",
+        global = true
+    )]
     pub control_plane_listen: SocketAddr,
     /// Internal API, for gateways only
-    #[arg(long, env = "CONTROL_PLANE_INTERNAL_LISTEN", default_value = "127.0.0.1:8082", global = true)]
+    #[arg(
+        long,
+        env = "CONTROL_PLANE_INTERNAL_LISTEN",
+        default_value = "127.0.0.1:8082",
+        global = true
+    )]
     pub control_plane_internal_listen: SocketAddr,
     /// Metrics and health, for operators
-    #[arg(long, env = "CONTROL_PLANE_ADMIN_LISTEN", default_value = "127.0.0.1:9081", global = true)]
+    #[arg(
+        long,
+        env = "CONTROL_PLANE_ADMIN_LISTEN",
+        default_value = "127.0.0.1:9081",
+        global = true
+    )]
     pub control_plane_admin_listen: SocketAddr,
     /// One or two bearer secrets of gateways, comma separated, at least 32 bytes each
     #[arg(long, env = "INTERNAL_SECRETS", hide_env_values = true, global = true)]
     pub internal_secrets: Option<String>,
     /// Keys that seal secrets in Postgres, `id:base64 of 32 bytes`, comma separated; the first seals
-    #[arg(long, env = "CROCHET_MASTER_KEYS", hide_env_values = true, global = true)]
+    #[arg(
+        long,
+        env = "CROCHET_MASTER_KEYS",
+        hide_env_values = true,
+        global = true
+    )]
     pub crochet_master_keys: Option<String>,
     /// Keys that seal records in Redis, in the same form; the gateways hold the same
-    #[arg(long, env = "GATEWAY_CACHE_KEYS", hide_env_values = true, global = true)]
+    #[arg(
+        long,
+        env = "GATEWAY_CACHE_KEYS",
+        hide_env_values = true,
+        global = true
+    )]
     pub gateway_cache_keys: Option<String>,
     /// Public origin of the whole API, without a path
-    #[arg(long, env = "PUBLIC_BASE_URL", default_value = "http://127.0.0.1:8080", global = true)]
+    #[arg(
+        long,
+        env = "PUBLIC_BASE_URL",
+        default_value = "http://127.0.0.1:8080",
+        global = true
+    )]
     pub public_base_url: String,
     /// The Relay API, or the Relay sandbox
-    #[arg(long, env = "RELAY_BASE_URL", default_value = "https://api.relay.link", global = true)]
+    #[arg(
+        long,
+        env = "RELAY_BASE_URL",
+        default_value = "https://api.relay.link",
+        global = true
+    )]
     pub relay_base_url: String,
     /// Key of the Relay API; signs its webhooks too
     #[arg(long, env = "RELAY_API_KEY", hide_env_values = true, global = true)]
@@ -87,7 +128,13 @@ pub struct Settings {
     #[arg(long, env = "SETTLEMENT_ADDRESS", global = true)]
     pub settlement_address: Option<String>,
     /// Networks whose X-Forwarded-For is read, comma separated: those of the gateways
-    #[arg(long, env = "TRUSTED_PROXIES", default_value = "127.0.0.0/8,::1/128", value_delimiter = ',', global = true)]
+    #[arg(
+        long,
+        env = "TRUSTED_PROXIES",
+        default_value = "127.0.0.0/8,::1/128",
+        value_delimiter = ',',
+        global = true
+    )]
     pub trusted_proxies: Vec<String>,
     /// How long a quote may be paid, in seconds
     #[arg(long, env = "QUOTE_TTL_SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..=86_400), global = true)]
@@ -108,7 +155,12 @@ pub struct Settings {
     #[arg(long, env = "POW_DIFFICULTY", value_parser = clap::value_parser!(u32).range(0..=i64::from(POW_DIFFICULTY_MAX)), global = true)]
     pub pow_difficulty: Option<u32>,
     /// Networks that endpoints may be in although they are not public, comma separated
-    #[arg(long, env = "ENDPOINT_ALLOW_CIDRS", value_delimiter = ',', global = true)]
+    #[arg(
+        long,
+        env = "ENDPOINT_ALLOW_CIDRS",
+        value_delimiter = ',',
+        global = true
+    )]
     pub endpoint_allow_cidrs: Vec<String>,
     /// Whether endpoints may be plain http
     #[arg(long, env = "ENDPOINT_ALLOW_HTTP", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", global = true)]
@@ -229,8 +281,12 @@ impl Settings {
     /// The database alone, which is all that `migrate` and `audit` need.
     pub fn database_url(&self) -> anyhow::Result<SecretString> {
         let url = wanted("DATABASE_URL", self.database_url.as_deref())?;
-        url.parse::<sqlx::postgres::PgConnectOptions>()
-            .map_err(|_| anyhow::anyhow!("DATABASE_URL: not a Postgres URL such as postgres://user@host:5432/crochet"))?;
+        let scheme = url.starts_with("postgres://") || url.starts_with("postgresql://");
+        // What cannot be read is not repeated: it may hold a password.
+        ensure!(
+            scheme && url.parse::<sqlx::postgres::PgConnectOptions>().is_ok(),
+            "DATABASE_URL: not a Postgres URL such as postgres://user@host:5432/crochet"
+        );
         Ok(url.into())
     }
 
@@ -261,7 +317,11 @@ impl Settings {
             relay_base_url: base("RELAY_BASE_URL", &self.relay_base_url)?,
             relay_api_key: wanted("RELAY_API_KEY", self.relay_api_key.as_deref())?.into(),
             settlement_address: settlement(self.settlement_address.as_deref())?,
-            trusted_proxies: list("TRUSTED_PROXIES", &self.trusted_proxies, "a network such as 10.0.0.0/8")?,
+            trusted_proxies: list(
+                "TRUSTED_PROXIES",
+                &self.trusted_proxies,
+                "a network such as 10.0.0.0/8",
+            )?,
             quote_ttl: Duration::from_secs(self.quote_ttl_seconds),
             redeem: Duration::from_secs(self.redeem_seconds),
             max_attempts: self.max_attempts,
@@ -285,7 +345,11 @@ impl Settings {
                 "a network such as 127.0.0.0/8",
             )?,
             allow_http: self.endpoint_allow_http,
-            ports: list("ENDPOINT_PORTS", &self.endpoint_ports, "a port from 1 to 65535")?,
+            ports: list(
+                "ENDPOINT_PORTS",
+                &self.endpoint_ports,
+                "a port from 1 to 65535",
+            )?,
             own_host: public.host_str().map(str::to_owned),
         })
     }
@@ -305,7 +369,10 @@ fn keyring(name: &str, value: Option<&str>) -> anyhow::Result<Keyring> {
 fn internal_secrets(value: Option<&str>) -> anyhow::Result<Vec<SecretString>> {
     const NAME: &str = "INTERNAL_SECRETS";
     let secrets: Vec<&str> = wanted(NAME, value)?.split(',').map(str::trim).collect();
-    ensure!(secrets.len() <= 2, "{NAME}: one secret, or two while rotating");
+    ensure!(
+        secrets.len() <= 2,
+        "{NAME}: one secret, or two while rotating"
+    );
     for secret in &secrets {
         let visible = secret.bytes().all(|b| b.is_ascii_graphic());
         ensure!(
@@ -328,8 +395,11 @@ fn base(name: &str, value: &str) -> anyhow::Result<Url> {
 fn origin(name: &str, value: &str) -> anyhow::Result<Url> {
     let url = base(name, value)?;
     ensure!(
-        url.path() == "/" && url.query().is_none() && url.fragment().is_none()
-            && url.username().is_empty() && url.password().is_none(),
+        url.path() == "/"
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none(),
         "{name}: must be an origin, without path, query, fragment or credentials"
     );
     Ok(url)
@@ -371,8 +441,108 @@ fn dns_servers(values: &[String]) -> anyhow::Result<Vec<SocketAddr>> {
         .map(|value| {
             value
                 .parse::<SocketAddr>()
-                .or_else(|_| value.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS_PORT)))
-                .map_err(|_| anyhow::anyhow!("DNS_SERVERS: {value:?} is not an address or address:port"))
+                .or_else(|_| {
+                    value
+                        .parse::<IpAddr>()
+                        .map(|ip| SocketAddr::new(ip, DNS_PORT))
+                })
+                .map_err(|_| {
+                    anyhow::anyhow!("DNS_SERVERS: {value:?} is not an address or address:port")
+                })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "k:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
+    fn check(more: &[&str]) -> Result<Config, String> {
+        let keys = format!("--crochet-master-keys={KEY}");
+        let cache = format!("--gateway-cache-keys={KEY}");
+        let mut args = vec![
+            "control-plane",
+            "--database-url=postgres://127.0.0.1/crochet",
+            "--internal-secrets=0123456789abcdef0123456789abcdef",
+            &keys,
+            &cache,
+            "--relay-api-key=key",
+            "--settlement-address=0x52908400098527886e0f7030069857d2e4169ee7",
+        ];
+        args.extend(more);
+        let cli = Cli::try_parse_from(args).map_err(|error| error.to_string())?;
+        cli.settings.check().map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn the_production_values_are_the_defaults() {
+        let config = check(&[]).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8081");
+        assert_eq!(config.public_domain, "127.0.0.1:8080");
+        assert_eq!((config.pow_difficulty, config.pow_pinned), (4, false));
+        assert_eq!(config.limits.key_reads_per_minute, 60);
+        assert!(config.egress.allow_cidrs.is_empty() && !config.egress.allow_http);
+        assert_eq!(
+            config.settlement_address,
+            "0x52908400098527886E0F7030069857D2E4169EE7"
+        );
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_its_name() {
+        for (setting, named) in [
+            ("--database-url=mysql://x", "DATABASE_URL"),
+            ("--database-url=", "DATABASE_URL"),
+            ("--redis-url=nonsense", "REDIS_URL"),
+            ("--internal-secrets=short", "INTERNAL_SECRETS"),
+            ("--internal-secrets=", "INTERNAL_SECRETS"),
+            ("--crochet-master-keys=k:AAAA", "CROCHET_MASTER_KEYS"),
+            ("--gateway-cache-keys=", "GATEWAY_CACHE_KEYS"),
+            ("--public-base-url=https://x/path", "PUBLIC_BASE_URL"),
+            ("--public-base-url=ftp://x", "PUBLIC_BASE_URL"),
+            ("--relay-base-url=nonsense", "RELAY_BASE_URL"),
+            ("--relay-api-key= ", "RELAY_API_KEY"),
+            ("--settlement-address=0x1", "SETTLEMENT_ADDRESS"),
+            ("--trusted-proxies=everyone", "TRUSTED_PROXIES"),
+            (
+                "--endpoint-allow-cidrs=127.0.0.1/99",
+                "ENDPOINT_ALLOW_CIDRS",
+            ),
+            ("--endpoint-ports=70000", "ENDPOINT_PORTS"),
+            ("--dns-servers=ns.example", "DNS_SERVERS"),
+            ("--pow-difficulty=9", "pow-difficulty"),
+            ("--max-attempts=0", "max-attempts"),
+            (
+                "--rate-limit-key-reads-per-minute=0",
+                "rate-limit-key-reads-per-minute",
+            ),
+            ("--control-plane-listen=nowhere", "control-plane-listen"),
+        ] {
+            let Err(refusal) = check(&[setting]) else {
+                panic!("{setting} is taken");
+            };
+            assert!(refusal.contains(named), "{setting}: {refusal}");
+        }
+        let three = ["a"; 3].map(|letter| letter.repeat(32)).join(",");
+        assert!(check(&[&format!("--internal-secrets={three}")]).is_err());
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let config = check(&["--relay-api-key=hush-hush"]).unwrap();
+        assert!(!format!("{config:?}").contains("hush-hush"));
+    }
+
+    #[test]
+    fn every_setting_stands_in_the_sample() {
+        use clap::CommandFactory as _;
+        let sample = include_str!("../control-plane.env.sample");
+        for argument in Cli::command().get_arguments() {
+            if let Some(name) = argument.get_env().and_then(|name| name.to_str()) {
+                assert!(sample.contains(&format!("{name}=")), "{name}");
+            }
+        }
+    }
 }

@@ -37,9 +37,7 @@ pub struct Work<'outer, 'tx, T> {
 }
 
 /// Makes [`Work`] of an async block: `db.run("name", |tx| work(async move { … }))`.
-pub fn work<'outer, 'tx, T>(
-    future: impl Future<Output = T> + Send + 'tx,
-) -> Work<'outer, 'tx, T> {
+pub fn work<'outer, 'tx, T>(future: impl Future<Output = T> + Send + 'tx) -> Work<'outer, 'tx, T> {
     Work {
         future: Box::pin(future),
         outer: PhantomData,

@@ -106,9 +106,9 @@ impl Retry for ApiError {
 /// No connection to be had, or one lost, or the server going down or not yet up (class 57P, 08).
 fn is_away(error: &sqlx::Error) -> bool {
     if let Some(database) = error.as_database_error() {
-        return database
-            .code()
-            .is_some_and(|code| code.starts_with("57P") || code.starts_with("08") || code == "53300");
+        return database.code().is_some_and(|code| {
+            code.starts_with("57P") || code.starts_with("08") || code == "53300"
+        });
     }
     matches!(
         error,

@@ -72,7 +72,11 @@ pub async fn read_body(headers: &HeaderMap, body: Body, max: usize) -> Result<By
 /// `application/json` in UTF-8, unencoded; anything else is 415.
 fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let identity = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
-    if !headers.get_all(header::CONTENT_ENCODING).iter().all(identity) {
+    if !headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .all(identity)
+    {
         return Err(Code::UnsupportedMediaType.into());
     }
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();

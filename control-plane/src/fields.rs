@@ -35,7 +35,7 @@ pub trait FromFields: Sized {
 #[derive(Debug, Default)]
 pub struct Fields<'a> {
     members: BTreeMap<String, &'a RawValue>,
-    prefix: &'static str,
+    prefix: String,
     bad: Vec<BadField>,
 }
 
@@ -45,23 +45,19 @@ impl<'a> Fields<'a> {
         if !text.trim_start().starts_with('{') {
             return Err(ApiError::field("body", "must be a JSON object"));
         }
-        let members: Members<'a> = serde_json::from_str(text).map_err(|_| {
-            ApiError::from(crochet_shared::code::Code::InvalidJson)
-        })?;
-        Ok(Self::of(members, ""))
+        let members: Members<'a> = serde_json::from_str(text)
+            .map_err(|_| ApiError::from(crochet_shared::code::Code::InvalidJson))?;
+        Ok(Self::of(members, String::new()))
     }
 
-    fn of(members: Members<'a>, prefix: &'static str) -> Self {
+    fn of(members: Members<'a>, prefix: String) -> Self {
         let mut fields = Self {
             members: members.once,
             prefix,
             bad: Vec::new(),
         };
         for name in members.twice {
-            fields.bad.push(BadField {
-                field: format!("{prefix}{name}").into(),
-                problem: "must stand once".into(),
-            });
+            fields.refuse(&name, "must stand once");
         }
         fields
     }
@@ -123,10 +119,6 @@ impl<'a> Fields<'a> {
     }
 
     /// A field of a change: absent, `null` to clear it, or a new value.
-    #[expect(
-        clippy::option_option,
-        reason = "absent, null and a value are three things in a PATCH"
-    )]
     pub fn change<T>(
         &mut self,
         name: &'static str,
@@ -155,11 +147,11 @@ impl<'a> Fields<'a> {
         self.keep(name, outcome)
     }
 
-    /// The fields of a nested object, whose problems are named with `prefix` (`"endpoint."`).
+    /// The fields of a nested object, whose problems are named with its name before them
+    /// (`endpoint.timeout_ms`).
     pub fn nested<T>(
         &mut self,
         name: &'static str,
-        prefix: &'static str,
         read: impl FnOnce(&mut Fields<'a>) -> Option<T>,
     ) -> Option<T> {
         let raw = *self.members.get(name)?;
@@ -170,7 +162,7 @@ impl<'a> Fields<'a> {
             self.refuse(name, "must be a JSON object");
             return None;
         };
-        let mut inner = Fields::of(members, prefix);
+        let mut inner = Fields::of(members, format!("{}{name}.", self.prefix));
         let value = read(&mut inner);
         self.bad.append(&mut inner.bad);
         value
@@ -210,7 +202,8 @@ pub fn any_text(raw: &RawValue) -> Result<String, Problem> {
     if !raw.get().starts_with('"') {
         return Err("must be text".into());
     }
-    serde_json::from_str(raw.get()).map_err(|_| "must be text in Unicode, without lone surrogates".into())
+    serde_json::from_str(raw.get())
+        .map_err(|_| "must be text in Unicode, without lone surrogates".into())
 }
 
 /// Text that a type reads itself from, such as an id.
@@ -267,7 +260,8 @@ pub fn texts(
     max: usize,
 ) -> impl Fn(&RawValue) -> Result<Vec<String>, Problem> {
     move |raw| {
-        let problem = || format!("must be a list of at most {count} texts of {min} to {max} characters");
+        let problem =
+            || format!("must be a list of at most {count} texts of {min} to {max} characters");
         if !raw.get().starts_with('[') {
             return Err(problem().into());
         }
@@ -424,7 +418,7 @@ mod tests {
                 fields.required("d", boolean);
                 fields.optional("e", text(1, 5));
                 assert_eq!(fields.required("f", text(1, 1)).as_deref(), Some("é"));
-                fields.nested("g", "g.", |inner| inner.required("h", text(1, 2)));
+                fields.nested("g", |inner| inner.required("h", text(1, 2)));
                 assert_eq!(fields.optional("absent", text(1, 5)), None);
             },
         );

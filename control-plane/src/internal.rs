@@ -71,9 +71,10 @@ pub fn routes(app: &Arc<App>) -> Router<Arc<App>> {
     Router::new()
         .route(
             wire::FIND_QUOTES,
-            batch(small("quotes", FINDS_MAX), |app, items: Vec<_>| async move {
-                Ok(quote::find(&app, &items).await?)
-            }),
+            batch(
+                small("quotes", FINDS_MAX),
+                |app, items: Vec<_>| async move { Ok(quote::find(&app, &items).await?) },
+            ),
         )
         .route(
             wire::CREATE_QUOTE,
@@ -83,9 +84,10 @@ pub fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         )
         .route(
             wire::CLAIMS,
-            batch(small("claims", CLAIMS_MAX), |app, items: Vec<_>| async move {
-                Ok(claim::claim(&app, &items).await?)
-            }),
+            batch(
+                small("claims", CLAIMS_MAX),
+                |app, items: Vec<_>| async move { Ok(claim::claim(&app, &items).await?) },
+            ),
         )
         .route(
             wire::CHECK,
@@ -202,10 +204,15 @@ fn write<Out: Serialize>(answer: &Out) -> Result<Response, ApiError> {
 
 /// The status alone; why is for our log.
 fn refuse(kind: &'static str, error: &ApiError) -> Response {
-    let status = StatusCode::from_u16(error.failure.status())
-        .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let status =
+        StatusCode::from_u16(error.failure.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let cause = std::error::Error::source(error).map(|cause| format!("{cause:#}"));
-    tracing::warn!(kind, status = status.as_u16(), cause, "an internal call failed");
+    tracing::warn!(
+        kind,
+        status = status.as_u16(),
+        cause,
+        "an internal call failed"
+    );
     status.into_response()
 }
 
@@ -225,9 +232,11 @@ async fn bearer(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
 
 /// Every secret is compared, whether an earlier one fits or not.
 fn is_known(presented: &[u8], secrets: &[SecretString]) -> bool {
-    let found = secrets.iter().fold(subtle::Choice::from(0), |found, secret| {
-        found | secret.expose_secret().as_bytes().ct_eq(presented)
-    });
+    let found = secrets
+        .iter()
+        .fold(subtle::Choice::from(0), |found, secret| {
+            found | secret.expose_secret().as_bytes().ct_eq(presented)
+        });
     found.into()
 }
 

@@ -34,7 +34,7 @@ pub struct Limits {
 impl Limits {
     /// Limits as configured.
     pub fn new(settings: &Settings) -> Self {
-        const MINUTE: Duration = Duration::from_secs(60);
+        const MINUTE: Duration = Duration::from_mins(1);
         Self {
             reads: Window::new(settings.key_reads_per_minute, MINUTE),
             writes: Window::new(settings.key_writes_per_minute, MINUTE),
@@ -120,9 +120,7 @@ impl<K: Eq + Hash + Copy> Window<K> {
     }
 
     fn standing(&self, count: Count, now: Instant, allowed: bool) -> Standing {
-        let left = self
-            .length
-            .saturating_sub(now.duration_since(count.began));
+        let left = self.length.saturating_sub(now.duration_since(count.began));
         Standing {
             quota: self.quota,
             window_seconds: self.length.as_secs(),
@@ -149,13 +147,13 @@ impl<K: Eq + Hash + Copy> Window<K> {
 pub fn counted(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => IpAddr::V4(v4),
-            None => {
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or_else(
+            || {
                 let kept = u128::MAX << (128 - IPV6_PREFIX_BITS);
                 IpAddr::V6((u128::from(v6) & kept).into())
-            }
-        },
+            },
+            IpAddr::V4,
+        ),
     }
 }
 
@@ -165,15 +163,18 @@ mod tests {
 
     #[test]
     fn a_window_refuses_beyond_its_quota_until_it_ends() {
-        let window = Window::new(2, Duration::from_secs(60));
+        let window = Window::new(2, Duration::from_mins(1));
         let start = Instant::now();
         assert_eq!(window.take(1, start).remaining, 1);
         assert!(window.take(1, start).allowed);
         let refused = window.take(1, start + Duration::from_secs(20));
         assert!(!refused.allowed && refused.remaining == 0);
         assert_eq!(refused.reset_seconds, 41);
-        assert!(window.take(2, start).allowed, "another caller is not touched");
-        assert!(window.take(1, start + Duration::from_secs(60)).allowed);
+        assert!(
+            window.take(2, start).allowed,
+            "another caller is not touched"
+        );
+        assert!(window.take(1, start + Duration::from_mins(1)).allowed);
     }
 
     #[test]
@@ -181,6 +182,9 @@ mod tests {
         let a = counted("2001:db8::1".parse().unwrap());
         assert_eq!(a, counted("2001:db8::ffff:1".parse().unwrap()));
         assert_ne!(a, counted("2001:db8:0:1::1".parse().unwrap()));
-        assert_eq!(counted("::ffff:1.2.3.4".parse().unwrap()), "1.2.3.4".parse::<IpAddr>().unwrap());
+        assert_eq!(
+            counted("::ffff:1.2.3.4".parse().unwrap()),
+            "1.2.3.4".parse::<IpAddr>().unwrap()
+        );
     }
 }

@@ -64,13 +64,14 @@ impl Paging {
             .unwrap_or(LIMIT_DEFAULT);
         let page = query.integer("page", 1, i64::MAX / LIMIT_MAX);
         let start = match query.text("cursor") {
-            Some(text) => match Cursor::read(text) {
-                Some(cursor) => Start::After(cursor),
-                None => {
+            Some(text) => {
+                if let Some(cursor) = Cursor::read(text) {
+                    Start::After(cursor)
+                } else {
                     query.refuse("cursor", "must be a next_cursor of this list");
                     Start::Page(1)
                 }
-            },
+            }
             None => Start::Page(page.unwrap_or(1)),
         };
         Self { limit, start }

@@ -70,14 +70,12 @@ impl Query {
     pub fn one_of<T: Copy>(&mut self, name: &'static str, names: &[(&str, T)]) -> Option<T> {
         let text = self.text(name)?;
         let found = names.iter().find(|(known, _)| *known == text);
-        match found {
-            Some((_, value)) => Some(*value),
-            None => {
-                let known: Vec<&str> = names.iter().map(|(known, _)| *known).collect();
-                self.refuse(name, format!("must be one of {}", known.join(", ")));
-                None
-            }
+        let value = found.map(|(_, value)| *value);
+        if value.is_none() {
+            let known: Vec<&str> = names.iter().map(|(known, _)| *known).collect();
+            self.refuse(name, format!("must be one of {}", known.join(", ")));
         }
+        value
     }
 
     /// Anything that reads itself from text, such as a typed id.

@@ -126,6 +126,9 @@ async fn finish(State(app): State<Arc<App>>, mut request: Request, next: Next) -
     request.extensions_mut().insert(slot.clone());
 
     let mut response = answer(request, next).await;
+    if !method.is_safe() {
+        app.publisher.wake();
+    }
     let refused = response.extensions_mut().remove::<Refused>();
     if let Some(refused) = &refused {
         response = envelope(&app, refused, response);
@@ -171,13 +174,26 @@ fn check_plain(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
         .split('/')
         .map(|segment| segment.replace("%2e", "."))
         .any(|segment| segment == "." || segment == "..");
-    if encoded || dots || path.contains("//") || path.contains('\\') {
+    if encoded || dots || path.contains("//") || path.contains('\\') || !is_text(path) {
         return Err(ApiError::field(
             "path",
-            "must not hold encoded slashes, dot segments or empty segments",
+            "must be UTF-8 without encoded slashes, dot segments or empty segments",
         ));
     }
     Ok(())
+}
+
+/// Whether a path is UTF-8 once its percent signs are undone.
+fn is_text(path: &str) -> bool {
+    if !path.contains('%') {
+        return true;
+    }
+    // A plus means a space in forms only; elsewhere the decoding is the same.
+    let decoded = url::form_urlencoded::parse(path.replace('+', "%2B").as_bytes())
+        .into_owned()
+        .map(|(name, value)| name + &value)
+        .collect::<String>();
+    !decoded.contains(char::REPLACEMENT_CHARACTER)
 }
 
 /// Writes a refusal's envelope, keeping the headers that the refusing layer set (`Allow`).

@@ -55,7 +55,11 @@ pub async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let mut servers = JoinSet::new();
     for (name, address, routes) in [
         ("public", config.listen, router::public(Arc::clone(&app))),
-        ("internal", config.internal_listen, router::internal(Arc::clone(&app))),
+        (
+            "internal",
+            config.internal_listen,
+            router::internal(Arc::clone(&app)),
+        ),
         (
             "admin",
             config.admin_listen,

@@ -1,3 +1,5 @@
 //! The control plane's tests: one binary, a database each.
 
+mod api;
 mod payments;
+mod rooms;

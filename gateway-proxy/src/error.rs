@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crochet_shared::code::Code;
 use crochet_shared::envelope::{DocLinks, Failure};
 use crochet_shared::id::RequestId;
+use serde::Serialize;
 
 /// What an answer counts as in the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,20 +151,27 @@ impl Errors {
         self.failure(&Failure::from(code).with_retry_after(seconds))
     }
 
-    /// The body of a code with `data` beside `error`, where `data` is JSON text already.
-    ///
-    /// The failure's body is an object that ends in `}`; `data` goes in before it, so that text the
+    /// The body of a code with `data` beside `error`, where `data` is JSON text already: what the
     /// provider gave is not parsed and written again.
     pub fn body_with_data(&self, code: Code, data: &str) -> Bytes {
-        let plain = self.plain.get(code as usize).cloned().unwrap_or_default();
-        let open = plain.strip_suffix(b"}").unwrap_or(&plain);
-        let mut body = Vec::with_capacity(open.len() + data.len() + 9);
-        body.extend_from_slice(open);
-        body.extend_from_slice(b",\"data\":");
-        body.extend_from_slice(data.as_bytes());
-        body.push(b'}');
-        body.into()
+        let plain = self.plain.get(code as usize);
+        with_data(plain.map_or(b"", |plain| plain), data.as_bytes())
     }
+
+    /// A failure with `data` beside `error`, its fields in the order they are declared.
+    pub fn failure_with_data(&self, failure: &Failure, data: &impl Serialize) -> Refusal {
+        let mut refusal = self.failure(failure);
+        // A struct of text and numbers cannot fail to serialise.
+        let data = serde_json::to_vec(data).unwrap_or_default();
+        refusal.0.body = with_data(&refusal.0.body, &data);
+        refusal
+    }
+}
+
+/// A failure's body is an object that ends in `}`; `data` goes in before it.
+fn with_data(body: &[u8], data: &[u8]) -> Bytes {
+    let open = body.strip_suffix(b"}").unwrap_or(body);
+    [open, b",\"data\":", data, b"}"].concat().into()
 }
 
 #[cfg(test)]

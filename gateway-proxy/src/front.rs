@@ -2,7 +2,8 @@
 //!
 //! pingora itself would take up to 1 MiB of head at any pace, and answer what is too large with a
 //! bare 400. Between requests a connection waits for a limited time, and for nothing once the
-//! process is stopping.
+//! process is stopping. Requests that came in together are handed over one by one, and so answered
+//! in their order.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,18 +11,21 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::BytesMut;
 use crochet_shared::code::Code;
+use crochet_shared::envelope::{BadField, Failure};
+use http::HeaderValue;
 use pingora::apps::{HttpServerApp as _, ServerApp};
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
 
+use crate::error::Refusal;
 use crate::gateway::Gateway;
+use crate::head::{self, BadHead, HEAD_BYTES_MAX, Length};
 use crate::proxy::FrontDoor;
+use crate::reply;
 
-/// Largest head of a request.
-pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// What most heads fit in.
 const HEAD_BYTES: usize = 4096;
 /// How long a connection that was refused may go on sending.
@@ -46,8 +50,14 @@ impl std::fmt::Debug for Front {
 enum NoHead {
     /// The connection ended, was idle too long, or the process is stopping.
     Gone,
-    /// Larger than [`HEAD_BYTES_MAX`].
-    TooLarge,
+    /// One that is refused.
+    Bad(BadHead),
+}
+
+impl From<BadHead> for NoHead {
+    fn from(bad: BadHead) -> Self {
+        Self::Bad(bad)
+    }
 }
 
 impl Front {
@@ -56,45 +66,64 @@ impl Front {
         Self { proxy, gateway }
     }
 
-    /// Reads until the head is there, and perhaps some of what follows it.
-    async fn read_head(
+    /// Reads until a head is there, and gives it with what of its body came along. What came in
+    /// behind it stays in `pending`, for the next time.
+    async fn read_request(
         &self,
         stream: &mut Stream,
+        pending: &mut BytesMut,
         stopping: &mut ShutdownWatch,
     ) -> Result<BytesMut, NoHead> {
-        let mut head = BytesMut::with_capacity(HEAD_BYTES);
-        let idle = self.gateway.config.idle_time;
-        tokio::select! {
-            biased;
-            read = tokio::time::timeout(idle, stream.read_buf(&mut head)) => match read {
-                Ok(Ok(bytes)) if bytes > 0 => {}
-                Ok(_) | Err(_) => return Err(NoHead::Gone),
-            },
-            _ = stopping.wait_for(|stopping| *stopping) => return Err(NoHead::Gone),
+        if pending.is_empty() {
+            pending.reserve(HEAD_BYTES);
+            let idle = self.gateway.config.idle_time;
+            tokio::select! {
+                biased;
+                read = tokio::time::timeout(idle, stream.read_buf(pending)) => match read {
+                    Ok(Ok(bytes)) if bytes > 0 => {}
+                    Ok(_) | Err(_) => return Err(NoHead::Gone),
+                },
+                _ = stopping.wait_for(|stopping| *stopping) => return Err(NoHead::Gone),
+            }
         }
         let time = self.gateway.config.head_time;
-        tokio::time::timeout(time, complete(stream, &mut head))
+        let end = tokio::time::timeout(time, complete(stream, pending))
             .await
             .unwrap_or(Err(NoHead::Gone))?;
-        Ok(head)
+        let length = head::judge(pending.get(..end).unwrap_or_default())?;
+        Ok(match length {
+            Length::Bytes(body) if pending.len() - end > body => pending.split_to(end + body),
+            Length::Bytes(_) | Length::Chunked => std::mem::take(pending),
+        })
+    }
+
+    fn refusal(&self, bad: BadHead) -> Refusal {
+        let errors = &self.gateway.errors;
+        match bad {
+            BadHead::TooLarge => errors.code(Code::HeadersTooLarge),
+            BadHead::Malformed { field, problem } => {
+                errors.failure(&Failure::validation(&[BadField {
+                    field: field.into(),
+                    problem: problem.into(),
+                }]))
+            }
+        }
     }
 
     /// Says why, and lets the client read it before the connection closes.
-    async fn refuse(&self, stream: &mut Stream) {
-        let reply = self.gateway.errors.code(Code::HeadersTooLarge).into_reply();
-        self.gateway.metrics.count(reply.kind);
-        let head = format!(
-            "HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\nCache-Control: no-store\r\nAccess-Control-Allow-Origin: *\r\n\
-             X-Request-Id: {}\r\nConnection: close\r\n\r\n",
-            reply.body.len(),
-            self.gateway.request_ids.make(),
-        );
-        let mut answer = head.into_bytes();
-        answer.extend_from_slice(&reply.body);
+    async fn refuse(&self, stream: &mut Stream, bad: BadHead) {
+        let answer = self.refusal(bad).into_reply();
+        self.gateway.metrics.count(answer.kind);
+        let Ok(request_id) = HeaderValue::try_from(self.gateway.request_ids.make()) else {
+            return;
+        };
+        let Ok(answer) = reply::closing_bytes(&answer, &request_id) else {
+            return;
+        };
         let said = async {
             stream.write_all(&answer).await?;
             stream.flush().await?;
+            AsyncWriteExt::shutdown(stream).await?;
             let mut rest = BytesMut::with_capacity(HEAD_BYTES);
             while stream.read_buf(&mut rest).await? > 0 {
                 rest.clear();
@@ -106,40 +135,23 @@ impl Front {
     }
 }
 
-async fn complete(stream: &mut Stream, head: &mut BytesMut) -> Result<(), NoHead> {
+/// Reads until a head ends, and tells where.
+async fn complete(stream: &mut Stream, pending: &mut BytesMut) -> Result<usize, NoHead> {
     let mut seen = 0;
     loop {
-        if let Some(end) = end_of_head(head, seen) {
-            return if end <= HEAD_BYTES_MAX {
-                Ok(())
-            } else {
-                Err(NoHead::TooLarge)
-            };
+        if let Some(end) = head::end(pending, seen) {
+            return Ok(end);
         }
-        if head.len() > HEAD_BYTES_MAX {
-            return Err(NoHead::TooLarge);
+        if pending.len() > HEAD_BYTES_MAX {
+            return Err(BadHead::TooLarge.into());
         }
-        seen = head.len().saturating_sub(3);
-        head.reserve(HEAD_BYTES);
-        match stream.read_buf(head).await {
+        seen = pending.len().saturating_sub(3);
+        pending.reserve(HEAD_BYTES);
+        match stream.read_buf(pending).await {
             Ok(bytes) if bytes > 0 => {}
             Ok(_) | Err(_) => return Err(NoHead::Gone),
         }
     }
-}
-
-/// Where the head ends, searched from `from`: after an empty line, with bare line feeds allowed as
-/// the parser allows them. An empty line before the request counts too; then pingora reads on.
-fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
-    let tail = bytes.get(from..)?;
-    tail.iter()
-        .enumerate()
-        .filter(|(_, byte)| **byte == b'\n')
-        .find_map(|(at, _)| match tail.get(at + 1..)? {
-            [b'\n', ..] => Some(from + at + 2),
-            [b'\r', b'\n', ..] => Some(from + at + 3),
-            _ => None,
-        })
 }
 
 #[async_trait]
@@ -150,19 +162,23 @@ impl ServerApp for Front {
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let mut stopping = shutdown.clone();
+        let mut pending = BytesMut::new();
         loop {
-            let head = match self.read_head(&mut stream, &mut stopping).await {
-                Ok(head) => head,
+            let request = self
+                .read_request(&mut stream, &mut pending, &mut stopping)
+                .await;
+            let request = match request {
+                Ok(request) => request,
                 Err(NoHead::Gone) => return None,
-                Err(NoHead::TooLarge) => {
-                    self.refuse(&mut stream).await;
+                Err(NoHead::Bad(bad)) => {
+                    self.refuse(&mut stream, bad).await;
                     return None;
                 }
             };
             let underway = self.gateway.underway.begin();
             let mut session = ServerSession::new_http1(stream);
             session.set_keepalive(Some(KEPT_SECONDS));
-            session.set_pipelined_prefix(head);
+            session.set_pipelined_prefix(request);
             let reused = self.proxy.process_new_http(session, shutdown).await?;
             drop(underway);
             (stream, _) = reused.consume();
@@ -171,28 +187,5 @@ impl ServerApp for Front {
 
     async fn cleanup(&self) {
         self.proxy.http_cleanup().await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_head_ends_at_its_empty_line_however_lines_end() {
-        for (bytes, end) in [
-            (&b"GET / HTTP/1.1\r\n\r\nbody"[..], Some(18)),
-            (b"GET / HTTP/1.1\n\nbody", Some(16)),
-            (b"GET / HTTP/1.1\r\nA: b\n\r\nx", Some(23)),
-            (b"GET / HTTP/1.1\r\n", None),
-            (b"GET / HTTP/1.1\r\n\r", None),
-            (b"", None),
-        ] {
-            assert_eq!(end_of_head(bytes, 0), end);
-            if let Some(end) = end {
-                // Also when the end came in with the last bytes only.
-                assert_eq!(end_of_head(bytes, end - 4), Some(end));
-            }
-        }
     }
 }

@@ -17,6 +17,7 @@ pub mod config;
 pub mod error;
 pub mod front;
 pub mod gateway;
+pub mod head;
 pub mod limits;
 pub mod metrics;
 pub mod path;

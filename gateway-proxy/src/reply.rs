@@ -116,6 +116,17 @@ fn rate_headers(
     head.insert_header(RATE_LIMIT_POLICY.clone(), text)
 }
 
+/// The whole answer as bytes, for a connection that ends with it.
+pub fn closing_bytes(reply: &Reply, request_id: &HeaderValue) -> pingora::Result<Vec<u8>> {
+    let head = headers(reply, request_id)?;
+    let reason = head.get_reason_phrase().unwrap_or_default();
+    let mut out = format!("HTTP/1.1 {} {reason}\r\n", reply.status).into_bytes();
+    head.header_to_h1_wire(&mut out);
+    out.extend_from_slice(b"Connection: close\r\n\r\n");
+    out.extend_from_slice(&reply.body);
+    Ok(out)
+}
+
 /// Writes the whole answer. An error is a client that went away.
 pub async fn write(
     session: &mut Session,

@@ -107,7 +107,7 @@ async fn a_bad_idempotency_key_is_named() {
     let bearer = format!("Bearer {}", market.buyer.key);
     let line = format!("POST /api/v1/gateway/{}", market.listing.id);
     let too_long = "k".repeat(256);
-    for key in ["", too_long.as_str(), "tab\there", "naïve", "\u{7f}"] {
+    for key in ["", too_long.as_str(), "tab\there", "naïve"] {
         let mut wire = Wire::to(market.api()).await;
         let answer = wire
             .ask(

@@ -190,47 +190,44 @@ async fn never_redelivered_may_be_retried_while_nothing_was_sent() {
     assert_eq!(service.total(), 1);
 }
 
-/// A success whose facts are not the quoted ones.
-async fn paid_otherwise(details: Value) {
+/// A success whose facts are not the quoted ones, of which `received` micros reached us.
+async fn paid_otherwise(details: Value, received: Option<i64>) {
     let market = Market::open().await;
     let call = market.call();
     let quote = market.buyer.quote(&call).await.unwrap();
     let id = &quote.relay_request_id;
-    market
-        .door
-        .sandbox
-        .scenario(&json!({ "requestId": id, "details": details }))
-        .await
-        .unwrap();
-    market.door.sandbox.deposit(&[id]).await.unwrap();
+    let sandbox = &market.door.sandbox;
+    let scenario = json!({ "requestId": id, "details": details });
+    sandbox.scenario(&scenario).await.unwrap();
+    sandbox.deposit(&[id]).await.unwrap();
     market.reaches(&quote, "refund_due").await;
     for api in &market.door.apis {
-        let answer = market
-            .once_as(&market.buyer.through(api), &call, &quote)
-            .await;
-        assert_eq!(
-            refused(&answer, 409, "RELAY_REQUEST_CLOSED")["recovery"]["next_action"],
-            "await_refund"
-        );
+        let buyer = market.buyer.through(api);
+        let answer = market.once_as(&buyer, &call, &quote).await;
+        let error = refused(&answer, 409, "RELAY_REQUEST_CLOSED");
+        assert_eq!(error["recovery"]["next_action"], "await_refund");
     }
     assert_eq!(market.service.total(), 0);
-    let (_, seller) = market.ledgers(&quote.request_id).await;
-    assert_eq!(seller, [], "the seller's ledger");
-    let (buyer, _) = market.ledgers(&quote.request_id).await;
-    assert!(
-        buyer.iter().any(|(kind, _)| kind == "adjustment"),
-        "a refund due is an adjustment: {buyer:?}"
-    );
+    let (bought, sold) = market.ledgers(&quote.request_id).await;
+    assert_eq!(sold, [], "the seller's ledger");
+    // What never reached us moves nothing between accounts of ours; what did is owed back.
+    let wanted: Vec<(String, i64)> = received
+        .into_iter()
+        .flat_map(|micros| ["adjustment", "gateway_payment"].map(|kind| (kind.to_owned(), micros)))
+        .collect();
+    assert_eq!(bought, wanted, "the buyer's ledger");
 }
 
 async fn a_success_paid_to_somebody_else_is_refund_due() {
-    paid_otherwise(json!({ "recipient": "0x000000000000000000000000000000000000dEaD" })).await;
+    let somebody = "0x000000000000000000000000000000000000dEaD";
+    paid_otherwise(json!({ "recipient": somebody }), None).await;
 }
 
 async fn a_success_of_too_little_or_in_another_token_is_refund_due() {
-    paid_otherwise(json!({ "amount": "999999" })).await;
-    paid_otherwise(json!({ "currency": "0x000000000000000000000000000000000000dEaD" })).await;
-    paid_otherwise(json!({ "chainId": 10 })).await;
+    let token = "0x000000000000000000000000000000000000dEaD";
+    paid_otherwise(json!({ "amount": "999999" }), Some(999_999)).await;
+    paid_otherwise(json!({ "currency": token }), None).await;
+    paid_otherwise(json!({ "chainId": 10 }), None).await;
 }
 
 async fn an_overpaid_deposit_is_good() {

@@ -109,6 +109,19 @@ async fn a_gateway_killed_after_its_claim_closes_what_is_never_redelivered() {
     world.close().await;
 }
 
+/// Whether every thread of a process is stopped (`T` in proc(5)).
+fn stands_still(pid: u32) -> bool {
+    if !cfg!(target_os = "linux") {
+        return true;
+    }
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(')')
+            .is_some_and(|(_, fields)| fields.trim_start().starts_with('T'))
+    })
+}
+
 async fn a_gateway_that_wakes_after_its_lease_settles_nothing() {
     let mut world = World::own("sleeping_gateway", |options| options).await;
     let market = Market::within(&world.door, json!({})).await;
@@ -118,6 +131,12 @@ async fn a_gateway_that_wakes_after_its_lease_settles_nothing() {
         .stack
         .signal(Role::Gateway(1), Signal::SIGSTOP)
         .unwrap();
+    let pid = world.stack.pid(Role::Gateway(1)).unwrap();
+    // The signal is sent at once and felt a little later, by one thread after the other.
+    until("the gateway stands still", || async {
+        stands_still(pid).then_some(())
+    })
+    .await;
     gate.open();
     end_lease(&world.door, &quote).await;
     market.service.then(Reply::json("\"second\""));

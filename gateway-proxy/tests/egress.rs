@@ -13,6 +13,7 @@ use crate::harness::{
 trials!(
     a_name_that_moves_to_a_forbidden_address_is_not_connected_to,
     a_seller_behind_tls_is_verified_by_her_host_name,
+    our_own_host_is_nobodys_endpoint,
 );
 
 const ALLOWED: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -139,4 +140,41 @@ async fn a_seller_behind_tls_is_verified_by_her_host_name() {
     cheated.assert_still_paid(&quote, 0).await;
     world.close().await;
     std::fs::remove_file(&file).unwrap();
+}
+
+async fn our_own_host_is_nobodys_endpoint() {
+    let names = Names::start(&[ALLOWED]).await;
+    let world = World::own("own_host", |options| {
+        only_the_allowed(options, &names)
+            .set("PUBLIC_BASE_URL", "https://crochet.test")
+            .unwrap()
+    })
+    .await;
+    let market = Market::within(&world.door, json!({})).await;
+    let path = format!("/listings/{}/endpoint", market.listing.id);
+    for url in [
+        "https://crochet.test/api/v1/gateway/x",
+        "https://CROCHET.test./",
+        "https://crochet.test:8443/",
+    ] {
+        let body = json!({ "private_endpoint_url": url }).to_string();
+        let put = demo_agent::Method::PUT;
+        let saved = market
+            .seller
+            .send(put, &path, &[], Some(body.into()))
+            .await
+            .unwrap();
+        assert_eq!(
+            (saved.status, saved.code().as_deref()),
+            (400, Some("ENDPOINT_URL_FORBIDDEN")),
+            "{url}: {saved}"
+        );
+    }
+    let gateway_url = market.listing.gateway_url.as_deref().unwrap();
+    assert!(
+        gateway_url.starts_with("https://crochet.test/api/v1/gateway/"),
+        "{gateway_url}"
+    );
+    market.assert_untouched().await;
+    world.close().await;
 }

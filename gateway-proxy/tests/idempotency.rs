@@ -42,7 +42,7 @@ async fn after_the_deposit_the_same_call_is_pending_and_never_quoted_again() {
         };
         market.door.flush().await;
         for api in &market.door.apis {
-            told(&market.buyer.through(api).call(&call, None).await.unwrap());
+            told(&market.no_longer_quoted(api, &call, &quote).await);
         }
         market
             .door
@@ -52,7 +52,7 @@ async fn after_the_deposit_the_same_call_is_pending_and_never_quoted_again() {
             .unwrap();
         market.reaches(&quote, "paid").await;
         for api in &market.door.apis {
-            told(&market.buyer.through(api).call(&call, None).await.unwrap());
+            told(&market.no_longer_quoted(api, &call, &quote).await);
         }
         assert_eq!(
             market.service.count(&quote.request_id),
@@ -72,8 +72,12 @@ async fn while_forwarded_the_same_call_is_in_progress() {
         let quote = market.evidenced(&call).await;
         let held = market.redeem_meanwhile(&call, &quote);
         market.service.called_for(&quote.request_id).await;
-        for api in &market.door.apis {
-            let answer = market.buyer.through(api).call(&call, None).await.unwrap();
+        // The gateway that forwards it knows at once, the other a moment later.
+        let here = market.buyer.call(&call, None).await.unwrap();
+        let there = market
+            .no_longer_quoted(&market.door.apis[1], &call, &quote)
+            .await;
+        for answer in [here, there] {
             refused(&answer, 409, "GATEWAY_REQUEST_IN_PROGRESS");
             assert!(answer.header("retry-after").is_some());
         }
@@ -90,8 +94,11 @@ async fn after_delivery_the_same_call_under_its_key_is_replayed() {
         .under_key("mine ~!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}");
     let (quote, first) = market.buy(&call).await;
     ok(&first);
-    for api in &market.door.apis {
-        let again = market.buyer.through(api).call(&call, None).await.unwrap();
+    let here = market.buyer.call(&call, None).await.unwrap();
+    let there = market
+        .no_longer_quoted(&market.door.apis[1], &call, &quote)
+        .await;
+    for again in [here, there] {
         assert_eq!(
             (
                 again.status,
@@ -110,10 +117,18 @@ async fn after_delivery_the_same_call_without_a_key_is_a_new_purchase() {
     let call = market.call();
     let (first, answer) = market.buy(&call).await;
     ok(&answer);
-    for api in &market.door.apis {
-        let quote = market.buyer.through(api).quote(&call).await.unwrap();
-        assert_ne!(quote.relay_request_id, first.relay_request_id);
-    }
+    let here = market.buyer.quote(&call).await.unwrap();
+    assert_ne!(
+        here.relay_request_id, first.relay_request_id,
+        "the gateway that delivered it gives its quote again"
+    );
+    let there = market
+        .no_longer_quoted(&market.door.apis[1], &call, &first)
+        .await;
+    assert_eq!(
+        there.at("/data/payment/relay_request_id"),
+        here.relay_request_id.as_str()
+    );
     let (second, answer) = market.buy(&call).await;
     let data = ok(&answer);
     assert_ne!(data["request_id"], first.request_id.as_str());
@@ -194,37 +209,40 @@ async fn a_key_is_its_buyers_own() {
 
 async fn a_refusal_binds_no_key() {
     let market = Market::with(json!({ "pricing_amount": "0.01" })).await;
-    let buyer = market.another_buyer(Chain::Evm).await;
-    buyer
-        .link_wallet(&demo_agent::Wallet::solana().unwrap())
-        .await
-        .unwrap();
+    let evm = market.another_buyer(Chain::Evm).await;
     let key = "refused at first";
+    for (buyer, call, status, code) in [
+        (&evm, market.call(), 400, "PAYMENT_ROUTE_MINIMUM_NOT_MET"),
+        (
+            &evm,
+            market.call().in_currency("SOL"),
+            400,
+            "PAYMENT_WALLET_REQUIRED",
+        ),
+        (
+            &market.buyer,
+            market.call().in_currency("DOGE"),
+            400,
+            "ORIGIN_CURRENCY_UNSUPPORTED",
+        ),
+        (&market.buyer, market.call_of("{"), 400, "INVALID_JSON"),
+        (&market.buyer, market.call(), 402, "PAYMENT_REQUIRED"),
+        (&market.buyer, market.call(), 422, "IDEMPOTENCY_KEY_REUSED"),
+    ] {
+        let answer = buyer.call(&call.under_key(key), None).await.unwrap();
+        refused(&answer, status, code);
+    }
+    // Another listing at a price the route carries: the EVM buyer's key is still free.
+    let dearer = market.publish(json!({})).await;
+    let call = PaidCall {
+        listing: dearer.id,
+        ..market.call()
+    };
     refused(
-        &buyer
-            .call(&market.call().under_key(key), None)
-            .await
-            .unwrap(),
-        400,
-        "PAYMENT_ROUTE_MINIMUM_NOT_MET",
+        &evm.call(&call.under_key(key), None).await.unwrap(),
+        402,
+        "PAYMENT_REQUIRED",
     );
-    refused(
-        &buyer
-            .call(&market.call().under_key(key).in_currency("DOGE"), None)
-            .await
-            .unwrap(),
-        400,
-        "ORIGIN_CURRENCY_UNSUPPORTED",
-    );
-    crate::harness::until("the linked wallet serves", || async {
-        let answer = buyer
-            .call(&market.call_of("1").under_key(key).in_currency("SOL"), None)
-            .await
-            .unwrap();
-        assert_ne!(answer.status, 422, "{answer}");
-        (answer.status == 402).then_some(())
-    })
-    .await;
     market.assert_untouched().await;
 }
 
@@ -245,8 +263,9 @@ async fn under_its_key_a_dead_quote_gives_way_to_a_new_one() {
         .await
         .unwrap();
     market.reaches(&quote, "failed").await;
-    let fresh = market.buyer.quote(&failed).await.unwrap();
-    assert!(fresh.relay_request_id != quote.relay_request_id && !fresh.reused);
+    let fresh = market.no_longer_quoted(market.api(), &failed, &quote).await;
+    refused(&fresh, 402, "PAYMENT_REQUIRED");
+    assert_eq!(fresh.at("/data/payment/reused"), false);
     let expired = market.call().under_key("expired");
     let quote = market.buyer.quote(&expired).await.unwrap();
     let id = uuid_of(&quote.request_id);

@@ -15,6 +15,7 @@ trials!(
     a_lost_reply_is_read_again_and_nobody_is_called_twice,
     a_settlement_that_is_not_durable_in_time_is_finished_later,
     a_claim_whose_reply_comes_too_late_is_not_forwarded,
+    a_lease_without_its_margin_is_not_begun,
     a_lost_quote_is_found_again,
     an_answer_at_the_last_moment_of_a_lease_counts,
 );
@@ -47,7 +48,12 @@ async fn a_lost_reply_is_read_again_and_nobody_is_called_twice() {
             let answer = market.redeem(&call, &quote).await;
             let answer = if answer.status == 503 {
                 // Refusing is allowed where nothing was begun; charging or calling twice never is.
-                refused(&answer, 503, "SERVICE_UNAVAILABLE");
+                let code = if path == "/check" {
+                    "PAYMENT_PROVIDER_UNAVAILABLE"
+                } else {
+                    "SERVICE_UNAVAILABLE"
+                };
+                refused(&answer, 503, code);
                 market.redeem(&call, &quote).await
             } else {
                 answer
@@ -165,6 +171,34 @@ async fn a_claim_whose_reply_comes_too_late_is_not_forwarded() {
         ))
         .await;
     ok(&market.redeem(&call, &quote).await);
+    market.assert_settled(&quote, 1).await;
+    world.close().await;
+}
+
+async fn a_lease_without_its_margin_is_not_begun() {
+    // The longest call is one second, and ten more are kept for the settlement.
+    const TOO_SHORT: u32 = 10_900;
+    const SUFFICES: u32 = 16_000;
+    let (world, between) = world("lease_margin").await;
+    let market = Market::within(&world.door, json!({ "endpoint": { "timeout_ms": 1000 } })).await;
+    let call = market.call();
+    let quote = market.evidenced(&call).await;
+    between.plan("/claims", Mischief::ShortenLeases(TOO_SHORT), 1);
+    refused(
+        &market.once(&call, &quote).await,
+        503,
+        "SERVICE_UNAVAILABLE",
+    );
+    market.assert_still_paid(&quote, 0).await;
+    assert_eq!(
+        market.relay_request(&quote).await["attempts"],
+        0,
+        "nothing was sent"
+    );
+    between.plan("/claims", Mischief::ShortenLeases(SUFFICES), 1);
+    ok(&market.redeem(&call, &quote).await);
+    let arrival = market.service.called_for(&quote.request_id).await;
+    assert_eq!(arrival.header("x-crochet-attempt"), "1");
     market.assert_settled(&quote, 1).await;
     world.close().await;
 }

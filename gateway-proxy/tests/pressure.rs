@@ -8,7 +8,7 @@ use std::time::Duration;
 use demo_agent::{Answer, Chain, PaidCall, Quote};
 use serde_json::json;
 
-use crate::harness::{Gate, Market, Reply, World, ok, refused, trials};
+use crate::harness::{Gate, Market, Reply, World, ok, refused, trials, until};
 
 trials!(
     two_hundred_retries_of_one_payment_are_one_call_and_one_settlement,
@@ -89,8 +89,8 @@ async fn flushing_redis_each_100_ms_costs_nobody_anything() {
         let quote = buyer.pay(&call, &market.door.sandbox).await.unwrap();
         let answer = market.redeem_as(&buyer, &call, &quote).await;
         ok(&answer);
-        let other = market.buyer.through(&market.door.apis[(number + 1) % 2]);
-        let replay = other.call(&call, None).await.unwrap();
+        let other = &market.door.apis[(number + 1) % 2];
+        let replay = market.no_longer_quoted(other, &call, &quote).await;
         assert_eq!(
             (replay.status, &replay.body),
             (200, &answer.body),
@@ -129,6 +129,16 @@ async fn many_payments_at_once_are_each_delivered_once() {
         .map(|(_, quote, _)| quote.relay_request_id.as_str())
         .collect();
     market.door.sandbox.deposit(&ids).await.unwrap();
+    // With the evidence in, only claims and settlements are left to be made in batches.
+    let proven = format!(
+        "select count(*) from gateway_request where state = 'paid' and listing_id = '{}'",
+        market.listing.id
+    );
+    until("all payments are in evidence", || async {
+        let found = market.door.number(proven.clone()).await;
+        (usize::try_from(found) == Ok(CALLS)).then_some(())
+    })
+    .await;
     let asking: Vec<_> = paid
         .iter()
         .enumerate()
@@ -183,7 +193,7 @@ async fn a_seller_is_never_called_beyond_her_limit() {
         .collect();
     market.service.called(LIMIT).await;
     // Those beyond the limit are refused while the others are held.
-    crate::harness::until("all beyond the limit are refused", || async {
+    until("all beyond the limit are refused", || async {
         (asking.iter().filter(|asked| asked.is_finished()).count() == paid.len() - LIMIT)
             .then_some(())
     })

@@ -162,7 +162,7 @@ async fn nothing_else_of_the_buyers_goes_through() {
         ("x-crochet-attempt", "9"),
         ("x-crochet-buyer-id", "somebody"),
         ("x-crochet-signature", "v1,AAAA"),
-        ("webhook-id", "gw_req_0"),
+        ("webhook-id", "gw_req_mine"),
         ("webhook-signature", "v1,AAAA"),
         ("x-request-id", "my-own-request-id"),
         ("idempotency-key", "mine"),

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use crochet_shared::id::ProfileId;
 use crochet_shared::money::Micros;
 
-use super::listing::{DELIVERY_TYPES, Listing, PRICING_MODELS, Record, STATUSES};
+use super::listing::{
+    DELIVERY_TYPES, Listing, PRICING_MODELS, PricingModel, Record, STATUSES, Status,
+};
 use super::price::price_of_text;
 use super::store::{self, Filter};
 use crate::app::App;
@@ -38,7 +39,7 @@ pub async fn browse(
         category,
         pricing_model: query
             .one_of("pricing_model", &PRICING_MODELS)
-            .map(|model| model.as_str()),
+            .map(PricingModel::as_str),
         delivery_type: query.one_of("delivery_type", &DELIVERY_TYPES),
         min_price: bound(&mut query, "min_price"),
         max_price: bound(&mut query, "max_price"),
@@ -60,9 +61,7 @@ pub(super) async fn mine(
     let paging = Paging::read(&mut query);
     let filter = Filter {
         seller: Some(seller.profile),
-        status: query
-            .one_of("status", &STATUSES)
-            .map(|status| status.as_str()),
+        status: query.one_of("status", &STATUSES).map(Status::as_str),
         ..Filter::default()
     };
     query.finish()?;
@@ -91,18 +90,4 @@ fn bound(query: &mut Query, name: &'static str) -> Option<Micros> {
         query.refuse(name, "must be US dollars as a decimal number");
     }
     price
-}
-
-impl Default for Filter {
-    fn default() -> Self {
-        Self {
-            seller: None::<ProfileId>,
-            status: None,
-            category: None,
-            pricing_model: None,
-            delivery_type: None,
-            min_price: None,
-            max_price: None,
-        }
-    }
 }

@@ -23,9 +23,7 @@ pub(super) struct Category {
 }
 
 /// `GET /categories`
-pub(super) async fn list(
-    State(app): State<Arc<App>>,
-) -> Result<Data<Vec<Category>>, ApiError> {
+pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Data<Vec<Category>>, ApiError> {
     Ok(Data(store::categories(app.db.pool()).await?))
 }
 

@@ -37,11 +37,16 @@ fn plain(number: &str) -> Result<String, PriceError> {
     if whole.starts_with('-') {
         return Err(PriceError::OutOfRange);
     }
-    if [whole, part].iter().all(|digits| digits.bytes().all(|b| b == b'0')) {
+    if [whole, part]
+        .iter()
+        .all(|digits| digits.bytes().all(|b| b == b'0'))
+    {
         return Ok("0".to_owned());
     }
     let negative = exponent.starts_with('-');
-    let shift = exponent.trim_start_matches(['+', '-']).trim_start_matches('0');
+    let shift = exponent
+        .trim_start_matches(['+', '-'])
+        .trim_start_matches('0');
     let shift = match shift {
         "" => 0,
         digits => digits.parse::<usize>().unwrap_or(usize::MAX),
@@ -79,7 +84,9 @@ mod tests {
 
     fn read(text: &str) -> Result<i64, String> {
         let raw = RawValue::from_string(text.to_owned()).unwrap();
-        price(&raw).map(|price| price.0).map_err(Problem::into_owned)
+        price(&raw)
+            .map(|price| price.0)
+            .map_err(Problem::into_owned)
     }
 
     #[test]

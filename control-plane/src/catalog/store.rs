@@ -15,6 +15,7 @@ use crate::identity::ProfileCard;
 use crate::paging::{Paging, ROWS_MAX};
 
 /// What of a list is wanted. `None` does not narrow.
+#[derive(Default)]
 pub(super) struct Filter {
     pub(super) seller: Option<ProfileId>,
     pub(super) status: Option<&'static str>,

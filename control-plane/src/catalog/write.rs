@@ -120,9 +120,9 @@ impl Change {
         Self {
             name,
             description,
-            delivery_type,
             pricing_model,
             price,
+            delivery_type,
             status,
             ..Self::what_may_be_absent(fields)
         }
@@ -185,10 +185,6 @@ impl Change {
     }
 
     /// Applies it. `category` is what `self.category` was found to be.
-    #[expect(
-        clippy::option_option,
-        reason = "absent, null and a value are three things in a PATCH"
-    )]
     pub fn apply(
         self,
         content: &mut Content,
@@ -201,10 +197,16 @@ impl Change {
         set(&mut content.category, category);
         set(&mut content.tags, self.tags);
         set(&mut content.preferred_currency, self.preferred_currency);
-        set(&mut content.delivery_type, self.delivery_type.map(str::to_owned));
+        set(
+            &mut content.delivery_type,
+            self.delivery_type.map(str::to_owned),
+        );
         set(&mut content.auth_method, self.auth_method);
         set(&mut content.formats, self.formats);
-        set(&mut content.connection_instructions, self.connection_instructions);
+        set(
+            &mut content.connection_instructions,
+            self.connection_instructions,
+        );
         set(&mut content.input_schema, self.input_schema);
         set(&mut content.output_schema, self.output_schema);
         set(&mut content.example_request, self.example_request);

@@ -137,13 +137,11 @@ impl Wanted<'_> {
 /// draft → active ↔ suspended, and what an operator withdrew stays withdrawn (contract §4).
 fn may_become(record: &Record, wanted: Status) -> Result<(), ApiError> {
     match (record.content.status, wanted) {
-        (Status::Draft, Status::Draft | Status::Active)
-        | (Status::Active, Status::Active | Status::Suspended)
-        | (Status::Suspended, Status::Suspended) => Ok(()),
         (Status::Suspended, Status::Active) if record.suspended_by_operator => {
             Err(Code::Forbidden.into())
         }
-        (Status::Suspended, Status::Active) => Ok(()),
+        (Status::Draft, Status::Draft | Status::Active)
+        | (Status::Active | Status::Suspended, Status::Active | Status::Suspended) => Ok(()),
         (Status::Draft, Status::Suspended) => Err(ApiError::field(
             "status",
             "must be one of draft, active: a draft is deleted rather than suspended",

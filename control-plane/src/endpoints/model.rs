@@ -162,7 +162,7 @@ fn auth_header(fields: &mut Fields<'_>) -> Option<Option<AuthHeader>> {
         return Some(None);
     }
     fields
-        .nested("auth_header", "auth_header.", |inner| {
+        .nested("auth_header", |inner| {
             let name = inner.required("name", |raw| {
                 let name = fields::any_text(raw)?;
                 if is_endpoint_auth_header_name(&name) {

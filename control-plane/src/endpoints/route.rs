@@ -1,9 +1,7 @@
 //! A listing and its endpoint as the gateway needs them, secrets opened.
 
 use crochet_shared::id::{ListingId, ProfileId};
-use crochet_shared::internal::{
-    EndpointRecord, ListingStatus, Redelivery, RouteName, RouteRecord,
-};
+use crochet_shared::internal::{EndpointRecord, ListingStatus, Redelivery, RouteName, RouteRecord};
 use crochet_shared::money::Micros;
 use crochet_shared::seal::Unsealable;
 use secrecy::ExposeSecret as _;
@@ -44,9 +42,7 @@ fn opened(app: &App, listing: ListingId, row: &Row) -> Result<EndpointRecord, Un
         open(&app.vault, listing, column, sealed).map(|secret| secret.expose_secret().to_owned())
     };
     let auth_header = match (&row.auth_header_name, &row.auth_header_value_sealed) {
-        (Some(name), Some(sealed)) => {
-            Some((name.clone(), open(Column::AuthHeaderValue, sealed)?))
-        }
+        (Some(name), Some(sealed)) => Some((name.clone(), open(Column::AuthHeaderValue, sealed)?)),
         _ => None,
     };
     let mut secrets = vec![(open(Column::Secret, &row.secret_sealed)?, None)];

@@ -38,10 +38,13 @@ impl FromFields for Sell {
         let change = Change::new_listing(fields);
         let endpoint = endpoint_fields(fields);
         match change.as_ref().and_then(|change| change.pricing_model) {
-            Some(PricingModel::PerCall) if endpoint.url.is_none() => {
-                if !fields.has_problem("private_endpoint_url") {
-                    fields.refuse("private_endpoint_url", "is required when pricing_model is per_call");
-                }
+            Some(PricingModel::PerCall)
+                if endpoint.url.is_none() && !fields.has_problem("private_endpoint_url") =>
+            {
+                fields.refuse(
+                    "private_endpoint_url",
+                    "is required when pricing_model is per_call",
+                );
             }
             Some(PricingModel::Free) => refuse_endpoint(fields),
             _ => {}
@@ -62,7 +65,7 @@ pub(super) fn endpoint_fields(fields: &mut Fields<'_>) -> EndpointChange {
         url_field(fields)
     };
     let mut endpoint = fields
-        .nested("endpoint", "endpoint.", EndpointChange::from_fields)
+        .nested("endpoint", EndpointChange::from_fields)
         .unwrap_or_default();
     if url.is_some() {
         endpoint.url = url;
@@ -178,7 +181,6 @@ pub(super) async fn show(
 ) -> Result<Sold, ApiError> {
     Ok(Sold {
         listing: catalog::show(app, id).await?,
-        gateway_endpoint: written
-            .map(|(row, secret)| Endpoint::new(id, row, secret.as_ref(), now)),
+        gateway_endpoint: written.map(|(row, secret)| Endpoint::new(id, row, secret.as_ref(), now)),
     })
 }

@@ -42,11 +42,19 @@ impl FromRequestParts<Arc<App>> for Agent {
             .extensions
             .get::<ClientAddress>()
             .map_or(std::net::IpAddr::from([127, 0, 0, 1]), |client| client.0);
-        let slot = parts.extensions.get::<RateSlot>().cloned().unwrap_or_default();
+        let slot = parts
+            .extensions
+            .get::<RateSlot>()
+            .cloned()
+            .unwrap_or_default();
         let owner = look_up(app, &digest, counted(address), &slot).await?;
         let now = Instant::now();
         let reads = matches!(parts.method, Method::GET | Method::HEAD);
-        let window = if reads { &app.limits.reads } else { &app.limits.writes };
+        let window = if reads {
+            &app.limits.reads
+        } else {
+            &app.limits.writes
+        };
         slot.apply(window.take(owner.key_id, now))?;
         touch(app, &owner);
         Ok(Self {
@@ -61,7 +69,9 @@ impl FromRequestParts<Arc<App>> for MaybeAgent {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
         if parts.headers.contains_key(header::AUTHORIZATION) {
-            Agent::from_request_parts(parts, app).await.map(|agent| Self(Some(agent)))
+            Agent::from_request_parts(parts, app)
+                .await
+                .map(|agent| Self(Some(agent)))
         } else {
             Ok(Self(None))
         }

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::State;
 use axum::extract::Extension;
+use axum::extract::State;
 use chrono::{DateTime, TimeDelta, Utc};
 use crochet_shared::clock::rfc3339_millis;
 use crochet_shared::code::Code;
@@ -42,9 +42,16 @@ const CREATE_LISTING: &str = "create_listing";
 pub(super) enum Binding {
     Register,
     Recover,
-    LinkWallet { other: Address },
-    ManageWallet { wallet: WalletId, changes: Map<String, Value> },
-    ClaimAgent { agent: ProfileId },
+    LinkWallet {
+        other: Address,
+    },
+    ManageWallet {
+        wallet: WalletId,
+        changes: Map<String, Value>,
+    },
+    ClaimAgent {
+        agent: ProfileId,
+    },
 }
 
 #[derive(Clone, Copy)]
@@ -91,10 +98,15 @@ impl Binding {
                     .iter()
                     .map(|(name, value)| format!("{name} to {value}"))
                     .collect();
-                format!("Change wallet {wallet} of a Crochet agent: {}.", changes.join(", "))
+                format!(
+                    "Change wallet {wallet} of a Crochet agent: {}.",
+                    changes.join(", ")
+                )
             }
             Self::ClaimAgent { agent } => {
-                format!("Confirm to a human operator that this wallet controls Crochet agent {agent}.")
+                format!(
+                    "Confirm to a human operator that this wallet controls Crochet agent {agent}."
+                )
             }
         }
     }
@@ -150,7 +162,7 @@ impl FromFields for AskChallenge {
         let agent = fields.optional("profile_id", fields::parsed("must be an agent's id"));
         let other = fields.optional("linked_wallet_address", Address::from_field);
         let wallet = fields.optional("target_wallet_id", fields::parsed("must be a wallet's id"));
-        let changes = fields.nested("changes", "changes.", read_changes);
+        let changes = fields.nested("changes", |inner| Some(read_changes(inner)));
         let mut needs = |name, missing: bool| {
             if missing {
                 fields.refuse(name, "is required for this purpose");
@@ -184,7 +196,7 @@ impl FromFields for AskChallenge {
 }
 
 /// The changes of a wallet, in the form that is signed and later compared.
-fn read_changes(fields: &mut Fields<'_>) -> Option<Map<String, Value>> {
+fn read_changes(fields: &mut Fields<'_>) -> Map<String, Value> {
     const FLAGS: [&str; 4] = [
         "can_authenticate",
         "can_recover",
@@ -204,7 +216,7 @@ fn read_changes(fields: &mut Fields<'_>) -> Option<Map<String, Value>> {
     if let Some(status) = fields.present("status", fields::one_of(&STATUSES)) {
         changes.insert("status".to_owned(), status.into());
     }
-    Some(changes)
+    changes
 }
 
 /// What `POST /auth/challenge` answers.

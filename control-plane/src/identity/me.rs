@@ -26,10 +26,7 @@ pub(super) struct Me {
 }
 
 /// `GET /me`
-pub(super) async fn get(
-    State(app): State<Arc<App>>,
-    agent: Agent,
-) -> Result<Data<Me>, ApiError> {
+pub(super) async fn get(State(app): State<Arc<App>>, agent: Agent) -> Result<Data<Me>, ApiError> {
     me(&app, agent.profile).await
 }
 

@@ -40,9 +40,9 @@ pub use resolve::key_record;
 pub use wallet::evm_address;
 
 /// Expired challenges are kept this much longer, so that a late use is told what it is.
-const CHALLENGES_KEPT: Duration = Duration::from_secs(3600);
+const CHALLENGES_KEPT: Duration = Duration::from_hours(1);
 /// Pause between sweeps of old challenges.
-const SWEEP: Duration = Duration::from_secs(60);
+const SWEEP: Duration = Duration::from_mins(1);
 
 /// `POST /auth/challenge`, `POST /register`, `/me`, `/agents/:id`, `/api-keys`
 pub fn routes() -> Router<Arc<App>> {

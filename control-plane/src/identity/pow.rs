@@ -47,7 +47,7 @@ pub(super) fn solves(challenge: &str, nonce: &str, difficulty: u32) -> bool {
 
 /// Challenges given per minute, from which each further step of difficulty begins.
 const STEPS: [u32; 3] = [600, 3_000, 12_000];
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// How hard work is now: a step harder for each [`STEPS`] that the last minute's challenges passed.
 #[derive(Debug)]

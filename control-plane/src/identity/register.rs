@@ -40,8 +40,7 @@ impl FromFields for Register {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         let proof = Proof::from_fields(fields);
         let display_name = fields.required("display_name", fields::text(1, NAME_CHARS_MAX));
-        let description =
-            fields.optional("description", fields::text(0, DESCRIPTION_CHARS_MAX));
+        let description = fields.optional("description", fields::text(0, DESCRIPTION_CHARS_MAX));
         let avatar_url = fields.optional("avatar_url", fields::web_url);
         Some(Self {
             proof: proof?,
@@ -110,12 +109,19 @@ async fn add_first_wallet(
 ) -> Result<(), ApiError> {
     let wallet = id::WalletId::new(now).0;
     let address = &proof.address;
-    store::insert_first_wallet(tx, wallet, profile, address.family.as_str(), &address.text, now)
-        .await
-        .on_constraint(
-            "wallet_address_once",
-            ApiError::from(Code::WalletAlreadyRegistered),
-        )
+    store::insert_first_wallet(
+        tx,
+        wallet,
+        profile,
+        address.family.as_str(),
+        &address.text,
+        now,
+    )
+    .await
+    .on_constraint(
+        "wallet_address_once",
+        ApiError::from(Code::WalletAlreadyRegistered),
+    )
 }
 
 async fn shown(

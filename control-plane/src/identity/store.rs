@@ -25,6 +25,7 @@ pub(super) struct NewChallenge<'a> {
     pub(super) expires_at: DateTime<Utc>,
 }
 
+#[expect(clippy::struct_field_names, reason = "the columns' names")]
 pub(super) struct Challenge {
     pub(super) nonce: String,
     pub(super) purpose: String,
@@ -224,10 +225,13 @@ pub(super) async fn profile(
         account_type: row.account_type,
         is_verified: row.score >= VERIFIED_SCORE,
         score: row.score,
-        claimed_by: row.human_id.zip(row.human_name).map(|(id, display_name)| Operator {
-            id: ProfileId(id),
-            display_name,
-        }),
+        claimed_by: row
+            .human_id
+            .zip(row.human_name)
+            .map(|(id, display_name)| Operator {
+                id: ProfileId(id),
+                display_name,
+            }),
         created_at: row.created_at,
     }))
 }

@@ -185,7 +185,10 @@ mod tests {
             assert_eq!(Address::parse(bad), None, "{bad}");
         }
         let system_program = "11111111111111111111111111111111";
-        assert_eq!(Address::parse(system_program).unwrap().family, Family::Solana);
+        assert_eq!(
+            Address::parse(system_program).unwrap().family,
+            Family::Solana
+        );
     }
 
     #[test]

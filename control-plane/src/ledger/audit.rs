@@ -206,7 +206,9 @@ pub async fn violations(pool: &PgPool) -> Result<Vec<(&'static str, Violation)>,
 
 /// Runs the invariants over the last two days and sets their gauges.
 pub async fn observe(pool: &PgPool) -> Result<(), sqlx::Error> {
-    let since = clock::now() - OBSERVED;
+    let since = clock::now()
+        .checked_sub_signed(OBSERVED)
+        .unwrap_or_default();
     let millis = u64::try_from(since.timestamp_millis()).unwrap_or(0);
     let least = uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid();
     for invariant in &INVARIANTS {

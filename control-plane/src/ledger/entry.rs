@@ -84,7 +84,10 @@ impl Kind {
     pub const fn shown(self, debit: Account, credit: Account) -> Shown {
         let (kind, description) = match self {
             Self::GatewayPayment => ("gateway_payment", "Payment for a gateway call"),
-            Self::SellerCredit => ("seller_credit", "Income of a delivered call, net of the fee"),
+            Self::SellerCredit => (
+                "seller_credit",
+                "Income of a delivered call, net of the fee",
+            ),
             Self::MarketplaceFee => ("marketplace_fee", "Marketplace fee of a delivered call"),
             Self::RefundDue => ("adjustment", "Refund due"),
             Self::RefundPaid => ("adjustment", "Refund paid"),
@@ -154,16 +157,49 @@ mod tests {
     fn each_kind_is_shown_from_its_partys_view() {
         use Account::{Clearing, Fees, Provider, RefundsPayable, Seller};
         for (kind, debit, credit, want) in [
-            (Kind::GatewayPayment, Provider, Clearing, ("gateway_payment", "buyer", "debit")),
-            (Kind::SellerCredit, Clearing, Seller, ("seller_credit", "seller", "credit")),
-            (Kind::MarketplaceFee, Clearing, Fees, ("marketplace_fee", "marketplace", "credit")),
-            (Kind::RefundDue, Clearing, RefundsPayable, ("adjustment", "refund", "credit")),
-            (Kind::RefundPaid, RefundsPayable, Provider, ("adjustment", "refund", "debit")),
-            (Kind::Surplus, Provider, RefundsPayable, ("adjustment", "refund", "credit")),
+            (
+                Kind::GatewayPayment,
+                Provider,
+                Clearing,
+                ("gateway_payment", "buyer", "debit"),
+            ),
+            (
+                Kind::SellerCredit,
+                Clearing,
+                Seller,
+                ("seller_credit", "seller", "credit"),
+            ),
+            (
+                Kind::MarketplaceFee,
+                Clearing,
+                Fees,
+                ("marketplace_fee", "marketplace", "credit"),
+            ),
+            (
+                Kind::RefundDue,
+                Clearing,
+                RefundsPayable,
+                ("adjustment", "refund", "credit"),
+            ),
+            (
+                Kind::RefundPaid,
+                RefundsPayable,
+                Provider,
+                ("adjustment", "refund", "debit"),
+            ),
+            (
+                Kind::Surplus,
+                Provider,
+                RefundsPayable,
+                ("adjustment", "refund", "credit"),
+            ),
         ] {
             let shown = kind.shown(debit, credit);
             assert_eq!((shown.kind, shown.account, shown.direction), want);
-            let (_, kinds) = TYPE_FILTERS.iter().find(|(name, _)| *name == shown.kind).unwrap();
+            let (_, kinds) = TYPE_FILTERS
+                .iter()
+                .find(|(name, _)| *name == shown.kind)
+                .unwrap();
             assert!(kinds.contains(&kind));
         }
     }

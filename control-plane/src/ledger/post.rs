@@ -177,6 +177,7 @@ pub struct Settled {
 /// attempt journal and `deadline`, in one statement.
 ///
 /// The one condition is that the request is claimed under this epoch by this owner.
+#[expect(clippy::too_many_lines, reason = "one statement, read as a whole")]
 pub async fn settlements(
     pool: &PgPool,
     batch: &Settlements,

@@ -101,7 +101,9 @@ pub async fn read(app: &App, wanted: &ReadAnswer) -> Result<StoredAnswer, ApiErr
         return Ok(StoredAnswer::NoLongerStored(gone));
     };
     let envelope = open(&key, id, &chunks)?;
-    let whole = first.response_bytes.and_then(|bytes| usize::try_from(bytes).ok());
+    let whole = first
+        .response_bytes
+        .and_then(|bytes| usize::try_from(bytes).ok());
     if whole != Some(envelope.len()) {
         return Err(ApiError::internal(Unsealable));
     }

@@ -18,9 +18,9 @@ const DEADLINES: Duration = Duration::from_secs(1);
 /// Most deadlines taken at once.
 const DEADLINES_MAX: i64 = 200;
 /// How often the partitions of stored answers are tended.
-const ANSWERS: Duration = Duration::from_secs(600);
+const ANSWERS: Duration = Duration::from_mins(10);
 /// How often the invariants are run, over the last two days.
-const INVARIANTS: Duration = Duration::from_secs(300);
+const INVARIANTS: Duration = Duration::from_mins(5);
 /// How often gauges are read.
 const GAUGES: Duration = Duration::from_secs(15);
 /// A deadline overdue by this much, in seconds, is a lag worth telling.
@@ -31,15 +31,27 @@ pub async fn run(app: Arc<App>, stopped: watch::Receiver<bool>) {
     let sweep_every = app.config.relay_sweep;
     tokio::join!(
         every("deadlines", DEADLINES, &app, stopped.clone(), deadlines),
-        every("provider_sweep", sweep_every, &app, stopped.clone(), |app| async move {
-            Ok(sweep::run(&app).await?)
-        }),
-        every("stored_answers", ANSWERS, &app, stopped.clone(), |app| async move {
-            Ok(answers::tend(&app).await?)
-        }),
-        every("invariants", INVARIANTS, &app, stopped.clone(), |app| async move {
-            Ok(audit::observe(app.db.pool()).await?)
-        }),
+        every(
+            "provider_sweep",
+            sweep_every,
+            &app,
+            stopped.clone(),
+            |app| async move { Ok(sweep::run(&app).await?) }
+        ),
+        every(
+            "stored_answers",
+            ANSWERS,
+            &app,
+            stopped.clone(),
+            |app| async move { Ok(answers::tend(&app).await?) }
+        ),
+        every(
+            "invariants",
+            INVARIANTS,
+            &app,
+            stopped.clone(),
+            |app| async move { Ok(audit::observe(app.db.pool()).await?) }
+        ),
         every("gauges", GAUGES, &app, stopped, gauges),
     );
 }
@@ -64,7 +76,11 @@ async fn every<F>(
         let result = match work(Arc::clone(app)).await {
             Ok(()) => "done",
             Err(error) => {
-                tracing::warn!(work = name, error = format!("{error:#}"), "background work failed");
+                tracing::warn!(
+                    work = name,
+                    error = format!("{error:#}"),
+                    "background work failed"
+                );
                 "failed"
             }
         };
@@ -92,7 +108,10 @@ pub(super) async fn deadlines(app: Arc<App>) -> anyhow::Result<()> {
                 | State::Refunded
                 | State::Expired
                 | State::Failed => {
-                    tracing::error!(relay_request_id = due.relay_request_id, "a closed request has a deadline");
+                    tracing::error!(
+                        relay_request_id = due.relay_request_id,
+                        "a closed request has a deadline"
+                    );
                 }
             }
         }

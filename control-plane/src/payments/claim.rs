@@ -5,9 +5,7 @@
 //! second statement, so a batch takes one round trip, or two.
 
 use crochet_shared::id::RequestId;
-use crochet_shared::internal::{
-    Claim, ClaimAnswer, DeliveredFacts, Grant, Redelivery,
-};
+use crochet_shared::internal::{Claim, ClaimAnswer, DeliveredFacts, Grant, Redelivery};
 use crochet_shared::money::{FeeRate, Micros};
 
 use super::halving;
@@ -54,7 +52,7 @@ async fn claim_once(app: &App, items: Vec<&Claim>) -> Result<Vec<ClaimAnswer>, s
             .any(|lapsed| lapsed.id == seen.id && lapsed.next == State::RefundDue);
         let place = usize::try_from(seen.place).ok();
         if let Some(slot) = place.and_then(|place| answers.get_mut(place)) {
-            *slot = answer(seen, is_closed, app.config.max_attempts);
+            *slot = answer(&seen, is_closed, app.config.max_attempts);
         }
     }
     Ok(answers)
@@ -75,7 +73,7 @@ fn columns(items: &[&Claim]) -> Claims {
 }
 
 /// The contract's table, first match first.
-fn answer(seen: Seen, is_closed: bool, max_attempts: i32) -> ClaimAnswer {
+fn answer(seen: &Seen, is_closed: bool, max_attempts: i32) -> ClaimAnswer {
     let request_id = RequestId(seen.id);
     if !seen.is_buyers {
         return ClaimAnswer::Unknown;
@@ -83,7 +81,7 @@ fn answer(seen: Seen, is_closed: bool, max_attempts: i32) -> ClaimAnswer {
     if !seen.is_bound {
         return ClaimAnswer::Mismatch;
     }
-    if let Some(grant) = granted(&seen, max_attempts) {
+    if let Some(grant) = granted(seen, max_attempts) {
         return ClaimAnswer::Claimed(grant);
     }
     if is_closed {
@@ -103,18 +101,18 @@ fn answer(seen: Seen, is_closed: bool, max_attempts: i32) -> ClaimAnswer {
             seen.response_sha256.as_deref(),
         )),
         State::RefundDue | State::Refunded => ClaimAnswer::Closed { request_id },
-        State::Claimed if seen.is_owner => match held(&seen, max_attempts) {
+        State::Claimed if seen.is_owner => match held(seen, max_attempts) {
             Some(grant) => ClaimAnswer::Claimed(grant),
             None => in_progress(RETRY_IN_PROGRESS_SECONDS),
         },
         State::Claimed if seen.is_abandoned && !seen.serve && !seen.is_over => {
             ClaimAnswer::Paid { request_id }
         }
-        State::Claimed => in_progress(RETRY_IN_PROGRESS_SECONDS),
         State::Quoted | State::Expired | State::Failed => ClaimAnswer::Unevidenced { request_id },
         State::Paid if !seen.serve && !seen.is_over => ClaimAnswer::Paid { request_id },
-        // Claimable, and not claimed: a copy in this batch, or locked at this instant.
-        State::Paid => in_progress(RETRY_IN_PROGRESS_SECONDS),
+        // Being forwarded; or claimable and not claimed: a copy in this batch, or locked at this
+        // instant.
+        State::Claimed | State::Paid => in_progress(RETRY_IN_PROGRESS_SECONDS),
     }
 }
 

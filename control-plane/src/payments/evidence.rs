@@ -60,6 +60,8 @@ pub struct Collector {
 #[derive(Debug, Default)]
 struct Queue {
     asked: HashMap<String, Question>,
+    /// Who waits for calls that are under way.
+    under_way: HashMap<String, Vec<oneshot::Sender<CheckAnswer>>>,
     next: u64,
     is_running: bool,
     last_call: Option<Instant>,
@@ -78,9 +80,17 @@ pub async fn check(app: &Arc<App>, wanted: &Check) -> Result<CheckAnswer, ApiErr
         .await?
         .ok_or(Code::RelayRequestNotFound)?;
     if standing.is_fresh || !standing.state.awaits_evidence() {
-        return Ok(model::answer_from_row(standing.state, standing.deposit_seen));
+        return Ok(model::answer_from_row(
+            standing.state,
+            standing.deposit_seen,
+        ));
     }
-    Ok(ask(app, &wanted.relay_request_id).await)
+    let answer = ask(app, &wanted.relay_request_id).await;
+    // A failure is known without the provider; only a success would be news.
+    if standing.state == State::Failed && matches!(answer, CheckAnswer::Unavailable { .. }) {
+        return Ok(CheckAnswer::Failed);
+    }
+    Ok(answer)
 }
 
 /// Asks the provider for a buyer who waits.
@@ -109,6 +119,13 @@ fn enqueue(
     let mut queue = app.payments.checks.queue.lock();
     let number = queue.next;
     queue.next += 1;
+    // A call under way answers those who come while it is; a hint says there is newer news.
+    if urgency != Urgency::Hint
+        && let Some(waiting) = queue.under_way.get_mut(id)
+    {
+        waiting.extend(answer);
+        return true;
+    }
     if let Some(question) = queue.asked.get_mut(id) {
         question.urgency = question.urgency.max(urgency);
         question.waiting.extend(answer);
@@ -138,12 +155,17 @@ async fn collect(app: Arc<App>) {
             return;
         };
         tokio::time::sleep(app.payments.checks.pause()).await;
-        let Some(batch) = app.payments.checks.take() else {
+        let Some(ids) = app.payments.checks.take() else {
             return;
         };
         let app = Arc::clone(&app);
         tokio::spawn(async move {
-            answer(&app, batch).await;
+            let call_under_way = UnderWay {
+                collector: &app.payments.checks,
+                ids: &ids,
+            };
+            let answers = look_up(&app, &ids).await;
+            call_under_way.answer(&answers);
             drop(call);
         });
     }
@@ -163,7 +185,7 @@ impl Collector {
     }
 
     /// The most urgent questions, oldest first; `None`, and no longer running, when there are none.
-    fn take(&self) -> Option<Vec<(String, Question)>> {
+    fn take(&self) -> Option<Vec<String>> {
         let mut queue = self.queue.lock();
         if queue.asked.is_empty() {
             queue.is_running = false;
@@ -175,31 +197,43 @@ impl Collector {
         all.sort_unstable_by_key(|(_, question)| (Reverse(question.urgency), question.number));
         let later = all.split_off(all.len().min(IDS_MAX));
         queue.asked.extend(later);
-        Some(all)
+        let mut ids = Vec::with_capacity(all.len());
+        for (id, question) in all {
+            let waiting = queue.under_way.entry(id.clone()).or_default();
+            waiting.extend(question.waiting);
+            ids.push(id);
+        }
+        Some(ids)
     }
 }
 
-async fn answer(app: &App, batch: Vec<(String, Question)>) {
-    let ids: Vec<String> = batch.iter().map(|(id, _)| id.clone()).collect();
-    let answers = match look_up(app, &ids).await {
-        Ok(answers) => answers,
-        Err(retry_after_seconds) => {
-            for (_, question) in batch {
-                for waiting in question.waiting {
-                    // A caller that has gone needs no answer.
-                    let _ = waiting.send(unavailable(retry_after_seconds));
-                }
+/// A call under way. However it ends, its ids are under way no longer.
+struct UnderWay<'a> {
+    collector: &'a Collector,
+    ids: &'a [String],
+}
+
+impl UnderWay<'_> {
+    fn answer(&self, answers: &Result<HashMap<String, CheckAnswer>, u32>) {
+        let mut queue = self.collector.queue.lock();
+        for id in self.ids {
+            let answer = match answers {
+                Ok(answers) => answers.get(id).copied(),
+                Err(seconds) => Some(unavailable(*seconds)),
+            };
+            for waiting in queue.under_way.remove(id).unwrap_or_default() {
+                // A caller that has gone needs no answer.
+                let _ = waiting.send(answer.unwrap_or(unavailable(RETRY_SECONDS)));
             }
-            return;
         }
-    };
-    for (id, question) in batch {
-        for waiting in question.waiting {
-            let answer = answers
-                .get(&id)
-                .copied()
-                .unwrap_or(unavailable(RETRY_SECONDS));
-            let _ = waiting.send(answer);
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.collector.queue.lock();
+        for id in self.ids {
+            queue.under_way.remove(id);
         }
     }
 }
@@ -248,7 +282,7 @@ pub async fn apply(
         .collect();
     let mut answers = HashMap::new();
     let mut notes = Notes::default();
-    let mut noted: Vec<(String, News)> = Vec::new();
+    let mut heard: Vec<(String, News)> = Vec::new();
     for expected in store::expected(pool, ids).await? {
         let record = by_id.get(expected.relay_request_id.as_str()).copied();
         let quoted = quoted(&expected);
@@ -263,18 +297,15 @@ pub async fn apply(
         }
         if let (News::Success(arrived), Some(record)) = (news, record) {
             let state = success(app, record, arrived).await?;
-            answers.insert(
-                expected.relay_request_id,
-                model::check_answer(news, state),
-            );
+            answers.insert(expected.relay_request_id, model::check_answer(news, state));
             continue;
         }
         push(&mut notes, &expected, record, news);
-        noted.push((expected.relay_request_id, news));
+        heard.push((expected.relay_request_id, news));
     }
-    if !noted.is_empty() {
+    if !heard.is_empty() {
         let after = store::note(pool, &notes).await?;
-        for (id, news) in noted {
+        for (id, news) in heard {
             let state = after
                 .iter()
                 .find(|row| row.relay_request_id == id)
@@ -282,6 +313,8 @@ pub async fn apply(
             answers.insert(id, model::check_answer(news, state));
         }
     }
+    // No gateway should go on giving out a quote whose deposit is known.
+    app.publisher.wake();
     Ok(answers)
 }
 

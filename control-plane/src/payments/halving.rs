@@ -97,7 +97,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_database_that_is_away_fails_the_whole() {
-        let outcome = run(&[1, 2], |_: Vec<&i32>| -> Part<'_, i32> { Box::pin(async { Err(sqlx::Error::PoolTimedOut) }) }, |_| 0).await;
+        let outcome = run(
+            &[1, 2],
+            |_: Vec<&i32>| -> Part<'_, i32> { Box::pin(async { Err(sqlx::Error::PoolTimedOut) }) },
+            |_| 0,
+        )
+        .await;
         assert!(outcome.is_err());
     }
 }

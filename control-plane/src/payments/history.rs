@@ -38,12 +38,33 @@ const WAIT_SECONDS_MAX: i64 = 30;
 const LOOK: Duration = Duration::from_millis(250);
 /// The roles by their public names.
 pub const ROLES: [(&str, Role); 3] = [
-    ("buyer", Role { buyer: true, seller: false }),
-    ("seller", Role { buyer: false, seller: true }),
-    ("all", Role { buyer: true, seller: true }),
+    (
+        "buyer",
+        Role {
+            buyer: true,
+            seller: false,
+        },
+    ),
+    (
+        "seller",
+        Role {
+            buyer: false,
+            seller: true,
+        },
+    ),
+    (
+        "all",
+        Role {
+            buyer: true,
+            seller: true,
+        },
+    ),
 ];
 /// Without `role`, both.
-pub const ROLE_DEFAULT: Role = Role { buyer: true, seller: true };
+pub const ROLE_DEFAULT: Role = Role {
+    buyer: true,
+    seller: true,
+};
 
 /// One request, as it is shown.
 #[derive(Debug, Serialize)]
@@ -142,7 +163,14 @@ pub async fn list(
     } else {
         None
     };
-    let rows = store::list(pool, &filter, paging.after(), paging.fetch(), paging.offset()).await?;
+    let rows = store::list(
+        pool,
+        &filter,
+        paging.after(),
+        paging.fetch(),
+        paging.offset(),
+    )
+    .await?;
     paging.page(rows, total, |row| row.id, Shown::from)
 }
 
@@ -184,7 +212,10 @@ pub async fn response(
         StoredAnswer::Stored(envelope) => {
             let id = HeaderValue::try_from(id).map_err(ApiError::internal)?;
             let headers = [
-                (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+                (
+                    header::CONTENT_TYPE,
+                    HeaderValue::from_static("application/json"),
+                ),
                 (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
                 (HeaderName::from_static(names::CROCHET_REQUEST_ID), id),
                 (

@@ -69,11 +69,10 @@ pub fn news(record: Option<&Record>, quoted: &Quoted) -> News {
             None => News::UnderWay,
         },
         Status::Failure | Status::Refund => News::Failed,
-        Status::UnderWay => News::UnderWay,
         Status::Waiting => News::Nothing,
         // A word we do not know: a deposit tells.
         Status::Unknown if record.in_tx_hashes.is_empty() => News::Nothing,
-        Status::Unknown => News::UnderWay,
+        Status::UnderWay | Status::Unknown => News::UnderWay,
     }
 }
 
@@ -223,24 +222,51 @@ mod tests {
 
     #[test]
     fn success_is_evidence_only_as_quoted() {
-        let exact = News::Success(Arrived { matches: true, received: Some(1_000) });
+        let exact = News::Success(Arrived {
+            matches: true,
+            received: Some(1_000),
+        });
         assert_eq!(news(Some(&record("success")), &quoted()), exact);
         let judge = |change: fn(&mut Record)| {
             let mut record = record("success");
             change(&mut record);
             news(Some(&record), &quoted())
         };
-        let other = News::Success(Arrived { matches: false, received: None });
+        let other = News::Success(Arrived {
+            matches: false,
+            received: None,
+        });
         assert_eq!(judge(|r| r.recipient = Some("0xother".into())), other);
         assert_eq!(judge(|r| r.recipient = None), other);
         assert_eq!(judge(|r| r.output.as_mut().unwrap().chain_id = 10), other);
-        assert_eq!(judge(|r| r.output.as_mut().unwrap().token = "0x1".into()), other);
-        let less = News::Success(Arrived { matches: false, received: Some(999) });
-        assert_eq!(judge(|r| r.output.as_mut().unwrap().amount = "999".into()), less);
-        let more = News::Success(Arrived { matches: true, received: Some(1_001) });
-        assert_eq!(judge(|r| r.output.as_mut().unwrap().amount = "1001".into()), more);
-        let huge = News::Success(Arrived { matches: true, received: None });
-        assert_eq!(judge(|r| r.output.as_mut().unwrap().amount = "9".repeat(40)), huge);
+        assert_eq!(
+            judge(|r| r.output.as_mut().unwrap().token = "0x1".into()),
+            other
+        );
+        let less = News::Success(Arrived {
+            matches: false,
+            received: Some(999),
+        });
+        assert_eq!(
+            judge(|r| r.output.as_mut().unwrap().amount = "999".into()),
+            less
+        );
+        let more = News::Success(Arrived {
+            matches: true,
+            received: Some(1_001),
+        });
+        assert_eq!(
+            judge(|r| r.output.as_mut().unwrap().amount = "1001".into()),
+            more
+        );
+        let huge = News::Success(Arrived {
+            matches: true,
+            received: None,
+        });
+        assert_eq!(
+            judge(|r| r.output.as_mut().unwrap().amount = "9".repeat(40)),
+            huge
+        );
         assert_eq!(judge(|r| r.output = None), News::UnderWay);
     }
 
@@ -259,11 +285,26 @@ mod tests {
 
     #[test]
     fn the_state_decides_before_the_news() {
-        assert_eq!(check_answer(News::Failed, Some(State::Paid)), CheckAnswer::Paid);
-        assert_eq!(check_answer(News::Nothing, Some(State::RefundDue)), CheckAnswer::Closed);
-        assert_eq!(check_answer(News::Nothing, Some(State::Expired)), CheckAnswer::Expired);
-        assert!(matches!(check_answer(News::UnderWay, Some(State::Expired)), CheckAnswer::Pending { .. }));
-        assert_eq!(check_answer(News::Failed, Some(State::Failed)), CheckAnswer::Failed);
+        assert_eq!(
+            check_answer(News::Failed, Some(State::Paid)),
+            CheckAnswer::Paid
+        );
+        assert_eq!(
+            check_answer(News::Nothing, Some(State::RefundDue)),
+            CheckAnswer::Closed
+        );
+        assert_eq!(
+            check_answer(News::Nothing, Some(State::Expired)),
+            CheckAnswer::Expired
+        );
+        assert!(matches!(
+            check_answer(News::UnderWay, Some(State::Expired)),
+            CheckAnswer::Pending { .. }
+        ));
+        assert_eq!(
+            check_answer(News::Failed, Some(State::Failed)),
+            CheckAnswer::Failed
+        );
     }
 
     #[test]
@@ -271,9 +312,7 @@ mod tests {
         for (name, (state, seen, used)) in STATUS_FILTERS {
             let standing = Standing {
                 state,
-                deposit_seen_at: seen
-                    .unwrap_or_default()
-                    .then(crochet_shared::clock::now),
+                deposit_seen_at: seen.unwrap_or_default().then(crochet_shared::clock::now),
                 attempts: i32::from(used.unwrap_or_default()),
             };
             assert_eq!(standing.request(), name);

@@ -1,4 +1,4 @@
-//! FIND_QUOTES and CREATE_QUOTE: what a purchase must be paid, quoted once.
+//! `FIND_QUOTES` and `CREATE_QUOTE`: what a purchase must be paid, quoted once.
 //!
 //! Making a quote: one at a time for an identity in this process, then in the whole system by a
 //! Postgres advisory lock; look again; ask the provider; write; only then answer. The lock belongs
@@ -60,7 +60,7 @@ impl Desk {
     pub fn new(config: &Config) -> Self {
         Self {
             under_way: Mutex::default(),
-            per_buyer: Window::new(config.limits.quotes_per_minute, Duration::from_secs(60)),
+            per_buyer: Window::new(config.limits.quotes_per_minute, Duration::from_mins(1)),
             open_max: config.limits.open_quotes,
             routes: RouteTable::default(),
             lock_pool: OnceLock::new(),
@@ -99,7 +99,7 @@ impl Desk {
     }
 }
 
-/// FIND_QUOTES: what stands under each identity.
+/// `FIND_QUOTES`: what stands under each identity.
 pub async fn find(app: &App, identities: &[QuoteIdentity]) -> Result<Vec<QuoteFound>, sqlx::Error> {
     let mut batch = Identities::default();
     for (place, identity) in (0_i32..).zip(identities) {
@@ -139,7 +139,8 @@ fn judge(found: Found, with_key: bool) -> Option<QuoteFound> {
             relay_request_id,
             request_id,
         },
-        State::Quoted if found.deposit_seen_at.is_some() => QuoteFound::Paid {
+        // Also one that came late and is under way: never a second 402 for it.
+        State::Quoted | State::Expired if found.deposit_seen_at.is_some() => QuoteFound::Paid {
             relay_request_id,
             request_id,
         },
@@ -163,11 +164,9 @@ fn judge(found: Found, with_key: bool) -> Option<QuoteFound> {
             }
             QuoteFound::Open(quote)
         }
-        State::Delivered
-        | State::RefundDue
-        | State::Refunded
-        | State::Expired
-        | State::Failed => return None,
+        State::Delivered | State::RefundDue | State::Refunded | State::Expired | State::Failed => {
+            return None;
+        }
     };
     Some(answer)
 }
@@ -188,7 +187,7 @@ pub async fn open_quote(app: &App, identity: &[u8; 32]) -> Result<Option<Quote>,
     }))
 }
 
-/// CREATE_QUOTE. Runs to its end although the caller hangs up: a quote the provider gave is written.
+/// `CREATE_QUOTE`. Runs to its end although the caller hangs up: a quote the provider gave is written.
 pub async fn create(app: &Arc<App>, ask: CreateQuote) -> Result<QuoteCreated, ApiError> {
     let app = Arc::clone(app);
     let task = tokio::spawn(async move {
@@ -351,9 +350,7 @@ fn terms<'a>(
         .wallet
         .ok_or(QuoteRefusal::WalletRequired(identity.currency.family()))?;
     let price = Micros(price);
-    route
-        .admit(price)
-        .map_err(|_| QuoteRefusal::BelowMinimum)?;
+    route.admit(price).map_err(|_| QuoteRefusal::BelowMinimum)?;
     if sale.open_quotes >= i64::from(open_max) {
         return Err(QuoteRefusal::RateLimited {
             retry_after_seconds: RETRY_OPEN_QUOTES_SECONDS,

@@ -158,7 +158,11 @@ fn push(batch: &mut Settlements, place: usize, sealed: &Sealed<'_>) {
             seller_latency_ms,
         } => (
             // A failure before the first byte uses no attempt, however it is told.
-            if failure.uses_attempt() { "failed" } else { "unsent" },
+            if failure.uses_attempt() {
+                "failed"
+            } else {
+                "unsent"
+            },
             failure.as_str(),
             failure.answered(),
             seller_status.map(i32::from),
@@ -185,7 +189,9 @@ fn push(batch: &mut Settlements, place: usize, sealed: &Sealed<'_>) {
     batch.answered.push(answered);
     batch.seller_statuses.push(seller_status);
     batch.seller_latencies.push(seller_latency);
-    batch.latencies.push(delivery.and_then(|d| whole(d.latency_ms)));
+    batch
+        .latencies
+        .push(delivery.and_then(|d| whole(d.latency_ms)));
     batch
         .response_bytes
         .push(delivery.and_then(|d| i32::try_from(d.envelope.len()).ok()));

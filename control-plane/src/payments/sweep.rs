@@ -35,7 +35,11 @@ pub(super) enum SweepError {
 /// Sweeps whatever is due and not taken by another replica.
 pub(super) async fn run(app: &App) -> Result<(), SweepError> {
     // A little less than the period, so that a turn is not missed by a hair.
-    let every = app.config.relay_sweep.mul_f64(0.9).max(Duration::from_millis(500));
+    let every = app
+        .config
+        .relay_sweep
+        .mul_f64(0.9)
+        .max(Duration::from_millis(500));
     for word in WORDS {
         let turn = store::take_turn(app.db.pool(), word, every.as_secs_f64()).await?;
         if let Some(position) = turn {
@@ -60,7 +64,11 @@ async fn word_since(app: &App, word: &str, position: DateTime<Utc>) -> Result<()
             })
             .await?;
         read(app, &page.records).await?;
-        let newest = page.records.iter().filter_map(|record| record.updated_at).max();
+        let newest = page
+            .records
+            .iter()
+            .filter_map(|record| record.updated_at)
+            .max();
         if let Some(newest) = newest {
             // A provider whose clock runs ahead must not carry the cursor past what is to come.
             store::advance(pool, word, newest.min(began)).await?;

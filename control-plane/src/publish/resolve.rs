@@ -53,7 +53,11 @@ async fn route(State(app): State<Arc<App>>, body: Bytes) -> Result<Response, Api
 
 fn noted(what: &'static str, outcome: anyhow::Result<()>) {
     if let Err(error) = outcome {
-        tracing::debug!(what, error = format!("{error:#}"), "a record was not cached");
+        tracing::debug!(
+            what,
+            error = format!("{error:#}"),
+            "a record was not cached"
+        );
     }
 }
 

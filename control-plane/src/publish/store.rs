@@ -18,10 +18,11 @@ pub(super) enum What {
     Quote([u8; 32]),
 }
 
-/// The oldest changes.
+/// Changes that wait: keys and listings first, for they are promised within a second and are few;
+/// then quotes, the oldest first.
 pub(super) async fn outbox(db: impl PgExecutor<'_>, max: i64) -> Result<Vec<Row>, sqlx::Error> {
     let rows = sqlx::query!(
-        "select id, key_digest, listing_id, quote_identity from outbox order by id limit $1",
+        "select id, key_digest, listing_id, quote_identity from outbox order by quote_identity is not null, id limit $1",
         max,
     )
     .fetch_all(db)
@@ -32,16 +33,15 @@ pub(super) async fn outbox(db: impl PgExecutor<'_>, max: i64) -> Result<Vec<Row>
             let digest = |bytes: Option<Vec<u8>>| bytes.and_then(|bytes| bytes.try_into().ok());
             let key = digest(row.key_digest).map(|digest| What::Key(KeyDigest(digest)));
             let listing = row.listing_id.map(|id| What::Listing(ListingId(id)));
-            let what = key.or(listing).or(digest(row.quote_identity).map(What::Quote))?;
+            let what = key
+                .or(listing)
+                .or(digest(row.quote_identity).map(What::Quote))?;
             Some(Row { id: row.id, what })
         })
         .collect())
 }
 
-pub(super) async fn delete_outbox(
-    db: impl PgExecutor<'_>,
-    ids: &[i64],
-) -> Result<(), sqlx::Error> {
+pub(super) async fn delete_outbox(db: impl PgExecutor<'_>, ids: &[i64]) -> Result<(), sqlx::Error> {
     if ids.is_empty() {
         return Ok(());
     }

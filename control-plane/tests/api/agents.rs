@@ -19,7 +19,10 @@ async fn anyone_sees_an_agent_and_nobody_sees_its_wallets(pool: PgPool) {
         "'",
     ] {
         let answer = api.get(&format!("/agents/{unknown}")).await;
-        assert!(answer.status == 404 || answer.status == 400, "{unknown}: {answer:?}");
+        assert!(
+            answer.status == 404 || answer.status == 400,
+            "{unknown}: {answer:?}"
+        );
     }
     sqlx::query("update profile set account_type = 'human'")
         .execute(api.app.db.pool())

@@ -31,7 +31,11 @@ async fn a_key_is_shown_once_used_and_revoked_for_good(pool: PgPool) {
     let path = format!("/api-keys/{id}");
     let first = agent.delete(&path).await.data(200);
     assert_eq!(first["id"], id);
-    assert_eq!(agent.delete(&path).await.data(200), first, "a second time too");
+    assert_eq!(
+        agent.delete(&path).await.data(200),
+        first,
+        "a second time too"
+    );
     let error = second.get("/me").await.error(401, "INVALID_API_KEY");
     assert_eq!(error["recovery"]["next_action"], "recover_account");
 }
@@ -41,7 +45,10 @@ async fn an_expired_key_is_refused_and_the_past_is_no_expiry(pool: PgPool) {
     let api = Api::new(pool);
     let agent = api.agent().await;
     let past = json!({ "name": "old", "expires_at": "2020-01-01T00:00:00Z" });
-    assert_eq!(agent.post("/api-keys", &past).await.bad_fields(), ["expires_at"]);
+    assert_eq!(
+        agent.post("/api-keys", &past).await.bad_fields(),
+        ["expires_at"]
+    );
     let soon = json!({ "name": "soon", "expires_at": "2999-01-01T00:00:00+02:00" });
     let made = agent.post("/api-keys", &soon).await.data(201);
     assert_eq!(made["key"]["expires_at"], "2998-12-31T22:00:00.000Z");
@@ -63,7 +70,10 @@ async fn nobody_revokes_anothers_key(pool: PgPool) {
     let keys = agent.get("/api-keys").await.data(200);
     let path = format!("/api-keys/{}", keys[0]["id"].as_str().unwrap());
     other.delete(&path).await.error(404, "API_KEY_NOT_FOUND");
-    other.delete("/api-keys/x").await.error(404, "API_KEY_NOT_FOUND");
+    other
+        .delete("/api-keys/x")
+        .await
+        .error(404, "API_KEY_NOT_FOUND");
     agent.get("/me").await.data(200);
 }
 

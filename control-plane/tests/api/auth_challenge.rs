@@ -11,10 +11,17 @@ async fn the_message_says_who_signs_what_for_whom_and_until_when(pool: PgPool) {
     let api = Api::new(pool);
     for (wallet, account, chain) in [
         (Wallet::evm(), "Ethereum", "Chain ID: 8453"),
-        (Wallet::solana(), "Solana", "Chain ID: 5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp"),
+        (
+            Wallet::solana(),
+            "Solana",
+            "Chain ID: 5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp",
+        ),
     ] {
         let answer = api
-            .post("/auth/challenge", &json!({ "wallet_address": wallet.address() }))
+            .post(
+                "/auth/challenge",
+                &json!({ "wallet_address": wallet.address() }),
+            )
             .await;
         assert_eq!(answer.header("cache-control"), "no-store");
         let data = answer.data(200);
@@ -61,7 +68,9 @@ async fn each_purpose_says_what_it_is_bound_to(pool: PgPool) {
         (
             "manage_wallet",
             json!({ "target_wallet_id": id, "changes": { "status": "disabled", "label": "Old one" } }),
-            format!("Change wallet {id} of a Crochet agent: label to \"Old one\", status to \"disabled\"."),
+            format!(
+                "Change wallet {id} of a Crochet agent: label to \"Old one\", status to \"disabled\"."
+            ),
         ),
         (
             "claim_agent",

@@ -10,7 +10,9 @@ async fn categories_count_what_is_active(pool: PgPool) {
     let api = Api::new(pool);
     let agent = api.agent().await;
     agent.list(json!({ "category": "search" })).await;
-    agent.list(json!({ "category": "search", "status": "draft" })).await;
+    agent
+        .list(json!({ "category": "search", "status": "draft" }))
+        .await;
     let categories = api.get("/categories").await.data(200);
     let categories = categories.as_array().unwrap();
     assert!(categories.len() >= 8);

@@ -251,7 +251,13 @@ impl Answer {
         let error = json["error"].clone();
         assert_eq!(error["code"], code, "{error}");
         let recovery = &error["recovery"];
-        for part in ["retryable", "next_action", "summary", "docs_url", "reference_url"] {
+        for part in [
+            "retryable",
+            "next_action",
+            "summary",
+            "docs_url",
+            "reference_url",
+        ] {
             assert!(!recovery[part].is_null(), "{part} of {error}");
         }
         assert!(self.headers.contains_key("x-request-id"));

@@ -17,8 +17,16 @@ async fn one_sees_who_one_is_and_what_one_pays_with(pool: PgPool) {
     let wallets = me["wallets"].as_array().unwrap();
     assert_eq!(wallets.len(), 1);
     assert_eq!(wallets[0]["address"], wallet.address());
-    assert_eq!((&wallets[0]["chain"], &wallets[0]["status"]), (&json!("solana"), &json!("active")));
-    for right in ["can_authenticate", "can_recover", "is_default_payment", "is_default_payout"] {
+    assert_eq!(
+        (&wallets[0]["chain"], &wallets[0]["status"]),
+        (&json!("solana"), &json!("active"))
+    );
+    for right in [
+        "can_authenticate",
+        "can_recover",
+        "is_default_payment",
+        "is_default_payout",
+    ] {
         assert_eq!(wallets[0][right], true, "{right}");
     }
 }
@@ -26,7 +34,8 @@ async fn one_sees_who_one_is_and_what_one_pays_with(pool: PgPool) {
 #[sqlx::test(migrations = "./migrations")]
 async fn a_change_touches_only_what_it_names(pool: PgPool) {
     let agent = Api::new(pool).agent().await;
-    let described = json!({ "description": " Counts. ", "avatar_url": "https://example.com/a.png" });
+    let described =
+        json!({ "description": " Counts. ", "avatar_url": "https://example.com/a.png" });
     let profile = agent.patch("/me", &described).await.data(200)["profile"].clone();
     assert_eq!(profile["description"], "Counts.");
     assert_eq!(profile["display_name"], "Ada");
@@ -39,7 +48,10 @@ async fn a_change_touches_only_what_it_names(pool: PgPool) {
     assert_eq!(profile["description"], "Counts.");
     assert!(profile["avatar_url"].is_null());
     let nothing = agent.call(http::Method::PATCH, "/me", None).await.data(200);
-    assert_eq!(nothing["profile"], profile, "no field is required, so no body is");
+    assert_eq!(
+        nothing["profile"], profile,
+        "no field is required, so no body is"
+    );
     let cannot_clear = agent.patch("/me", &json!({ "display_name": null })).await;
     assert_eq!(cannot_clear.bad_fields(), ["display_name"]);
 }

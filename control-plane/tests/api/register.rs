@@ -28,7 +28,10 @@ async fn a_wallet_of_either_chain_becomes_an_agent(pool: PgPool) {
         let profile = &data["profile"];
         assert_eq!(profile["display_name"], "Ada", "trimmed");
         assert_eq!(profile["account_type"], "agent");
-        assert_eq!((&profile["is_verified"], &profile["claimed_by"]), (&json!(false), &Value::Null));
+        assert_eq!(
+            (&profile["is_verified"], &profile["claimed_by"]),
+            (&json!(false), &Value::Null)
+        );
         assert!(profile["score"].is_u64());
         assert_eq!(answer.header("cache-control"), "no-store");
         let id = profile["id"].as_str().unwrap();
@@ -69,9 +72,24 @@ async fn a_challenge_serves_once_and_only_a_success_uses_it_up(pool: PgPool) {
     for (field, value, status, code) in [
         ("nonce", json!("0".repeat(32)), 401, "CHALLENGE_INVALID"),
         ("pow_nonce", json!("no solution"), 400, "POW_INVALID"),
-        ("signature", json!(wallet.sign("something else")), 401, "INVALID_SIGNATURE"),
-        ("signature", json!("not a signature"), 401, "INVALID_SIGNATURE"),
-        ("wallet_address", json!(Wallet::solana().address()), 401, "CHALLENGE_INVALID"),
+        (
+            "signature",
+            json!(wallet.sign("something else")),
+            401,
+            "INVALID_SIGNATURE",
+        ),
+        (
+            "signature",
+            json!("not a signature"),
+            401,
+            "INVALID_SIGNATURE",
+        ),
+        (
+            "wallet_address",
+            json!(Wallet::solana().address()),
+            401,
+            "CHALLENGE_INVALID",
+        ),
     ] {
         let mut body = good.clone();
         body[field] = value;
@@ -111,7 +129,10 @@ async fn parallel_challenges_of_a_wallet_give_one_agent(pool: PgPool) {
     }
     let calls = bodies.iter().map(|body| api.post("/register", body));
     let answers = futures_util::future::join_all(calls).await;
-    assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 1);
+    assert_eq!(
+        answers.iter().filter(|answer| answer.status == 201).count(),
+        1
+    );
     for answer in answers.iter().filter(|answer| answer.status != 201) {
         answer.error(409, "WALLET_ALREADY_REGISTERED");
     }
@@ -169,6 +190,8 @@ async fn a_signature_in_base64_counts_for_solana(pool: PgPool) {
     let bytes = bs58::decode(body["signature"].as_str().unwrap())
         .into_vec()
         .unwrap();
-    body["signature"] = base64::engine::general_purpose::STANDARD.encode(bytes).into();
+    body["signature"] = base64::engine::general_purpose::STANDARD
+        .encode(bytes)
+        .into();
     api.post("/register", &body).await.data(201);
 }

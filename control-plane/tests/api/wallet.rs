@@ -1,5 +1,7 @@
 //! Wallets as a stranger's client has them: from the chains' own definitions, not from our code.
 
+use std::fmt::Write as _;
+
 use ed25519_dalek::Signer as _;
 use k256::ecdsa::SigningKey as EvmKey;
 use serde_json::{Value, json};
@@ -42,7 +44,9 @@ impl Wallet {
                 let (rs, v) = evm_signature(key, message);
                 format!("0x{}{:02x}", hex(&rs), 27 + v)
             }
-            Self::Solana(key) => bs58::encode(key.sign(message.as_bytes()).to_bytes()).into_string(),
+            Self::Solana(key) => {
+                bs58::encode(key.sign(message.as_bytes()).to_bytes()).into_string()
+            }
         }
     }
 
@@ -63,7 +67,7 @@ impl Wallet {
 fn evm_signature(key: &EvmKey, message: &str) -> (Vec<u8>, u8) {
     let text = format!("\x19Ethereum Signed Message:\n{}{message}", message.len());
     let digest = Keccak256::digest(text.as_bytes());
-    let (signature, id) = key.sign_prehash_recoverable(&digest).unwrap();
+    let (signature, id) = key.sign_prehash_recoverable(&digest);
     (signature.to_bytes().to_vec(), id.to_byte())
 }
 
@@ -71,7 +75,7 @@ fn evm_signature(key: &EvmKey, message: &str) -> (Vec<u8>, u8) {
 pub(crate) fn solve(pow: &Value) -> String {
     let challenge = pow["challenge"].as_str().unwrap();
     let zeros = "0".repeat(usize::try_from(pow["difficulty"].as_u64().unwrap()).unwrap());
-    (0_u64..)
+    (0..u64::MAX)
         .map(|n| n.to_string())
         .find(|nonce| hex(&Sha256::digest(format!("{challenge}{nonce}"))).starts_with(&zeros))
         .unwrap()
@@ -88,5 +92,8 @@ pub(crate) fn proof(wallet: &Wallet, challenge: &Value) -> Value {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
 }

@@ -17,11 +17,16 @@ async fn a_paid_request_is_granted_once_with_the_terms_of_its_quote(pool: PgPool
     let (grant, _) = stage.claimed(&request).await;
     assert_eq!(grant.request_id, request.request_id());
     assert_eq!((grant.epoch, grant.attempt, grant.max_attempts), (1, 1, 5));
-    assert_eq!((grant.gross, grant.fee_rate), (Micros(PRICE), FeeRate(49_000)));
+    assert_eq!(
+        (grant.gross, grant.fee_rate),
+        (Micros(PRICE), FeeRate(49_000))
+    );
     assert_eq!((grant.timeout_ms, grant.lease_ms), (30_000, 60_000));
     assert_eq!(grant.redelivery, Redelivery::SameRequestId);
     let again = stage.claim(&stage.item(&request)).await;
-    assert!(matches!(again, ClaimAnswer::InProgress { request_id: Some(id), .. } if id == request.request_id()));
+    assert!(
+        matches!(again, ClaimAnswer::InProgress { request_id: Some(id), .. } if id == request.request_id())
+    );
     stage.assert_audit_empty().await;
 }
 
@@ -35,7 +40,10 @@ async fn the_same_owner_asking_again_holds_the_same_claim(pool: PgPool) {
     assert_eq!(stage.claim(&item).await, first);
     // Not once its lease is over: then it must not forward any more.
     stage.age(&request, 61.0).await;
-    assert!(matches!(stage.claim(&item).await, ClaimAnswer::InProgress { .. }));
+    assert!(matches!(
+        stage.claim(&item).await,
+        ClaimAnswer::InProgress { .. }
+    ));
 }
 
 #[sqlx::test(migrations = "./migrations")]
@@ -77,7 +85,12 @@ async fn a_delivered_request_is_never_claimed_again(pool: PgPool) {
     let stage = Stage::new(pool).await;
     let request = stage.delivered().await;
     let answer = stage.claim(&stage.item(&request)).await;
-    assert_eq!(answer, ClaimAnswer::Delivered { request_id: request.request_id() });
+    assert_eq!(
+        answer,
+        ClaimAnswer::Delivered {
+            request_id: request.request_id()
+        }
+    );
     assert_eq!(stage.state(&request).await, RequestState::Delivered);
     stage.age(&request, 86_401.0).await;
     match stage.claim(&stage.item(&request)).await {
@@ -101,7 +114,13 @@ async fn nothing_without_evidence_is_claimed(pool: PgPool) {
             .await
             .unwrap();
         let answer = stage.claim(&stage.item(&request)).await;
-        assert_eq!(answer, ClaimAnswer::Unevidenced { request_id: request.request_id() }, "{state}");
+        assert_eq!(
+            answer,
+            ClaimAnswer::Unevidenced {
+                request_id: request.request_id()
+            },
+            "{state}"
+        );
     }
 }
 
@@ -111,10 +130,18 @@ async fn a_gateway_that_cannot_serve_leaves_the_payment_as_it_is(pool: PgPool) {
     let request = stage.paid().await;
     let mut item = stage.item(&request);
     item.serve = false;
-    assert_eq!(stage.claim(&item).await, ClaimAnswer::Paid { request_id: request.request_id() });
+    assert_eq!(
+        stage.claim(&item).await,
+        ClaimAnswer::Paid {
+            request_id: request.request_id()
+        }
+    );
     assert_eq!(stage.state(&request).await, RequestState::Paid);
     stage.claimed(&request).await;
-    assert!(matches!(stage.claim(&item).await, ClaimAnswer::InProgress { .. }));
+    assert!(matches!(
+        stage.claim(&item).await,
+        ClaimAnswer::InProgress { .. }
+    ));
 }
 
 #[sqlx::test(migrations = "./migrations")]
@@ -131,29 +158,48 @@ async fn time_over_or_attempts_used_close_the_payment_with_a_refund_due(pool: Pg
     for request in [&late, &used] {
         for _ in 0..2 {
             let answer = stage.claim(&stage.item(request)).await;
-            assert_eq!(answer, ClaimAnswer::Closed { request_id: request.request_id() });
+            assert_eq!(
+                answer,
+                ClaimAnswer::Closed {
+                    request_id: request.request_id()
+                }
+            );
         }
         assert_eq!(
             stage.transfers(request).await,
-            [("gateway_payment".into(), PRICE), ("refund_due".into(), PRICE)]
+            [
+                ("gateway_payment".into(), PRICE),
+                ("refund_due".into(), PRICE)
+            ]
         );
     }
     stage.assert_audit_empty().await;
 }
 
 #[sqlx::test(migrations = "./migrations")]
-async fn a_claim_whose_lease_and_grace_are_over_is_claimed_again_under_a_higher_epoch(pool: PgPool) {
+async fn a_claim_whose_lease_and_grace_are_over_is_claimed_again_under_a_higher_epoch(
+    pool: PgPool,
+) {
     let stage = Stage::new(pool).await;
     let request = stage.paid().await;
     let (first, first_owner) = stage.claimed(&request).await;
     stage.age(&request, 61.0).await;
     // The grace still belongs to a settlement that is on its way.
-    assert!(matches!(stage.claim(&stage.item(&request)).await, ClaimAnswer::InProgress { .. }));
+    assert!(matches!(
+        stage.claim(&stage.item(&request)).await,
+        ClaimAnswer::InProgress { .. }
+    ));
     stage.age(&request, 30.0).await;
     let (second, second_owner) = stage.claimed(&request).await;
     assert_eq!((second.epoch, second.attempt), (2, 2));
-    assert_eq!(stage.settle(delivery(&first, first_owner, b"1")).await, SettleAnswer::NotOwner);
-    assert_eq!(stage.settle(delivery(&second, second_owner, b"2")).await, SettleAnswer::Delivered);
+    assert_eq!(
+        stage.settle(delivery(&first, first_owner, b"1")).await,
+        SettleAnswer::NotOwner
+    );
+    assert_eq!(
+        stage.settle(delivery(&second, second_owner, b"2")).await,
+        SettleAnswer::Delivered
+    );
     stage.assert_audit_empty().await;
 }
 
@@ -165,10 +211,17 @@ async fn a_claim_that_ran_out_is_not_repeated_where_the_endpoint_says_never(pool
     let (grant, _) = stage.claimed(&request).await;
     assert_eq!(grant.redelivery, Redelivery::Never);
     // The rule of the claim counts, not a later one.
-    stage.run("update endpoint set redelivery = 'same_request_id'").await;
+    stage
+        .run("update endpoint set redelivery = 'same_request_id'")
+        .await;
     stage.age(&request, 91.0).await;
     let answer = stage.claim(&stage.item(&request)).await;
-    assert_eq!(answer, ClaimAnswer::Closed { request_id: request.request_id() });
+    assert_eq!(
+        answer,
+        ClaimAnswer::Closed {
+            request_id: request.request_id()
+        }
+    );
     stage.assert_audit_empty().await;
 }
 
@@ -198,11 +251,18 @@ async fn in_a_full_batch_of_copies_one_is_granted(pool: PgPool) {
     items[1].body_sha256 = [0; 32];
     items[2].buyer = stage.seller;
     let answers = claim::claim(&stage.app, &items).await.unwrap();
-    assert!(matches!(answers[0], ClaimAnswer::InProgress { .. } | ClaimAnswer::Paid { .. }));
+    assert!(matches!(
+        answers[0],
+        ClaimAnswer::InProgress { .. } | ClaimAnswer::Paid { .. }
+    ));
     assert_eq!(answers[1], ClaimAnswer::Mismatch);
     assert_eq!(answers[2], ClaimAnswer::Unknown);
     assert!(matches!(answers[3], ClaimAnswer::Claimed(_)));
-    assert!(answers[4..].iter().all(|a| matches!(a, ClaimAnswer::InProgress { .. })));
+    assert!(
+        answers[4..]
+            .iter()
+            .all(|a| matches!(a, ClaimAnswer::InProgress { .. }))
+    );
     let attempts: i32 = sqlx::query_scalar("select attempts from gateway_request where id = $1")
         .bind(request.id)
         .fetch_one(stage.pool())
@@ -281,7 +341,10 @@ async fn a_poison_item_is_undecided_alone(pool: PgPool) {
         if place == 37 {
             assert_eq!(*answer, ClaimAnswer::Undecided);
         } else {
-            assert!(matches!(answer, ClaimAnswer::Claimed(_)), "{place}: {answer:?}");
+            assert!(
+                matches!(answer, ClaimAnswer::Claimed(_)),
+                "{place}: {answer:?}"
+            );
         }
     }
 }
@@ -293,9 +356,14 @@ async fn each_failure_leaves_one_attempt_less_until_a_refund_is_due(pool: PgPool
     for attempt in 1..=5 {
         let (grant, owner) = stage.claimed(&request).await;
         assert_eq!((grant.attempt, grant.epoch), (attempt, attempt));
-        let answer = stage.settle(failure(&grant, owner, SellerFailure::Status)).await;
+        let answer = stage
+            .settle(failure(&grant, owner, SellerFailure::Status))
+            .await;
         let wanted = if attempt < 5 {
-            SettleAnswer::Released { attempts: attempt, attempts_remaining: 5 - attempt }
+            SettleAnswer::Released {
+                attempts: attempt,
+                attempts_remaining: 5 - attempt,
+            }
         } else {
             SettleAnswer::RefundDue { attempts: 5 }
         };
@@ -303,5 +371,10 @@ async fn each_failure_leaves_one_attempt_less_until_a_refund_is_due(pool: PgPool
         stage.assert_audit_empty().await;
     }
     let answer = stage.claim(&stage.item(&request)).await;
-    assert_eq!(answer, ClaimAnswer::Closed { request_id: request.request_id() });
+    assert_eq!(
+        answer,
+        ClaimAnswer::Closed {
+            request_id: request.request_id()
+        }
+    );
 }

@@ -35,7 +35,10 @@ async fn a_delivery_moves_state_ledger_and_answer_together_and_once(pool: PgPool
         ]
     );
     let stored = read(&stage, request.request_id()).await;
-    assert_eq!(stored, StoredAnswer::Stored(Bytes::from_static(b"{\"a\":1}")));
+    assert_eq!(
+        stored,
+        StoredAnswer::Stored(Bytes::from_static(b"{\"a\":1}"))
+    );
     stage.assert_audit_empty().await;
 }
 
@@ -54,7 +57,10 @@ async fn only_the_claims_epoch_and_owner_settle_it(pool: PgPool) {
     }
     assert_eq!(stage.state(&request).await, RequestState::Claimed);
     assert_eq!(stage.transfers(&request).await.len(), 1);
-    assert_eq!(stage.settle(delivery(&grant, owner, b"x")).await, SettleAnswer::Delivered);
+    assert_eq!(
+        stage.settle(delivery(&grant, owner, b"x")).await,
+        SettleAnswer::Delivered
+    );
 }
 
 #[sqlx::test(migrations = "./migrations")]
@@ -63,7 +69,10 @@ async fn a_failure_and_an_unsent_call_give_the_same_answer_when_asked_again(pool
     let request = stage.paid().await;
     let (grant, owner) = stage.claimed(&request).await;
     let failed = failure(&grant, owner, SellerFailure::Timeout);
-    let released = SettleAnswer::Released { attempts: 1, attempts_remaining: 4 };
+    let released = SettleAnswer::Released {
+        attempts: 1,
+        attempts_remaining: 4,
+    };
     assert_eq!(stage.settle(failed.clone()).await, released);
     assert_eq!(stage.settle(failed.clone()).await, released);
 
@@ -72,13 +81,21 @@ async fn a_failure_and_an_unsent_call_give_the_same_answer_when_asked_again(pool
     // Also while another claim stands.
     assert_eq!(stage.settle(failed).await, released);
     let nothing_sent = unsent(&grant, owner);
-    let given_back = SettleAnswer::Released { attempts: 1, attempts_remaining: 4 };
+    let given_back = SettleAnswer::Released {
+        attempts: 1,
+        attempts_remaining: 4,
+    };
     assert_eq!(stage.settle(nothing_sent.clone()).await, given_back);
     assert_eq!(stage.settle(nothing_sent).await, given_back);
     // An unreachable seller used no attempt, however it is told.
     let (grant, owner) = stage.claimed(&request).await;
     assert_eq!((grant.epoch, grant.attempt), (3, 2));
-    assert_eq!(stage.settle(failure(&grant, owner, SellerFailure::Unreachable)).await, given_back);
+    assert_eq!(
+        stage
+            .settle(failure(&grant, owner, SellerFailure::Unreachable))
+            .await,
+        given_back
+    );
     assert_eq!(stage.state(&request).await, RequestState::Paid);
     stage.assert_audit_empty().await;
 }
@@ -99,7 +116,10 @@ async fn never_redelivered_means_a_refund_unless_the_seller_answered_completely(
         let wanted = if refund {
             SettleAnswer::RefundDue { attempts: 1 }
         } else {
-            SettleAnswer::Released { attempts: 1, attempts_remaining: 4 }
+            SettleAnswer::Released {
+                attempts: 1,
+                attempts_remaining: 4,
+            }
         };
         assert_eq!(stage.settle(item.clone()).await, wanted, "{kind:?}");
         assert_eq!(stage.settle(item).await, wanted, "{kind:?}");
@@ -107,7 +127,13 @@ async fn never_redelivered_means_a_refund_unless_the_seller_answered_completely(
     let request = stage.paid().await;
     let (grant, owner) = stage.claimed(&request).await;
     let answer = stage.settle(unsent(&grant, owner)).await;
-    assert_eq!(answer, SettleAnswer::Released { attempts: 0, attempts_remaining: 5 });
+    assert_eq!(
+        answer,
+        SettleAnswer::Released {
+            attempts: 0,
+            attempts_remaining: 5
+        }
+    );
     stage.assert_audit_empty().await;
 }
 
@@ -120,7 +146,9 @@ async fn a_failure_after_the_payments_time_is_a_refund(pool: PgPool) {
         .execute(stage.pool())
         .await
         .unwrap();
-    let answer = stage.settle(failure(&grant, owner, SellerFailure::Status)).await;
+    let answer = stage
+        .settle(failure(&grant, owner, SellerFailure::Status))
+        .await;
     assert_eq!(answer, SettleAnswer::RefundDue { attempts: 1 });
     stage.assert_audit_empty().await;
 }
@@ -131,14 +159,22 @@ async fn a_settlement_in_the_grace_is_taken_and_after_the_sweep_it_is_not(pool: 
     let in_grace = stage.paid().await;
     let (grant, owner) = stage.claimed(&in_grace).await;
     stage.age(&in_grace, 75.0).await;
-    assert_eq!(stage.settle(delivery(&grant, owner, b"x")).await, SettleAnswer::Delivered);
+    assert_eq!(
+        stage.settle(delivery(&grant, owner, b"x")).await,
+        SettleAnswer::Delivered
+    );
 
     let swept = stage.paid().await;
     let (grant, owner) = stage.claimed(&swept).await;
     stage.age(&swept, 91.0).await;
-    let lapsed = control_plane::payments::lapse::lapse(&stage.app, &[swept.id]).await.unwrap();
+    let lapsed = control_plane::payments::lapse::lapse(&stage.app, &[swept.id])
+        .await
+        .unwrap();
     assert_eq!(lapsed[0].next, RequestState::Paid);
-    for item in [delivery(&grant, owner, b"x"), failure(&grant, owner, SellerFailure::Status)] {
+    for item in [
+        delivery(&grant, owner, b"x"),
+        failure(&grant, owner, SellerFailure::Status),
+    ] {
         assert_eq!(stage.settle(item).await, SettleAnswer::NotOwner);
     }
     stage.assert_audit_empty().await;
@@ -157,7 +193,10 @@ async fn the_same_settlement_many_times_at_once_is_written_once(pool: PgPool) {
         })
         .collect();
     for task in tasks {
-        assert_eq!(task.await.unwrap(), [SettleAnswer::Delivered, SettleAnswer::Delivered]);
+        assert_eq!(
+            task.await.unwrap(),
+            [SettleAnswer::Delivered, SettleAnswer::Delivered]
+        );
     }
     assert_eq!(stage.transfers(&request).await.len(), 3);
 }
@@ -189,7 +228,11 @@ async fn a_poison_item_in_a_full_batch_stands_alone(pool: PgPool) {
     .unwrap();
     let answers = settle::settle(&stage.app, &items).await.unwrap();
     for (place, answer) in answers.iter().enumerate() {
-        let wanted = if place == 40 { SettleAnswer::Undecided } else { SettleAnswer::Delivered };
+        let wanted = if place == 40 {
+            SettleAnswer::Undecided
+        } else {
+            SettleAnswer::Delivered
+        };
         assert_eq!(*answer, wanted, "{place}");
     }
     assert_eq!(stage.state(poisoned).await, RequestState::Claimed);
@@ -209,11 +252,17 @@ async fn a_batch_of_all_outcomes_answers_each_in_its_place(pool: PgPool) {
             }
             1 => {
                 items.push(failure(&grant, owner, SellerFailure::Timeout));
-                wanted.push(SettleAnswer::Released { attempts: 1, attempts_remaining: 4 });
+                wanted.push(SettleAnswer::Released {
+                    attempts: 1,
+                    attempts_remaining: 4,
+                });
             }
             2 => {
                 items.push(unsent(&grant, owner));
-                wanted.push(SettleAnswer::Released { attempts: 0, attempts_remaining: 5 });
+                wanted.push(SettleAnswer::Released {
+                    attempts: 0,
+                    attempts_remaining: 5,
+                });
             }
             _ => {
                 items.push(delivery(&grant, Owner::new(), b"x"));
@@ -228,7 +277,12 @@ async fn a_batch_of_all_outcomes_answers_each_in_its_place(pool: PgPool) {
 #[sqlx::test(migrations = "./migrations")]
 async fn a_large_answer_is_stored_in_chunks_and_read_back_exactly(pool: PgPool) {
     let stage = Stage::new(pool).await;
-    for bytes in [1, answers::CHUNK_BYTES_MAX, answers::CHUNK_BYTES_MAX + 1, 3 * answers::CHUNK_BYTES_MAX + 17] {
+    for bytes in [
+        1,
+        answers::CHUNK_BYTES_MAX,
+        answers::CHUNK_BYTES_MAX + 1,
+        3 * answers::CHUNK_BYTES_MAX + 17,
+    ] {
         let request = stage.paid().await;
         let (grant, owner) = stage.claimed(&request).await;
         let envelope: Bytes = (0..bytes).map(|n| u8::try_from(n % 251).unwrap()).collect();
@@ -237,7 +291,10 @@ async fn a_large_answer_is_stored_in_chunks_and_read_back_exactly(pool: PgPool) 
             delivery.envelope = envelope.clone();
         }
         assert_eq!(stage.settle(item).await, SettleAnswer::Delivered);
-        assert_eq!(read(&stage, request.request_id()).await, StoredAnswer::Stored(envelope));
+        assert_eq!(
+            read(&stage, request.request_id()).await,
+            StoredAnswer::Stored(envelope)
+        );
         let in_clear: i64 = sqlx::query_scalar("select count(*) from stored_answer where request_id = $1 and position('\\x000102030405'::bytea in sealed) > 0")
             .bind(request.id)
             .fetch_one(stage.pool())
@@ -251,8 +308,14 @@ async fn a_large_answer_is_stored_in_chunks_and_read_back_exactly(pool: PgPool) 
 async fn answers_are_for_their_buyer_and_for_a_day(pool: PgPool) {
     let stage = Stage::new(pool).await;
     let request = stage.delivered().await;
-    let strangers = ReadAnswer { request_id: request.request_id(), buyer: stage.seller };
-    assert_eq!(answers::read(&stage.app, &strangers).await.unwrap(), StoredAnswer::Unknown);
+    let strangers = ReadAnswer {
+        request_id: request.request_id(),
+        buyer: stage.seller,
+    };
+    assert_eq!(
+        answers::read(&stage.app, &strangers).await.unwrap(),
+        StoredAnswer::Unknown
+    );
     stage.age(&request, 86_401.0).await;
     let answer = read(&stage, request.request_id()).await;
     assert!(matches!(answer, StoredAnswer::NoLongerStored(facts) if facts.gross == Micros(PRICE)));
@@ -264,7 +327,10 @@ async fn answers_are_for_their_buyer_and_for_a_day(pool: PgPool) {
         .execute(stage.pool())
         .await
         .unwrap();
-    let moved = ReadAnswer { request_id: two.request_id(), buyer: stage.buyer };
+    let moved = ReadAnswer {
+        request_id: two.request_id(),
+        buyer: stage.buyer,
+    };
     answers::read(&stage.app, &moved).await.unwrap_err();
 }
 
@@ -285,10 +351,11 @@ async fn old_partitions_are_dropped_with_their_keys(pool: PgPool) {
     .unwrap();
     // Yesterday, today, tomorrow.
     assert_eq!(days.len(), 3, "{days:?}");
-    let keys: i64 = sqlx::query_scalar("select count(*) from answer_key where day < current_date - 1")
-        .fetch_one(stage.pool())
-        .await
-        .unwrap();
+    let keys: i64 =
+        sqlx::query_scalar("select count(*) from answer_key where day < current_date - 1")
+            .fetch_one(stage.pool())
+            .await
+            .unwrap();
     assert_eq!(keys, 0);
 }
 
@@ -296,7 +363,13 @@ async fn old_partitions_are_dropped_with_their_keys(pool: PgPool) {
 async fn every_price_divides_as_the_fee_rule_says(pool: PgPool) {
     let stage = Stage::new(pool).await;
     let mut runner = TestRunner::deterministic();
-    let prices = prop_oneof![1_i64..100, 1_i64..=10_000_000_000, Just(10), Just(11), Just(10_000_000_000)];
+    let prices = prop_oneof![
+        1_i64..100,
+        1_i64..=10_000_000_000,
+        Just(10),
+        Just(11),
+        Just(10_000_000_000)
+    ];
     for _ in 0..40 {
         let price = prices.new_tree(&mut runner).unwrap().current();
         let request = stage.quoted_at(price).await;
@@ -306,7 +379,10 @@ async fn every_price_divides_as_the_fee_rule_says(pool: PgPool) {
         let split = FEE_RATE.split(Micros(price)).unwrap();
         let transfers = stage.transfers(&request).await;
         let amount = |kind: &str| {
-            transfers.iter().find(|(found, _)| found == kind).map_or(0, |(_, amount)| *amount)
+            transfers
+                .iter()
+                .find(|(found, _)| found == kind)
+                .map_or(0, |(_, amount)| *amount)
         };
         assert_eq!(amount("marketplace_fee"), split.fee.0, "{price}");
         assert_eq!(amount("seller_credit"), split.seller.0, "{price}");
@@ -326,12 +402,21 @@ async fn two_settlements_of_one_claim_in_a_batch_keep_the_first(pool: PgPool) {
         delivery(&grant, owner, b"x"),
     ];
     let answers = settle::settle(&stage.app, &items).await.unwrap();
-    let released = SettleAnswer::Released { attempts: 1, attempts_remaining: 4 };
+    let released = SettleAnswer::Released {
+        attempts: 1,
+        attempts_remaining: 4,
+    };
     assert_eq!(answers, [released, released]);
-    assert!(matches!(stage.claim(&stage.item(&request)).await, ClaimAnswer::Claimed(_)));
+    assert!(matches!(
+        stage.claim(&stage.item(&request)).await,
+        ClaimAnswer::Claimed(_)
+    ));
 }
 
 async fn read(stage: &Stage, request_id: RequestId) -> StoredAnswer {
-    let wanted = ReadAnswer { request_id, buyer: stage.buyer };
+    let wanted = ReadAnswer {
+        request_id,
+        buyer: stage.buyer,
+    };
     answers::read(&stage.app, &wanted).await.unwrap()
 }

@@ -60,11 +60,7 @@ pub(crate) fn config(relay: &str, more: &[&str]) -> Config {
         "--redis-url=redis://127.0.0.1:1".to_owned(),
     ];
     args.extend(more.iter().map(|arg| (*arg).to_owned()));
-    Cli::try_parse_from(args)
-        .unwrap()
-        .settings
-        .check()
-        .unwrap()
+    Cli::try_parse_from(args).unwrap().settings.check().unwrap()
 }
 
 /// Starts a sandbox of the provider on a free port.
@@ -95,7 +91,13 @@ impl Stage {
         let app = App::with_db(config(relay, more), Db::from_pool(pool)).unwrap();
         let (buyer, seller) = (profile(&app).await, profile(&app).await);
         let listing = listing(&app, seller, PRICE).await;
-        wallet(&app, buyer, "solana", "So11111111111111111111111111111111111111112").await;
+        wallet(
+            &app,
+            buyer,
+            "solana",
+            "So11111111111111111111111111111111111111112",
+        )
+        .await;
         Self {
             app,
             buyer,
@@ -213,7 +215,9 @@ impl Stage {
     }
 
     pub(crate) async fn claim(&self, item: &Claim) -> ClaimAnswer {
-        let mut answers = claim::claim(&self.app, std::slice::from_ref(item)).await.unwrap();
+        let mut answers = claim::claim(&self.app, std::slice::from_ref(item))
+            .await
+            .unwrap();
         assert_eq!(answers.len(), 1);
         answers.remove(0)
     }
@@ -277,12 +281,14 @@ impl Stage {
         .execute(self.pool())
         .await
         .unwrap();
-        sqlx::query("update deadline set due_at = due_at - make_interval(secs => $2) where request_id = $1")
-            .bind(request.id)
-            .bind(seconds)
-            .execute(self.pool())
-            .await
-            .unwrap();
+        sqlx::query(
+            "update deadline set due_at = due_at - make_interval(secs => $2) where request_id = $1",
+        )
+        .bind(request.id)
+        .bind(seconds)
+        .execute(self.pool())
+        .await
+        .unwrap();
     }
 
     /// Every violation the audit finds.
@@ -307,23 +313,32 @@ impl Stage {
             .send()
             .await
             .unwrap();
-        assert!(response.status().is_success(), "{path}: {}", response.status());
+        assert!(
+            response.status().is_success(),
+            "{path}: {}",
+            response.status()
+        );
         response.json().await.unwrap_or_default()
     }
 
     pub(crate) async fn deposit(&self, relay_request_id: &str) {
-        self.control("deposits", serde_json::json!({"requestId": relay_request_id}))
-            .await;
+        self.control(
+            "deposits",
+            serde_json::json!({"requestId": relay_request_id}),
+        )
+        .await;
     }
 }
 
 pub(crate) async fn profile(app: &App) -> ProfileId {
     let id = uuid_v7(clock::now());
-    sqlx::query("insert into profile (id, account_type, display_name) values ($1, 'agent', 'someone')")
-        .bind(id)
-        .execute(app.db.pool())
-        .await
-        .unwrap();
+    sqlx::query(
+        "insert into profile (id, account_type, display_name) values ($1, 'agent', 'someone')",
+    )
+    .bind(id)
+    .execute(app.db.pool())
+    .await
+    .unwrap();
     ProfileId(id)
 }
 

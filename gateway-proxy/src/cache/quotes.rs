@@ -44,6 +44,10 @@ struct Known {
 pub struct Quotes {
     known: Cache<[u8; 32], Known>,
     changes: Changes<[u8; 32]>,
+    /// Purchases this process has itself seen paid, under way or closed. The news also comes as a
+    /// change, a moment later; without this a buyer who calls again in that moment would be given
+    /// the 402 of a quote that is no longer open, and might pay it twice.
+    ended: Cache<RequestId, ()>,
 }
 
 impl Default for Quotes {
@@ -51,6 +55,7 @@ impl Default for Quotes {
         Self {
             known: Cache::new(QUOTES_MAX),
             changes: Changes::new(),
+            ended: Cache::new(QUOTES_MAX),
         }
     }
 }
@@ -79,8 +84,19 @@ impl Quotes {
         let quote = &known.open.quote;
         let good = known.epoch == wanted.epoch
             && young
-            && quote.is_reusable(wanted.price, wanted.with_key, wanted.now_ms);
+            && quote.is_reusable(wanted.price, wanted.with_key, wanted.now_ms)
+            && !self.has_ended(quote.request_id);
         good.then_some(known.open)
+    }
+
+    /// A claim told that this purchase is no longer an open quote.
+    pub fn end(&self, request_id: RequestId) {
+        self.ended.insert(request_id, ());
+    }
+
+    /// Whether this process knows better than a record in a cache that says it is open.
+    pub fn has_ended(&self, request_id: RequestId) -> bool {
+        self.ended.get(&request_id).is_some()
     }
 
     /// Keeps a quote that was learned of at `since`, unless it changed meanwhile.
@@ -151,7 +167,7 @@ mod tests {
             },
             Wanted { epoch: 2, ..wanted },
             Wanted {
-                now: now + Duration::from_secs(60),
+                now: now + Duration::from_mins(1),
                 ..wanted
             },
             Wanted {
@@ -170,6 +186,8 @@ mod tests {
             "it raced with the change"
         );
         quotes.keep(id, open(1_000), now + Duration::from_millis(1), 1);
-        assert!(quotes.get(&id, wanted).is_some());
+        let kept = quotes.get(&id, wanted).unwrap();
+        quotes.end(kept.request_id());
+        assert!(quotes.get(&id, wanted).is_none(), "it was seen paid");
     }
 }

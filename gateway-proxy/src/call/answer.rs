@@ -40,14 +40,7 @@ pub fn answer(gateway: &Arc<Gateway>, settled: Settled) -> Result<Reply, Refusal
             attempts_remaining,
             refund_due,
         } => {
-            let data = serde_json::json!({
-                "request_id": request_id,
-                "billable": false,
-                "seller_status_code": seller_status,
-                "attempts": attempts,
-                "attempts_remaining": attempts_remaining,
-            });
-            let failure = Failure::from(code).with_data(data);
+            let failure = Failure::from(code);
             let failure = if refund_due {
                 failure
                     .with_retryable(false)
@@ -55,9 +48,27 @@ pub fn answer(gateway: &Arc<Gateway>, settled: Settled) -> Result<Reply, Refusal
             } else {
                 failure
             };
-            Err(gateway.errors.failure(&failure).about(request_id))
+            let data = FailedData {
+                request_id,
+                billable: false,
+                seller_status_code: seller_status,
+                attempts,
+                attempts_remaining,
+            };
+            let refusal = gateway.errors.failure_with_data(&failure, &data);
+            Err(refusal.about(request_id))
         }
     }
+}
+
+/// Field order as in the contract, §5.
+#[derive(Serialize)]
+struct FailedData {
+    request_id: RequestId,
+    billable: bool,
+    seller_status_code: Option<u16>,
+    attempts: i32,
+    attempts_remaining: i32,
 }
 
 const AWAIT_REFUND: &str = "This payment cannot be used again: await its refund. To call again, start a new payment without X-Crochet-Relay-Request-Id.";

@@ -14,6 +14,8 @@ use crochet_shared::id::{Owner, RequestId};
 use crochet_shared::internal::{
     Check, CheckAnswer, Claim, ClaimAnswer, DeliveredFacts, Grant, Outcome, Settle,
 };
+use crochet_shared::redis_key::hex;
+use serde::Serialize;
 
 use super::admit::{Place, Presented};
 use super::body::Body;
@@ -86,6 +88,9 @@ pub async fn claim(gateway: &Arc<Gateway>, call: Presented) -> Result<Claimed, R
             continue;
         }
         Metrics::took(&gateway.metrics.claim, began.elapsed());
+        if let Some(request_id) = ended(&answer) {
+            gateway.quotes.end(request_id);
+        }
         let ClaimAnswer::Claimed(grant) = answer else {
             return Err(stands(gateway, &call, answer).await);
         };
@@ -101,6 +106,22 @@ pub async fn claim(gateway: &Arc<Gateway>, call: Presented) -> Result<Claimed, R
             body: call.body,
             place,
         });
+    }
+}
+
+/// The purchase, when its quote is open no longer.
+const fn ended(answer: &ClaimAnswer) -> Option<RequestId> {
+    match answer {
+        ClaimAnswer::Claimed(Grant { request_id, .. })
+        | ClaimAnswer::NoLongerStored(DeliveredFacts { request_id, .. })
+        | ClaimAnswer::Delivered { request_id }
+        | ClaimAnswer::Closed { request_id }
+        | ClaimAnswer::Paid { request_id } => Some(*request_id),
+        ClaimAnswer::InProgress { request_id, .. } => *request_id,
+        ClaimAnswer::Unknown
+        | ClaimAnswer::Mismatch
+        | ClaimAnswer::Unevidenced { .. }
+        | ClaimAnswer::Undecided => None,
     }
 }
 
@@ -201,6 +222,12 @@ async fn evidence(
             request_id,
         )
     })?;
+    if !matches!(
+        answer,
+        CheckAnswer::Pending { .. } | CheckAnswer::Unavailable { .. }
+    ) {
+        gateway.quotes.end(request_id);
+    }
     let refusal = match answer {
         CheckAnswer::Paid => return Ok(()),
         CheckAnswer::Pending {
@@ -300,13 +327,24 @@ pub fn no_longer_stored(gateway: &Gateway, facts: &DeliveredFacts) -> Refusal {
         .fee_rate
         .split(facts.gross)
         .map(|split| Fees::of(facts.fee_rate, &split));
-    let data = serde_json::json!({
-        "request_id": facts.request_id,
-        "charged_amount": Amount::from(facts.gross),
-        "fees": fees,
-        "seller_status_code": facts.seller_status,
-        "response_sha256": crochet_shared::redis_key::hex(&facts.response_sha256),
-    });
-    let failure = Failure::from(Code::ResponseNoLongerStored).with_data(data);
-    gateway.errors.failure(&failure).about(facts.request_id)
+    let data = FactsData {
+        request_id: facts.request_id,
+        charged_amount: facts.gross.into(),
+        fees,
+        seller_status_code: facts.seller_status,
+        response_sha256: hex(&facts.response_sha256),
+    };
+    let failure = Failure::from(Code::ResponseNoLongerStored);
+    let refusal = gateway.errors.failure_with_data(&failure, &data);
+    refusal.about(facts.request_id)
+}
+
+/// Field order as in the contract, §2.
+#[derive(Serialize)]
+struct FactsData {
+    request_id: RequestId,
+    charged_amount: Amount,
+    fees: Option<Fees>,
+    seller_status_code: u16,
+    response_sha256: String,
 }

@@ -230,7 +230,7 @@ mod tests {
         };
         assert!(lease_suffices(&grant, Duration::from_secs(20)));
         assert!(!lease_suffices(&grant, Duration::from_millis(20_001)));
-        assert!(!lease_suffices(&grant, Duration::from_secs(3600)));
+        assert!(!lease_suffices(&grant, Duration::from_hours(1)));
     }
 
     fn answer(status: u16) -> SellerAnswer {

@@ -107,7 +107,9 @@ async fn from_redis(
     }
     let name = redis_key::quote(digest);
     let quote = gateway.redis.read::<Quote>(&name).await?;
-    if !quote.is_reusable(wanted.price, wanted.with_key, wanted.now_ms) {
+    if !quote.is_reusable(wanted.price, wanted.with_key, wanted.now_ms)
+        || gateway.quotes.has_ended(quote.request_id)
+    {
         return None;
     }
     let open = Arc::new(open(gateway, Code::PaymentRequired, quote)?);

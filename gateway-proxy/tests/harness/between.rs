@@ -4,11 +4,12 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
+use crochet_shared::internal::ClaimAnswer;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::http1::Reader;
+use super::http1::{Message, Reader};
 use super::service::Gate;
 
 /// What happens to a request that passes.
@@ -20,6 +21,8 @@ pub(crate) enum Mischief {
     LoseRequest,
     /// It is passed on and answered; the answer waits until the gate is open.
     HoldReply(Gate),
+    /// It is passed on; the claims granted in its answer have leases of this many milliseconds.
+    ShortenLeases(u32),
 }
 
 #[derive(Debug)]
@@ -131,6 +134,24 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
     }
 }
 
+/// The same answer to a batch of claims with other leases.
+fn shortened(answer: &Message, milliseconds: u32) -> Vec<u8> {
+    let mut claims: Vec<ClaimAnswer> = rmp_serde::from_slice(&answer.body).expect("claims");
+    for claim in &mut claims {
+        if let ClaimAnswer::Claimed(grant) = claim {
+            grant.lease_ms = milliseconds;
+        }
+    }
+    let body = rmp_serde::to_vec_named(&claims).expect("claims");
+    let mut bytes = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/msgpack\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
+    bytes.extend(body);
+    bytes
+}
+
 async fn pass(client: TcpStream, state: Arc<State>) -> io::Result<()> {
     let upstream = TcpStream::connect(state.upstream).await?;
     upstream.set_nodelay(true)?;
@@ -149,6 +170,12 @@ async fn pass(client: TcpStream, state: Arc<State>) -> io::Result<()> {
         match fate {
             Some(Mischief::LoseReply | Mischief::LoseRequest) => return Ok(()),
             Some(Mischief::HoldReply(gate)) => gate.wait().await,
+            Some(Mischief::ShortenLeases(milliseconds)) => {
+                client_write
+                    .write_all(&shortened(&answer, milliseconds))
+                    .await?;
+                continue;
+            }
             None => {}
         }
         client_write.write_all(&answer.raw).await?;

@@ -10,10 +10,12 @@ use serde_json::{Value, json};
 
 use super::service::Service;
 use super::world::{Door, shared};
-use super::{SOON, check, text, until};
+use super::{SOON, check, text, until, until_within};
 
 /// Bytes of randomness in names and bodies that must not meet.
 const UNIQUE_BYTES: usize = 8;
+/// Within which every gateway knows that a quote is paid.
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
 /// Between two tries of a paid call.
 const RETRY_PAUSE: Duration = Duration::from_millis(25);
 
@@ -257,6 +259,28 @@ impl Market {
             let answer = self.buyer.call(&self.call(), None).await.unwrap();
             (answer.code().as_deref() == Some(code)).then_some(answer)
         })
+        .await
+    }
+
+    /// Makes the call without its payment's id until the gateway gives another answer than `quote` again.
+    /// A gateway hears of a deposit a moment after the control plane has recorded it.
+    pub(crate) async fn no_longer_quoted(
+        &self,
+        api: &Api,
+        call: &PaidCall,
+        quote: &Quote,
+    ) -> Answer {
+        let buyer = self.buyer.through(api);
+        until_within(
+            "the gateway hears that the quote is open no longer",
+            HEARD_WITHIN,
+            || async {
+                let answer = buyer.call(call, None).await.unwrap();
+                let again =
+                    answer.at("/data/payment/relay_request_id") == quote.relay_request_id.as_str();
+                (!again).then_some(answer)
+            },
+        )
         .await
     }
 

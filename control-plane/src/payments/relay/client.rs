@@ -406,9 +406,19 @@ mod tests {
     #[test]
     fn refusals_are_told_apart_from_passing_trouble() {
         let gate = Gate::new("t", 100);
-        for (code, refused) in [("AMOUNT_TOO_LOW", true), ("SANCTIONED_WALLET_ADDRESS", true), ("UNKNOWN_ERROR", false)] {
-            let error = gate.leave::<()>(Err(Fault::Refused(code.into()))).unwrap_err();
-            assert_eq!(matches!(error, ProviderError::Refused { .. }), refused, "{code}");
+        for (code, refused) in [
+            ("AMOUNT_TOO_LOW", true),
+            ("SANCTIONED_WALLET_ADDRESS", true),
+            ("UNKNOWN_ERROR", false),
+        ] {
+            let error = gate
+                .leave::<()>(Err(Fault::Refused(code.into())))
+                .unwrap_err();
+            assert_eq!(
+                matches!(error, ProviderError::Refused { .. }),
+                refused,
+                "{code}"
+            );
         }
     }
 }

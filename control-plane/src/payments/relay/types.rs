@@ -170,7 +170,10 @@ impl ProviderQuote {
         let request_id = steps.iter().find_map(|step| step.request_id.clone())?;
         let deposit_address = steps.into_iter().find_map(|step| step.deposit_address)?;
         let delivered = body.details.pointer("/currencyOut/amount").and_then(digits);
-        let amount = body.details.pointer("/currencyIn/amount").and_then(digits)?;
+        let amount = body
+            .details
+            .pointer("/currencyIn/amount")
+            .and_then(digits)?;
         if !is_relay_request_id(request_id.as_bytes())
             || deposit_address.is_empty()
             || deposit_address.len() > TEXT_MAX
@@ -209,8 +212,8 @@ fn digits(value: &Value) -> Option<String> {
         Value::Number(number) => number.as_u64()?.to_string(),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
     };
-    let plain = (1..=AMOUNT_DIGITS_MAX).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_digit());
+    let plain =
+        (1..=AMOUNT_DIGITS_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
     plain.then_some(text)
 }
 
@@ -231,7 +234,13 @@ fn hashes(transactions: Option<&Value>) -> Vec<String> {
     };
     transactions
         .iter()
-        .filter_map(|transaction| text(transaction.get("txHash").or_else(|| transaction.get("hash"))))
+        .filter_map(|transaction| {
+            text(
+                transaction
+                    .get("txHash")
+                    .or_else(|| transaction.get("hash")),
+            )
+        })
         .take(HASHES_MAX)
         .collect()
 }
@@ -278,7 +287,13 @@ mod tests {
         let record = Record::read(&odd).unwrap();
         assert_eq!(record.status, Status::Unknown);
         assert_eq!((record.output, record.updated_at), (None, None));
-        for amount in [json!("-1"), json!("1.5"), json!(""), json!("9".repeat(79)), json!(1.5)] {
+        for amount in [
+            json!("-1"),
+            json!("1.5"),
+            json!(""),
+            json!("9".repeat(79)),
+            json!(1.5),
+        ] {
             let mut odd = row();
             odd["data"]["route"]["actual"]["destination"]["outputCurrency"]["amount"] = amount;
             assert_eq!(Record::read(&odd).unwrap().output, None);

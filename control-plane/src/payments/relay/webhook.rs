@@ -41,7 +41,11 @@ fn unhex(text: &[u8]) -> Option<Vec<u8>> {
     if !rest.is_empty() {
         return None;
     }
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|d| u8::try_from(d).ok())
+    };
     pairs
         .iter()
         .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?))
@@ -63,7 +67,12 @@ mod tests {
     fn only_the_signed_bytes_under_the_key_pass() {
         let good = sign(b"key", b"17.{}");
         assert!(is_genuine(b"key", b"17", b"{}", good.as_bytes()));
-        assert!(is_genuine(b"key", b"17", b"{}", good.to_uppercase().as_bytes()));
+        assert!(is_genuine(
+            b"key",
+            b"17",
+            b"{}",
+            good.to_uppercase().as_bytes()
+        ));
         assert!(!is_genuine(b"key", b"18", b"{}", good.as_bytes()));
         assert!(!is_genuine(b"key", b"17", b"{ }", good.as_bytes()));
         assert!(!is_genuine(b"yek", b"17", b"{}", good.as_bytes()));

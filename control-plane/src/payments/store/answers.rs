@@ -37,11 +37,10 @@ pub async fn day_key(pool: &PgPool, day: NaiveDate) -> Result<Option<Vec<u8>>, s
 
 /// Drops the days whose answers are all older than they may be.
 pub async fn drop_old(pool: &PgPool) -> Result<i32, sqlx::Error> {
-    let dropped = sqlx::query_scalar!(
-        "select drop_answer_partitions((now() at time zone 'utc')::date - 1)"
-    )
-    .fetch_one(pool)
-    .await?;
+    let dropped =
+        sqlx::query_scalar!("select drop_answer_partitions((now() at time zone 'utc')::date - 1)")
+            .fetch_one(pool)
+            .await?;
     Ok(dropped.unwrap_or(0))
 }
 

@@ -26,6 +26,10 @@ pub struct Claims {
 
 /// A payment as it stood when the batch began, and whether it was claimed by it.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts of one row, each judged by the database"
+)]
 pub struct Seen {
     /// Place in the caller's list.
     pub place: i32,

@@ -91,7 +91,7 @@ pub async fn find(pool: &PgPool, batch: &Identities) -> Result<Vec<Found>, sqlx:
                 or r.state in ('paid', 'claimed')
             order by case
                     when r.state = 'claimed' then 0
-                    when r.state = 'paid' or (r.state = 'quoted' and r.deposit_seen_at is not null) then 1
+                    when r.state = 'paid' or (r.state in ('quoted', 'expired') and r.deposit_seen_at is not null) then 1
                     when r.state = 'delivered' and i.key is not null then 2
                     else 3
                 end, r.id desc

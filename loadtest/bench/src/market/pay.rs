@@ -13,7 +13,9 @@ const DEPOSITS_A_REQUEST: usize = 500;
 /// How often what was refused while preparing is tried again.
 const TRIES: usize = 5;
 /// From the last deposit until every payment is in evidence.
-const EVIDENCE_LIMIT: Duration = Duration::from_mins(5);
+const EVIDENCE_LIMIT: Duration = Duration::from_mins(10);
+/// Payments looked at together: looking at all would keep the control plane from the webhooks.
+const LOOKED_AT_ONCE: usize = 256;
 /// Between two looks at payments that are not in evidence yet.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -90,9 +92,17 @@ impl Market {
         )
     }
 
-    /// The provider's webhooks bring the evidence; a look asks for it where there was no news.
+    /// The provider's webhooks bring the evidence, in about the order of the deposits; a look asks for it where there
+    /// was no news.
     async fn wait_for_evidence(&self, payments: &[Payment]) -> Result<()> {
         let begun = Instant::now();
+        for some in payments.chunks(LOOKED_AT_ONCE) {
+            self.wait_for_some(some, begun).await?;
+        }
+        Ok(())
+    }
+
+    async fn wait_for_some(&self, payments: &[Payment], begun: Instant) -> Result<()> {
         let mut open: Vec<&Payment> = payments.iter().collect();
         loop {
             let path =

@@ -1,0 +1,237 @@
+//! The outbox and the records in Redis
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use control_plane::publish;
+use crochet_shared::api_key;
+use crochet_shared::clock;
+use crochet_shared::id::ListingId;
+use crochet_shared::internal::{KeyRecord, ListingStatus, RouteRecord};
+use crochet_shared::redis_key::{self, CHANGES_CHANNEL, Change};
+use futures_util::StreamExt as _;
+use redis::AsyncCommands as _;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use sqlx::PgPool;
+
+use super::client::Api;
+
+/// A Redis of the test's own, on a free port, without a file.
+struct Redis {
+    process: Child,
+    port: u16,
+}
+
+impl Redis {
+    fn start() -> Self {
+        let port = free_port();
+        Self {
+            process: Self::spawn(port),
+            port,
+        }
+    }
+
+    fn spawn(port: u16) -> Child {
+        Command::new("redis-server")
+            .args([
+                "--port",
+                &port.to_string(),
+                "--save",
+                "",
+                "--bind",
+                "127.0.0.1",
+            ])
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed: `cargo dev setup` does it")
+    }
+
+    fn stop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    async fn connect(&self) -> redis::aio::MultiplexedConnection {
+        let client = redis::Client::open(self.url()).unwrap();
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            match client.get_multiplexed_async_connection().await {
+                Ok(connection) => return connection,
+                Err(error) => assert!(Instant::now() < end, "{error}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+async fn read<T: DeserializeOwned>(
+    api: &Api,
+    redis: &mut redis::aio::MultiplexedConnection,
+    name: &str,
+) -> Option<T> {
+    let sealed: Option<Vec<u8>> = redis.get(name).await.unwrap();
+    let now = clock::now().timestamp_millis();
+    redis_key::open(&api.app.cache_keys, name, &sealed?, now).ok()
+}
+
+async fn waiting(api: &Api) -> i64 {
+    sqlx::query_scalar("select count(*) from outbox")
+        .fetch_one(api.app.db.pool())
+        .await
+        .unwrap()
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn what_changed_stands_in_redis_and_is_told(pool: PgPool) {
+    let redis = Redis::start();
+    let mut connection = redis.connect().await;
+    let api = Api::with(pool, &[&format!("--redis-url={}", redis.url())]);
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut listener = client.get_async_pubsub().await.unwrap();
+    listener.subscribe(CHANGES_CHANNEL).await.unwrap();
+    let agent = api.agent().await;
+    let listing = agent.list(json!({})).await;
+    let id: ListingId = listing["id"].as_str().unwrap().parse().unwrap();
+    publish::publish_once(&api.app).await.unwrap();
+    assert_eq!(waiting(&api).await, 0);
+
+    let digest = api_key::parse(&agent.key).unwrap();
+    let key: KeyRecord = read(&api, &mut connection, &redis_key::key(&digest))
+        .await
+        .unwrap();
+    assert!(!key.revoked && key.has_solana);
+    let by_id: RouteRecord = read(&api, &mut connection, &redis_key::route(id))
+        .await
+        .unwrap();
+    let by_slug: RouteRecord = read(&api, &mut connection, &redis_key::slug("echo"))
+        .await
+        .unwrap();
+    assert_eq!(by_id, by_slug);
+    let life: i64 = connection.ttl(redis_key::route(id)).await.unwrap();
+    assert!((1..=60).contains(&life));
+    let mut told = Vec::new();
+    let mut messages = listener.on_message();
+    for _ in 0..2 {
+        let sealed: Vec<u8> = messages.next().await.unwrap().get_payload().unwrap();
+        let now = clock::now().timestamp_millis();
+        told.push(
+            redis_key::open::<Change>(&api.app.cache_keys, CHANGES_CHANNEL, &sealed, now).unwrap(),
+        );
+    }
+    assert_eq!(
+        told,
+        [
+            Change::Key(digest),
+            Change::Route {
+                id,
+                slug: "echo".into()
+            }
+        ]
+    );
+
+    agent.delete(&format!("/listings/{id}")).await.data(200);
+    agent
+        .delete(&format!("/api-keys/{}", key.key_id))
+        .await
+        .data(200);
+    publish::publish_once(&api.app).await.unwrap();
+    let route: RouteRecord = read(&api, &mut connection, &redis_key::route(id))
+        .await
+        .unwrap();
+    assert_eq!(route.status, ListingStatus::Suspended);
+    let key: KeyRecord = read(&api, &mut connection, &redis_key::key(&digest))
+        .await
+        .unwrap();
+    assert!(key.revoked, "a revoked key stays known, as revoked");
+    let names: Vec<String> = connection.keys("*").await.unwrap();
+    for name in names {
+        let value: Vec<u8> = connection.get(&name).await.unwrap();
+        assert!(
+            !String::from_utf8_lossy(&value).contains("127.0.0.1"),
+            "{name} is in clear"
+        );
+    }
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn an_older_record_never_replaces_a_newer_one(pool: PgPool) {
+    let redis = Redis::start();
+    let mut connection = redis.connect().await;
+    let api = Api::with(pool, &[&format!("--redis-url={}", redis.url())]);
+    let name = "crochet:test";
+    for (version, stays) in [(5_i64, 5), (3, 5), (9, 9), (8, 9)] {
+        let now = clock::now().timestamp_millis();
+        let sealed = redis_key::seal(&api.app.cache_keys, name, version, &version, now).unwrap();
+        let script = redis::Script::new(redis_key::PUT_IF_NEWER);
+        let _: i64 = script
+            .key(name)
+            .arg(sealed)
+            .arg(60)
+            .invoke_async(&mut connection)
+            .await
+            .unwrap();
+        assert_eq!(read::<i64>(&api, &mut connection, name).await, Some(stays));
+    }
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_quote_that_is_open_no_longer_is_a_miss(pool: PgPool) {
+    let redis = Redis::start();
+    let mut connection = redis.connect().await;
+    let api = Api::with(pool, &[&format!("--redis-url={}", redis.url())]);
+    let identity = [7_u8; 32];
+    let name = redis_key::quote(&identity);
+    let now = clock::now().timestamp_millis();
+    let standing = redis_key::seal(&api.app.cache_keys, &name, 0, &"an open quote", now).unwrap();
+    let () = connection.set(&name, standing).await.unwrap();
+    sqlx::query("insert into outbox (quote_identity) values ($1)")
+        .bind(identity.as_slice())
+        .execute(api.app.db.pool())
+        .await
+        .unwrap();
+    publish::publish_once(&api.app).await.unwrap();
+    assert_eq!(
+        read::<crochet_shared::internal::Quote>(&api, &mut connection, &name).await,
+        None
+    );
+    assert_eq!(read::<String>(&api, &mut connection, &name).await, None);
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn what_redis_missed_is_told_when_it_is_back(pool: PgPool) {
+    let mut redis = Redis::start();
+    redis.connect().await;
+    let api = Api::with(pool, &[&format!("--redis-url={}", redis.url())]);
+    redis.stop();
+    let agent = api.agent().await;
+    agent.get("/me").await.data(200);
+    assert!(publish::publish_once(&api.app).await.is_err());
+    assert_eq!(waiting(&api).await, 1, "kept for later");
+    redis.process = Redis::spawn(redis.port);
+    let mut connection = redis.connect().await;
+    let end = Instant::now() + Duration::from_secs(10);
+    while publish::publish_once(&api.app).await.is_err() {
+        assert!(Instant::now() < end, "the connection heals");
+    }
+    assert_eq!(waiting(&api).await, 0);
+    let digest = api_key::parse(&agent.key).unwrap();
+    let record: Option<KeyRecord> = read(&api, &mut connection, &redis_key::key(&digest)).await;
+    assert!(record.is_some());
+}

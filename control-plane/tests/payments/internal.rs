@@ -1,0 +1,142 @@
+//! The internal API over HTTP: who is let in, the wire, and the bounds.
+
+use axum::body::Body;
+use control_plane::router;
+use crochet_shared::internal::{
+    self, CLAIMS, Claim, ClaimAnswer, FIND_QUOTES, PROBES, ProbeReport, QuoteFound, SETTLEMENTS,
+    SettleAnswer,
+};
+use http::{Request, StatusCode, header};
+use http_body_util::BodyExt as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sqlx::PgPool;
+use tower::ServiceExt as _;
+
+use super::stage::{SECRET, Stage, delivery};
+
+async fn post(stage: &Stage, path: &str, secret: &str, body: Vec<u8>) -> (StatusCode, Vec<u8>) {
+    let request = Request::post(path)
+        .header(header::AUTHORIZATION, format!("Bearer {secret}"))
+        .header(header::CONTENT_TYPE, internal::CONTENT_TYPE)
+        .body(Body::from(body))
+        .unwrap();
+    let app = std::sync::Arc::clone(&stage.app);
+    let response = router::internal(app).oneshot(request).await.unwrap();
+    let status = response.status();
+    (
+        status,
+        response
+            .into_body()
+            .collect()
+            .await
+            .unwrap()
+            .to_bytes()
+            .to_vec(),
+    )
+}
+
+async fn ask<Q: Serialize, A: DeserializeOwned>(stage: &Stage, path: &str, question: &Q) -> A {
+    let body = rmp_serde::to_vec_named(question).unwrap();
+    let (status, body) = post(stage, path, SECRET, body).await;
+    assert_eq!(status, StatusCode::OK);
+    rmp_serde::from_slice(&body).unwrap()
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_call_is_claimed_and_settled_over_the_wire(pool: PgPool) {
+    let stage = Stage::new(pool).await;
+    let request = stage.paid().await;
+    let found: Vec<QuoteFound> = ask(&stage, FIND_QUOTES, &vec![request.identity.clone()]).await;
+    assert!(matches!(found[0], QuoteFound::Paid { .. }));
+    let item = stage.item(&request);
+    let claimed: Vec<ClaimAnswer> = ask(&stage, CLAIMS, &vec![item.clone()]).await;
+    let [ClaimAnswer::Claimed(grant)] = claimed.as_slice() else {
+        panic!("{claimed:?}");
+    };
+    let settled: Vec<SettleAnswer> = ask(
+        &stage,
+        SETTLEMENTS,
+        &vec![delivery(grant, item.owner, b"{}")],
+    )
+    .await;
+    assert_eq!(settled, [SettleAnswer::Delivered]);
+    let none: Vec<ClaimAnswer> = ask(&stage, CLAIMS, &Vec::<Claim>::new()).await;
+    assert!(none.is_empty());
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn only_gateways_are_let_in(pool: PgPool) {
+    let stage = Stage::new(pool).await;
+    let nothing = rmp_serde::to_vec_named(&Vec::<Claim>::new()).unwrap();
+    for path in [
+        internal::RESOLVE_KEY,
+        internal::RESOLVE_ROUTE,
+        internal::FIND_QUOTES,
+        internal::CREATE_QUOTE,
+        internal::CLAIMS,
+        internal::CHECK,
+        internal::SETTLEMENTS,
+        internal::ANSWERS,
+        internal::PROBES,
+    ] {
+        for secret in ["", "wrong", &SECRET[..SECRET.len() - 1]] {
+            let (status, body) = post(&stage, path, secret, nothing.clone()).await;
+            assert_eq!(
+                (status, body.len()),
+                (StatusCode::UNAUTHORIZED, 0),
+                "{path}"
+            );
+        }
+    }
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn what_is_not_the_message_or_too_much_is_refused(pool: PgPool) {
+    let stage = Stage::new(pool).await;
+    let (status, _) = post(&stage, CLAIMS, SECRET, b"\xc1nonsense".to_vec()).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    let request = stage.paid().await;
+    let items: Vec<Claim> = (0..65).map(|_| stage.item(&request)).collect();
+    let (status, _) = post(
+        &stage,
+        CLAIMS,
+        SECRET,
+        rmp_serde::to_vec_named(&items).unwrap(),
+    )
+    .await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    let (status, _) = post(&stage, CLAIMS, SECRET, vec![0; 2 * 1024 * 1024]).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_database_that_is_away_is_unknown_and_not_failed(pool: PgPool) {
+    let stage = Stage::new(pool.clone()).await;
+    let request = stage.paid().await;
+    pool.close().await;
+    let body = rmp_serde::to_vec_named(&vec![stage.item(&request)]).unwrap();
+    let (status, _) = post(&stage, CLAIMS, SECRET, body).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_probe_becomes_the_endpoints_last_test(pool: PgPool) {
+    let stage = Stage::new(pool).await;
+    let probe = ProbeReport {
+        listing: stage.listing,
+        ok: false,
+        status_code: None,
+        outcome: "timeout".into(),
+        latency_ms: 7,
+    };
+    let () = ask(&stage, PROBES, &probe).await;
+    let stored: serde_json::Value = sqlx::query_scalar("select last_test from endpoint")
+        .fetch_one(stage.pool())
+        .await
+        .unwrap();
+    assert_eq!(
+        (&stored["ok"], &stored["outcome"]),
+        (&false.into(), &"timeout".into())
+    );
+}

@@ -1,0 +1,277 @@
+//! A request's head as bytes: where it ends, whether it can be one, how long what follows it is.
+//!
+//! pingora parses the head; what is judged here first is what it would answer with a bare 400, and
+//! what it cannot know: where the next request begins when several came in together. Framing that
+//! can be read in two ways is refused, because a second opinion about it is how requests are
+//! smuggled.
+
+/// Largest head of a request.
+pub const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Most lines of a head; pingora's parser takes 256 headers.
+pub const HEAD_LINES_MAX: usize = 200;
+
+/// Why a head is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BadHead {
+    /// Larger than [`HEAD_BYTES_MAX`] or [`HEAD_LINES_MAX`].
+    TooLarge,
+    /// Not HTTP: which part, and what is wrong with it.
+    Malformed {
+        /// A header's name, or `request_line` or `headers`.
+        field: String,
+        /// As a clause.
+        problem: &'static str,
+    },
+}
+
+impl BadHead {
+    fn malformed(field: &str, problem: &'static str) -> Self {
+        Self::Malformed {
+            field: field.to_owned(),
+            problem,
+        }
+    }
+}
+
+/// How long the body is, as the head says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// So many bytes.
+    Bytes(usize),
+    /// In chunks, to be found out by whoever parses them.
+    Chunked,
+}
+
+/// Where the head ends, searched from `from`: after an empty line, with bare line feeds allowed as
+/// the parser allows them. An empty line before the request counts too; then pingora reads on.
+pub fn end(bytes: &[u8], from: usize) -> Option<usize> {
+    let tail = bytes.get(from..)?;
+    tail.iter()
+        .enumerate()
+        .filter(|(_, byte)| **byte == b'\n')
+        .find_map(|(at, _)| match tail.get(at + 1..)? {
+            [b'\n', ..] => Some(from + at + 2),
+            [b'\r', b'\n', ..] => Some(from + at + 3),
+            _ => None,
+        })
+}
+
+/// Judges a whole head, as [`end`] found it.
+pub fn judge(head: &[u8]) -> Result<Length, BadHead> {
+    if head.len() > HEAD_BYTES_MAX {
+        return Err(BadHead::TooLarge);
+    }
+    let mut lines = head
+        .split(|byte| *byte == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+        .skip_while(|line| line.is_empty());
+    judge_request_line(lines.next().unwrap_or_default())?;
+    let mut length: Option<Length> = None;
+    for (number, line) in lines.take_while(|line| !line.is_empty()).enumerate() {
+        if number >= HEAD_LINES_MAX {
+            return Err(BadHead::TooLarge);
+        }
+        let Some(said) = judge_header(line)? else {
+            continue;
+        };
+        if length.replace(said).is_some() {
+            return Err(BadHead::malformed("Content-Length", FRAMED_TWICE));
+        }
+    }
+    Ok(length.unwrap_or(Length::Bytes(0)))
+}
+
+const FRAMED_TWICE: &str = "the body's length must be said once";
+
+/// A method, a target without spaces, a version.
+fn judge_request_line(line: &[u8]) -> Result<(), BadHead> {
+    let mut words = line.split(|byte| *byte == b' ');
+    let (method, target, version) = (words.next(), words.next(), words.next());
+    let is_method =
+        method.is_some_and(|word| !word.is_empty() && word.iter().all(|byte| is_token(*byte)));
+    let is_target =
+        target.is_some_and(|word| !word.is_empty() && word.iter().all(u8::is_ascii_graphic));
+    let is_version = matches!(version, Some(b"HTTP/1.1" | b"HTTP/1.0"));
+    if is_method && is_target && is_version && words.next().is_none() {
+        return Ok(());
+    }
+    let problem = "must be a method, a target and HTTP/1.1, in visible ASCII";
+    Err(BadHead::malformed("request_line", problem))
+}
+
+/// A token, a colon, a value without control characters (RFC 9110 §5.5). Tells the length of the
+/// body when this header says it.
+fn judge_header(line: &[u8]) -> Result<Option<Length>, BadHead> {
+    let colon = line.iter().position(|byte| *byte == b':');
+    let (name, value) = colon
+        .and_then(|colon| line.split_at_checked(colon))
+        .filter(|(name, _)| !name.is_empty() && name.iter().all(|byte| is_token(*byte)))
+        .ok_or_else(|| BadHead::malformed("headers", "must each be a name, a colon and a value"))?;
+    let value = value.strip_prefix(b":").unwrap_or(value);
+    let stained = value.iter().any(|byte| is_control(*byte));
+    let bad = |problem| Err(BadHead::malformed(&String::from_utf8_lossy(name), problem));
+    if stained {
+        return bad("must not hold control characters");
+    }
+    match name.first() {
+        Some(b'c' | b'C') if name.eq_ignore_ascii_case(b"content-length") => {
+            match digits(value.trim_ascii()) {
+                Some(bytes) => Ok(Some(Length::Bytes(bytes))),
+                None => bad("must be one number of bytes"),
+            }
+        }
+        Some(b't' | b'T') if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+            if value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+                Ok(Some(Length::Chunked))
+            } else {
+                bad("must be chunked")
+            }
+        }
+        _ => Ok(None),
+    }
+}
+
+/// A plain decimal number.
+fn digits(value: &[u8]) -> Option<usize> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// What no header value may hold (RFC 9110 §5.5).
+const fn is_control(byte: u8) -> bool {
+    (byte < 0x20 && byte != b'\t') || byte == 0x7f
+}
+
+/// `tchar` of RFC 9110 §5.6.2.
+const fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_ends_at_its_empty_line_however_lines_end() {
+        for (bytes, expected) in [
+            (&b"GET / HTTP/1.1\r\n\r\nbody"[..], Some(18)),
+            (b"GET / HTTP/1.1\n\nbody", Some(16)),
+            (b"GET / HTTP/1.1\r\nA: b\n\r\nx", Some(23)),
+            (b"GET / HTTP/1.1\r\n", None),
+            (b"GET / HTTP/1.1\r\n\r", None),
+            (b"", None),
+        ] {
+            assert_eq!(end(bytes, 0), expected);
+            if let Some(at) = expected {
+                // Also when the end came in with the last bytes only.
+                assert_eq!(end(bytes, at - 4), Some(at));
+            }
+        }
+    }
+
+    fn length(headers: &str) -> Result<Length, BadHead> {
+        judge(format!("POST /x HTTP/1.1\r\n{headers}\r\n").as_bytes())
+    }
+
+    fn field(judged: Result<Length, BadHead>) -> String {
+        match judged {
+            Err(BadHead::Malformed { field, .. }) => field,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_length_is_said_in_one_way_or_refused() {
+        for (headers, expected) in [
+            ("", Length::Bytes(0)),
+            ("Host: x\r\n", Length::Bytes(0)),
+            ("Content-Length: 12\r\n", Length::Bytes(12)),
+            ("content-LENGTH:12 \r\n", Length::Bytes(12)),
+            ("Transfer-Encoding: Chunked\r\n", Length::Chunked),
+            ("Content-Lengthy: 4\r\n", Length::Bytes(0)),
+        ] {
+            assert_eq!(length(headers), Ok(expected), "{headers:?}");
+        }
+        for headers in [
+            "Content-Length: 1\r\nContent-Length: 1\r\n",
+            "Content-Length: 1, 1\r\n",
+            "Content-Length: +1\r\n",
+            "Content-Length: -1\r\n",
+            "Content-Length: \r\n",
+            "Content-Length: 99999999999999999999\r\n",
+            "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+        ] {
+            assert_eq!(field(length(headers)), "Content-Length", "{headers:?}");
+        }
+        for headers in [
+            "Transfer-Encoding: xchunked\r\n",
+            "Transfer-Encoding: chunked, identity\r\n",
+        ] {
+            assert_eq!(field(length(headers)), "Transfer-Encoding", "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_header_is_named_and_what_is_one_passes() {
+        for (headers, named) in [
+            ("Idempotency-Key: \u{7f}\r\n", "Idempotency-Key"),
+            ("A: b\r\nX-Y: a\u{0}b\r\n", "X-Y"),
+            ("a b\r\n", "headers"),
+            ("Content-Length : 4\r\n", "headers"),
+            (" folded: x\r\n", "headers"),
+            (": x\r\n", "headers"),
+        ] {
+            assert_eq!(field(length(headers)), named, "{headers:?}");
+        }
+        for headers in ["A: b\tc\r\n", "A: na\u{ef}ve\r\n", "A:\r\n"] {
+            assert_eq!(length(headers), Ok(Length::Bytes(0)), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_line_is_refused() {
+        for line in [
+            "GARBAGE",
+            "GET /",
+            "GET / HTTP/2.0",
+            "GET  / HTTP/1.1",
+            "GET /a b HTTP/1.1",
+            "GET /\u{1} HTTP/1.1",
+            "GET /\u{e9} HTTP/1.1",
+            "G(T / HTTP/1.1",
+            " GET / HTTP/1.1",
+        ] {
+            let judged = judge(format!("{line}\r\n\r\n").as_bytes());
+            assert_eq!(field(judged), "request_line", "{line:?}");
+        }
+        assert!(judge(b"\r\nGET / HTTP/1.0\r\n\r\n").is_ok());
+        assert!(judge(b"OPTIONS * HTTP/1.1\n\n").is_ok());
+    }
+
+    #[test]
+    fn large_heads_are_large() {
+        assert_eq!(length(&"A: b\r\n".repeat(250)), Err(BadHead::TooLarge));
+        assert!(length(&"A: b\r\n".repeat(190)).is_ok());
+        let wide = format!("A: {}\r\n", "b".repeat(HEAD_BYTES_MAX));
+        assert_eq!(length(&wide), Err(BadHead::TooLarge));
+    }
+}
