@@ -15,6 +15,8 @@ const RUNS_MAX: u32 = 5;
 const ACQUIRE_SECONDS_MAX: u64 = 5;
 /// No statement of ours takes this long; one that does is stopped, so that it holds no lock.
 const STATEMENT_TIMEOUT: &str = "20s";
+/// Postgres's word for none.
+const NO_TIMEOUT: &str = "0";
 /// A transaction that waits for its own client is broken off.
 const IDLE_IN_TRANSACTION_TIMEOUT: &str = "15s";
 
@@ -65,11 +67,22 @@ impl Retry for sqlx::Error {
 impl Db {
     /// A pool of at most `connections`, not yet connected.
     pub fn new(url: &str, connections: u32) -> Result<Self, sqlx::Error> {
+        Self::with_timeout(url, connections, STATEMENT_TIMEOUT)
+    }
+
+    /// For a command that a person waits for, such as a migration or an audit of the whole history:
+    /// its statements may take as long as they take.
+    pub fn patient(url: &str) -> Result<Self, sqlx::Error> {
+        Self::with_timeout(url, 2, NO_TIMEOUT)
+    }
+
+    fn with_timeout(url: &str, connections: u32, statement: &str) -> Result<Self, sqlx::Error> {
         let options = url
             .parse::<PgConnectOptions>()?
             .application_name("crochet-control-plane")
             .options([
-                ("statement_timeout", STATEMENT_TIMEOUT),
+                ("client_min_messages", "warning"),
+                ("statement_timeout", statement),
                 (
                     "idle_in_transaction_session_timeout",
                     IDLE_IN_TRANSACTION_TIMEOUT,

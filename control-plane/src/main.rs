@@ -18,13 +18,13 @@ fn main() -> ExitCode {
         match cli.command.unwrap_or(Command::Serve) {
             Command::Serve => control_plane::serve::serve(cli.settings.check()?).await,
             Command::Migrate => {
-                let db = Db::new(cli.settings.database_url()?.expose_secret(), 2)?;
+                let db = Db::patient(cli.settings.database_url()?.expose_secret())?;
                 db.migrate().await?;
                 tracing::info!("the schema is up to date");
                 Ok(ExitCode::SUCCESS)
             }
             Command::Audit => {
-                let db = Db::new(cli.settings.database_url()?.expose_secret(), 2)?;
+                let db = Db::patient(cli.settings.database_url()?.expose_secret())?;
                 control_plane::ledger::audit(&db).await
             }
         }
@@ -39,7 +39,8 @@ fn main() -> ExitCode {
         Err(error) => {
             // Also for a person at a terminal: the whole chain, in one line.
             tracing::error!(error = format!("{error:#}"), "control-plane stopped");
-            ExitCode::FAILURE
+            // 1 is an audit's word for violations; this is "could not run".
+            ExitCode::from(2)
         }
     }
 }

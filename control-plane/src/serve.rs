@@ -22,8 +22,9 @@ use crate::app::App;
 use crate::config::Config;
 use crate::{identity, payments, publish, router};
 
-/// Headers must have arrived within this time.
-const HEADER_SECONDS_MAX: u64 = 10;
+/// Headers must have arrived within this time, and it also ends an idle connection: longer than
+/// gateways keep theirs, so that none is reused at the moment it is closed here.
+const HEADER_SECONDS_MAX: u64 = 75;
 /// Most headers hyper reads; [`router`] refuses fewer, with an envelope.
 const HEADERS_MAX: usize = 200;
 /// Most bytes of one request head that hyper holds.

@@ -324,26 +324,30 @@ async fn a_pooled_connection_that_was_closed_meanwhile_is_not_used() {
 
 async fn a_pooled_connection_that_dies_under_the_request_is_not_sent_again() {
     let market = Market::open().await;
-    market.service.then(Reply::json("1"));
-    let (first, answer) = market.buy(&market.call()).await;
-    ok(&answer);
-    market.assert_settled(&first, 1).await;
-    fails(
+    let (first, second) = (market.call(), market.call());
+    let paid_first = market.evidenced(&first).await;
+    let paid_second = market.evidenced(&second).await;
+    market.service.then(Reply::json("1")).then(Reply::hang_up());
+    ok(&market.redeem(&first, &paid_first).await);
+    let answer = market.redeem(&second, &paid_second).await;
+    failed(
         &market,
-        Reply::hang_up(),
+        &paid_second,
+        &answer,
         "SELLER_INVALID_RESPONSE",
         Value::Null,
+        1,
     )
     .await;
-    let arrivals = market.service.arrivals();
+    let used = |quote: &Quote| market.service.of(&quote.request_id)[0].connection;
     assert_eq!(
-        arrivals
-            .iter()
-            .map(|arrival| arrival.connection)
-            .collect::<Vec<_>>(),
-        [0, 0, 1],
+        used(&paid_first),
+        used(&paid_second),
         "the dead one was a pooled one"
     );
+    ok(&market.redeem(&second, &paid_second).await);
+    market.assert_settled(&paid_first, 1).await;
+    market.assert_settled(&paid_second, 2).await;
 }
 
 async fn a_late_answer_on_a_timed_out_connection_is_not_the_next_calls() {

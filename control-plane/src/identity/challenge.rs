@@ -1,15 +1,14 @@
 //! `POST /auth/challenge`, and the challenges that other routes give and use up.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::Extension;
-use axum::extract::State;
+use axum::extract::{Extension, FromRequestParts, State};
 use chrono::{DateTime, TimeDelta, Utc};
 use crochet_shared::clock::rfc3339_millis;
 use crochet_shared::code::Code;
 use crochet_shared::id::{self, ProfileId, WalletId};
+use http::request::Parts;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
@@ -234,10 +233,9 @@ pub(super) struct ChallengeGiven {
 /// `POST /auth/challenge`. Given without looking the wallet up.
 pub(super) async fn challenge(
     State(app): State<Arc<App>>,
-    limited: SignIn,
+    _: SignIn,
     AppJson(ask): AppJson<AskChallenge>,
 ) -> Result<Secret<Data<ChallengeGiven>>, ApiError> {
-    limited.count(&app)?;
     let now = crochet_shared::clock::now();
     let fresh = Fresh::new(&app, now);
     let message = Message {
@@ -385,34 +383,20 @@ pub async fn use_up(tx: &mut PgConnection, nonce: &str) -> Result<(), ApiError> 
 
 // --- sign-in limit -----------------------------------------------------------------------------
 
-/// An address that asks to be known: counted against the limit of sign-in calls.
-pub(super) struct SignIn {
-    address: IpAddr,
-    slot: RateSlot,
-}
+/// An address that asks to be known, within its limit: counted before the body is read.
+pub(super) struct SignIn;
 
-impl SignIn {
-    /// Counts the call, or refuses it.
-    pub(super) fn count(&self, app: &App) -> Result<(), ApiError> {
-        let standing = app.limits.sign_in.take(self.address, Instant::now());
-        self.slot.apply(standing)
-    }
-}
-
-impl axum::extract::FromRequestParts<Arc<App>> for SignIn {
+impl FromRequestParts<Arc<App>> for SignIn {
     type Rejection = ApiError;
 
-    async fn from_request_parts(
-        parts: &mut http::request::Parts,
-        app: &Arc<App>,
-    ) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
         let Extension(client) = Extension::<ClientAddress>::from_request_parts(parts, app)
             .await
             .map_err(ApiError::internal)?;
-        Ok(Self {
-            address: counted(client.0),
-            slot: parts.extensions.get().cloned().unwrap_or_default(),
-        })
+        let slot: RateSlot = parts.extensions.get().cloned().unwrap_or_default();
+        let standing = app.limits.sign_in.take(counted(client.0), Instant::now());
+        slot.apply(standing)?;
+        Ok(Self)
     }
 }
 

@@ -101,8 +101,10 @@ pub fn check_answer(news: News, after: Option<State>) -> CheckAnswer {
         Some(State::Quoted | State::Expired | State::Failed) | None => match (news, after) {
             // A success that could not be recorded is asked again.
             (News::Success(_), _) => pending(RETRY_UNDER_WAY_SECONDS),
-            (News::Failed, _) | (_, Some(State::Failed)) => CheckAnswer::Failed,
-            (News::UnderWay, _) => pending(RETRY_UNDER_WAY_SECONDS),
+            // Only what the row says: a failure that is not recorded yet (the row was locked) is
+            // asked again, else the fresh quote would be looked for while the failed one is open.
+            (_, Some(State::Failed)) => CheckAnswer::Failed,
+            (News::Failed | News::UnderWay, _) => pending(RETRY_UNDER_WAY_SECONDS),
             (News::Nothing, Some(State::Expired)) => CheckAnswer::Expired,
             (News::Nothing, _) => pending(RETRY_WAITING_SECONDS),
         },

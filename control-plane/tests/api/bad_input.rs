@@ -6,32 +6,8 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 
 use super::client::{Agent, Api, URL};
+use super::refused::{Takes, refused};
 use super::wallet::Wallet;
-
-/// What a field takes, and so what it must refuse.
-#[derive(Clone, Copy)]
-enum Takes {
-    /// Text of so many characters.
-    Text(usize, usize),
-    /// Any text that is looked up, compared or decoded.
-    Opaque,
-    /// One of a set of names, an id, a time, a URL or an address.
-    Form,
-    /// True or false.
-    Flag,
-    /// A whole number.
-    Number(i64, i64),
-    /// A price.
-    Price,
-    /// A list of texts.
-    Texts,
-    /// Any JSON that is not too large.
-    Document,
-    /// A JSON Schema.
-    Schema,
-    /// An object with fields of its own.
-    Object,
-}
 
 /// A field, whether it may be left out, and whether `null` is refused too.
 struct Field(&'static str, Takes, Null);
@@ -42,120 +18,6 @@ enum Null {
     Taken,
 }
 use Null::{Refused, Taken};
-
-/// JSON texts that a field must refuse.
-fn refused(takes: Takes) -> Vec<String> {
-    let not_text = [
-        "true",
-        "0",
-        "-1.5",
-        "1e308",
-        "[]",
-        "{}",
-        "[\"a\"]",
-        "{\"a\":1}",
-    ];
-    let broken_text = [r#""\ud800""#, r#""a\udc00b""#];
-    let control = [
-        r#""\u0000""#,
-        r#""a\u0000b""#,
-        r#""a\u001fb""#,
-        r#""a\nb""#,
-        r#""a\u007fb""#,
-        r#""a\u0085b""#,
-    ];
-    let own = |list: &[&str]| {
-        list.iter()
-            .map(|text| (*text).to_owned())
-            .collect::<Vec<_>>()
-    };
-    let long = |chars: usize| format!("\"{}\"", "é".repeat(chars));
-    match takes {
-        Takes::Text(min, max) => {
-            let mut all = [own(&not_text), own(&broken_text), own(&control)].concat();
-            all.extend([long(max + 1), long(100_000)]);
-            if min > 0 {
-                all.extend(own(&["\"\"", "\"   \""]));
-            }
-            all
-        }
-        Takes::Opaque => [own(&not_text), own(&broken_text)].concat(),
-        Takes::Form => {
-            let mut all = [own(&not_text), own(&broken_text), own(&control)].concat();
-            all.extend(own(&[
-                "\"\"",
-                "\"nonsense\"",
-                "\"' or 1=1 --\"",
-                "\"../..\"",
-            ]));
-            all.push(long(5_000));
-            all
-        }
-        Takes::Flag => own(&["0", "1", "\"true\"", "[]", "{}"]),
-        Takes::Number(min, max) => {
-            let mut all = own(&[
-                "true",
-                "\"1\"",
-                "1500.5",
-                "1e308",
-                "1e3",
-                "-0.5",
-                "[]",
-                "{}",
-                "99999999999999999999",
-            ]);
-            all.extend([(min - 1).to_string(), (max + 1).to_string()]);
-            all
-        }
-        Takes::Price => own(&[
-            "true",
-            "[]",
-            "{}",
-            "0.30000000000000004",
-            "1e308",
-            "-1",
-            "1e-7",
-            "10000.000001",
-            "\"\"",
-            "\"x\"",
-            r#""\ud800""#,
-            r#""1\u0000""#,
-            "\"1e3\"",
-            "\"0x1\"",
-            "\"-1\"",
-            "\"１\"",
-        ]),
-        Takes::Texts => {
-            let mut all = own(&[
-                "true",
-                "\"a\"",
-                "{}",
-                "[1]",
-                "[null]",
-                "[[\"a\"]]",
-                "[\"\"]",
-                r#"["\u0000"]"#,
-                r#"["\ud800"]"#,
-            ]);
-            all.push(format!("[{}]", ["\"a\""; 11].join(",")));
-            all.push(format!("[\"{}\"]", "é".repeat(33)));
-            all
-        }
-        Takes::Document => documents(),
-        Takes::Schema => [own(&["1", "\"a\"", "[]"]), documents()].concat(),
-        Takes::Object => own(&["true", "1", "\"a\"", "[]", "[{}]"]),
-    }
-}
-
-fn documents() -> Vec<String> {
-    vec![
-        r#"{"a":"\u0000"}"#.to_owned(),
-        r#"{"\u0000":1}"#.to_owned(),
-        r#"{"a":["\ud800"]}"#.to_owned(),
-        r#"{"a":1e999}"#.to_owned(),
-        format!("{{\"a\":\"{}\"}}", "x".repeat(32 * 1024)),
-    ]
-}
 
 /// How much is there of what a refused call must not write.
 async fn written(api: &Api) -> Vec<i64> {

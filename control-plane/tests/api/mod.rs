@@ -21,5 +21,6 @@ mod listings;
 mod manners;
 mod me;
 mod publishing;
+mod refused;
 mod register;
 mod wallet;

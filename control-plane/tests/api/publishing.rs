@@ -135,16 +135,15 @@ async fn what_changed_stands_in_redis_and_is_told(pool: PgPool) {
             redis_key::open::<Change>(&api.app.cache_keys, CHANGES_CHANNEL, &sealed, now).unwrap(),
         );
     }
-    assert_eq!(
-        told,
-        [
-            Change::Key(digest),
-            Change::Route {
-                id,
-                slug: "echo".into()
-            }
-        ]
-    );
+    for change in [
+        Change::Key(digest),
+        Change::Route {
+            id,
+            slug: "echo".into(),
+        },
+    ] {
+        assert!(told.contains(&change), "{change:?} in {told:?}");
+    }
 
     agent.delete(&format!("/listings/{id}")).await.data(200);
     agent

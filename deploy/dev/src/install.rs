@@ -1,4 +1,6 @@
-//! Finds Postgres and Redis on this machine, or installs them with the system's package manager.
+//! Finds Postgres, Redis and CMake on this machine, or installs them with the system's package manager.
+//!
+//! CMake builds the C library under pingora's compression (zlib-ng); nothing runs it afterwards.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -79,7 +81,7 @@ pub fn install_missing(say: fn(&str)) -> Result<()> {
     /// Tests ask for it at the same moment; the package manager serves one at a time.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock();
-    let missing: Vec<Part> = [Part::Postgres, Part::Redis]
+    let missing: Vec<Part> = [Part::Postgres, Part::Redis, Part::CMake]
         .into_iter()
         .filter(|part| !part.is_there())
         .collect();
@@ -97,7 +99,7 @@ pub fn install_missing(say: fn(&str)) -> Result<()> {
     }
     match missing.iter().find(|part| !part.is_there()) {
         Some(part) => bail!(
-            "{} was installed, but its server program was not found",
+            "{} was installed, but its program was not found",
             part.name()
         ),
         None => Ok(()),
@@ -108,6 +110,7 @@ pub fn install_missing(say: fn(&str)) -> Result<()> {
 enum Part {
     Postgres,
     Redis,
+    CMake,
 }
 
 impl Part {
@@ -115,6 +118,7 @@ impl Part {
         match self {
             Self::Postgres => "Postgres",
             Self::Redis => "Redis",
+            Self::CMake => "CMake",
         }
     }
 
@@ -122,6 +126,7 @@ impl Part {
         match self {
             Self::Postgres => "postgresql",
             Self::Redis => "redis-server",
+            Self::CMake => "cmake",
         }
     }
 
@@ -129,6 +134,7 @@ impl Part {
         match self {
             Self::Postgres => "postgresql@17",
             Self::Redis => "redis",
+            Self::CMake => "cmake",
         }
     }
 
@@ -136,6 +142,7 @@ impl Part {
         match self {
             Self::Postgres => postgres_binaries().is_some(),
             Self::Redis => redis_server().is_some(),
+            Self::CMake => is_on_path("cmake"),
         }
     }
 }
@@ -172,8 +179,8 @@ impl Plan {
             return Ok(Self::brew(missing));
         }
         bail!(
-            "{} is missing and neither apt nor brew is here. Install Postgres 14 or newer and Redis 6 or newer with this system's package manager \
-             (for example `dnf install postgresql-server redis`, `apk add postgresql redis`, `pacman -S postgresql redis`), then try again.",
+            "{} is missing and neither apt nor brew is here. Install Postgres 14 or newer, Redis 6 or newer and CMake with this system's package manager \
+             (for example `dnf install postgresql-server redis cmake`, `apk add postgresql redis cmake`, `pacman -S postgresql redis cmake`), then try again.",
             names(missing)
         )
     }

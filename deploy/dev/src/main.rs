@@ -23,6 +23,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Install what is missing to build and run, and do nothing else.
+    Setup,
     /// Start everything, make a paid call with two agents, and stay up until Ctrl-C.
     Up(up::Arguments),
     /// Stop the stack that runs in this clone.
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
     };
     let result = runtime.block_on(async {
         match arguments.command {
+            Command::Setup => setup(),
             Command::Up(arguments) => Box::pin(up::up(arguments)).await,
             Command::Down => down::down().await,
             Command::Demo(arguments) => Box::pin(demo::demo(arguments)).await,
@@ -63,6 +66,12 @@ fn main() -> ExitCode {
         }
     });
     result.unwrap_or_else(|error| failed(&error))
+}
+
+fn setup() -> anyhow::Result<ExitCode> {
+    crochet_dev::install::install_missing(command::say)?;
+    command::say("Everything is there to build and to run");
+    Ok(ExitCode::SUCCESS)
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {

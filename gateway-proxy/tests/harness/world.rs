@@ -98,6 +98,8 @@ impl World {
             .gateways(2)
             // A breaker that opens closes again while a test can wait for it.
             .set("BREAKER_OPEN_SECONDS", "1")
+            // Twenty failures are within the window however busy the machine is.
+            .and_then(|options| options.set("BREAKER_WINDOW_SECONDS", "600"))
             .and_then(|options| options.set("LEASE_GRACE_SECONDS", "1"))
             .and_then(|options| options.set("RELAY_SWEEP_SECONDS", "1"))
             .map_err(say)?;

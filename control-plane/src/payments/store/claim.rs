@@ -49,8 +49,6 @@ pub struct Seen {
     pub is_over: bool,
     /// Whether a claim's lease and grace are over.
     pub is_abandoned: bool,
-    /// Whole seconds until the lease ends.
-    pub lease_seconds: Option<i32>,
     /// Whether the answer is still stored.
     pub is_stored: bool,
     /// What was charged.
@@ -140,7 +138,6 @@ pub async fn claim(
                 or (s.state = 'claimed' and s.is_abandoned
                     and (not s.redeliver or s.redeem_until <= now() or s.attempts >= $8)), false) as "is_over!",
             s.is_abandoned as "is_abandoned!",
-            ceil(extract(epoch from s.lease_until - now()))::int4 as "lease_seconds?",
             coalesce(s.delivered_at + make_interval(secs => $11) > now(), false) as "is_stored!",
             s.price_micros as "price_micros!", s.fee_rate_ppm as "fee_rate_ppm!", s.epoch as "epoch!",
             s.attempts as "attempts!", s.timeout_ms as "timeout_ms?", s.redeliver as "redeliver!",

@@ -174,6 +174,19 @@ pub async fn successes(
     Ok(())
 }
 
+/// Which of these successes were remembered before: their evidence is recorded.
+pub async fn remembered(pool: &PgPool, ids: &[String]) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "select s.relay_request_id from provider_success s
+        join gateway_request r on r.relay_request_id = s.relay_request_id
+        join payment_evidence e on e.request_id = r.id
+        where s.relay_request_id = any($1)",
+        ids,
+    )
+    .fetch_all(pool)
+    .await
+}
+
 /// The state of a payment.
 pub async fn state(pool: &PgPool, relay_request_id: &str) -> Result<Option<State>, sqlx::Error> {
     sqlx::query_scalar!(
