@@ -296,10 +296,12 @@ impl Settings {
         let public_domain = domain(&public)?;
         let egress = self.egress(&public)?;
         let internal_secrets = internal_secrets(self.internal_secrets.as_deref())?;
-        if !self.control_plane_internal_listen.ip().is_loopback() {
-            // TLS for it is terminated beside us; say so rather than serve secrets in clear unseen.
-            tracing::warn!(listen = %self.control_plane_internal_listen, "the internal API is not on loopback: put TLS in front of it");
-        }
+        // It speaks plain HTTP: TLS for gateways on other hosts ends in front of it, on this host.
+        ensure!(
+            self.control_plane_internal_listen.ip().is_loopback(),
+            "CONTROL_PLANE_INTERNAL_LISTEN: {} is not loopback; listen on loopback and end TLS in front of it",
+            self.control_plane_internal_listen
+        );
         redis::Client::open(self.redis_url.as_str())
             .map_err(|_| anyhow::anyhow!("REDIS_URL: not a Redis URL such as redis://host:6379"))?;
         Ok(Config {

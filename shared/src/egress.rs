@@ -238,8 +238,8 @@ const SPECIAL_V4: [Ipv4Net; 18] = [
 /// multicast, NAT64, mapped) is refused by not being in it.
 const GLOBAL_V6: Ipv6Net = v6(0x2000, 0, 0, 3);
 
-/// IANA IPv6 Special-Purpose Address Registry, the blocks within 2000::/3. 2001::/23 holds tunnels,
-/// benchmarking, overlay identifiers and the like; 2002::/16 hides an IPv4 address.
+/// The blocks of IANA's IPv6 Special-Purpose Address Registry that lie within [`GLOBAL_V6`]. The
+/// first holds tunnels, benchmarking and overlay identifiers; the third hides an IPv4 address.
 const SPECIAL_V6: [Ipv6Net; 5] = [
     v6(0x2001, 0, 0, 23),
     v6(0x2001, 0xdb8, 0, 32),
