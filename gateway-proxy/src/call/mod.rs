@@ -13,12 +13,13 @@
 //!   same owner, and never taken for a refusal.
 //! - A delivered answer is durable before its first byte goes to the buyer, and the bytes that were
 //!   settled are the bytes that are sent.
-//! - A claimed call is a task of its own: what becomes of the buyer's connection changes nothing.
+//! - A claimed call is finished, settled and stored whatever becomes of the buyer's connection.
 
 pub mod admit;
 pub mod answer;
 pub mod body;
 pub mod claim;
+pub mod finish;
 pub mod forward;
 pub mod head;
 pub mod identify;
@@ -28,15 +29,18 @@ pub mod record;
 pub mod settle;
 
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crochet_shared::code::Code;
 use crochet_shared::envelope::Failure;
+use futures_util::FutureExt as _;
 use pingora::proxy::Session;
 
 use crate::error::{Refusal, Reply};
 use crate::gateway::Gateway;
+use finish::Finish;
 use head::{Head, Once};
 use identify::Identified;
 
@@ -111,12 +115,15 @@ async fn retry(
         arrival,
     )
     .await?;
-    let task = tokio::spawn(paid(Arc::clone(gateway), presented, arrival));
-    task.await.unwrap_or_else(|error| {
-        // The guard has settled what was claimed; the panic itself is in the log already.
-        tracing::error!(panicked = error.is_panic(), "a claimed call broke off");
-        Err(gateway.errors.code(Code::InternalError))
-    })
+    let call = Finish::new(paid(Arc::clone(gateway), presented, arrival));
+    AssertUnwindSafe(call)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| {
+            // The guard settles what was claimed; the panic itself is in the log already.
+            tracing::error!("a claimed call broke off");
+            Err(gateway.errors.code(Code::InternalError))
+        })
 }
 
 /// From the claim to the answer, whatever becomes of the buyer's connection.
