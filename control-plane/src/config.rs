@@ -353,6 +353,7 @@ impl Settings {
                 "a port from 1 to 65535",
             )?,
             own_host: public.host_str().map(str::to_owned),
+            own_port: public.port_or_known_default(),
         })
     }
 }

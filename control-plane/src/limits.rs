@@ -125,7 +125,7 @@ impl<K: Eq + Hash + Copy> Window<K> {
             quota: self.quota,
             window_seconds: self.length.as_secs(),
             remaining: self.quota.saturating_sub(count.used),
-            reset_seconds: left.as_secs() + 1,
+            reset_seconds: u64::from(left.subsec_nanos() > 0) + left.as_secs(),
             allowed,
         }
     }
@@ -169,7 +169,7 @@ mod tests {
         assert!(window.take(1, start).allowed);
         let refused = window.take(1, start + Duration::from_secs(20));
         assert!(!refused.allowed && refused.remaining == 0);
-        assert_eq!(refused.reset_seconds, 41);
+        assert_eq!(refused.reset_seconds, 40);
         assert!(
             window.take(2, start).allowed,
             "another caller is not touched"

@@ -260,14 +260,15 @@ impl Args {
             internal_secret: self.internal_secret,
             redis_url: self.redis_url,
             cache_keys: keys,
-            public_base_url,
             trusted_proxies: self.trusted_proxies.0,
             egress: Egress {
                 allow_cidrs: self.endpoint_allow_cidrs.0,
                 allow_http: self.endpoint_allow_http,
                 ports: self.endpoint_ports.0,
                 own_host,
+                own_port: crochet_shared::egress::port_of(&public_base_url),
             },
+            public_base_url,
             extra_ca_file: self.endpoint_extra_ca_file,
             dns_servers: self
                 .dns_servers

@@ -67,9 +67,14 @@ pub fn judge(head: &[u8]) -> Result<Length, BadHead> {
         .skip_while(|line| line.is_empty());
     judge_request_line(lines.next().unwrap_or_default())?;
     let mut length: Option<Length> = None;
+    let mut hosts = 0_u32;
     for (number, line) in lines.take_while(|line| !line.is_empty()).enumerate() {
         if number >= HEAD_LINES_MAX {
             return Err(BadHead::TooLarge);
+        }
+        hosts += u32::from(is_host(line));
+        if hosts > 1 {
+            return Err(BadHead::malformed("Host", "must stand once"));
         }
         let Some(said) = judge_header(line)? else {
             continue;
@@ -91,12 +96,23 @@ fn judge_request_line(line: &[u8]) -> Result<(), BadHead> {
         method.is_some_and(|word| !word.is_empty() && word.iter().all(|byte| is_token(*byte)));
     let is_target =
         target.is_some_and(|word| !word.is_empty() && word.iter().all(u8::is_ascii_graphic));
+    if method == Some(b"CONNECT") {
+        return Err(BadHead::malformed(
+            "request_line",
+            "must not be CONNECT: this is no tunnel",
+        ));
+    }
     let is_version = matches!(version, Some(b"HTTP/1.1" | b"HTTP/1.0"));
     if is_method && is_target && is_version && words.next().is_none() {
         return Ok(());
     }
     let problem = "must be a method, a target and HTTP/1.1, in visible ASCII";
     Err(BadHead::malformed("request_line", problem))
+}
+
+fn is_host(line: &[u8]) -> bool {
+    line.get(..5)
+        .is_some_and(|name| name.eq_ignore_ascii_case(b"host:"))
 }
 
 /// A token, a colon, a value without control characters (RFC 9110 §5.5). Tells the length of the
@@ -114,6 +130,13 @@ fn judge_header(line: &[u8]) -> Result<Option<Length>, BadHead> {
         return bad("must not hold control characters");
     }
     match name.first() {
+        Some(b'h' | b'H') if name.eq_ignore_ascii_case(b"host") => {
+            if value.trim_ascii().iter().all(|byte| is_of_authority(*byte)) {
+                Ok(None)
+            } else {
+                bad("must be a host and a port")
+            }
+        }
         Some(b'c' | b'C') if name.eq_ignore_ascii_case(b"content-length") => {
             match digits(value.trim_ascii()) {
                 Some(bytes) => Ok(Some(Length::Bytes(bytes))),
@@ -144,6 +167,11 @@ const fn is_control(byte: u8) -> bool {
     (byte < 0x20 && byte != b'\t') || byte == 0x7f
 }
 
+/// What a host and a port are made of (RFC 3986 §3.2), escapes and rarer signs left out.
+const fn is_of_authority(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']')
+}
+
 /// `tchar` of RFC 9110 §5.6.2.
 const fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
@@ -169,6 +197,23 @@ const fn is_token(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_pingora_would_refuse_without_a_word_is_refused_here() {
+        for head in [
+            "GET / HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: x@y\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a, b\r\n\r\n",
+            "CONNECT x:443 HTTP/1.1\r\nHost: x:443\r\n\r\n",
+        ] {
+            assert!(
+                matches!(judge(head.as_bytes()), Err(BadHead::Malformed { .. })),
+                "{head}"
+            );
+        }
+        let head = b"GET / HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n";
+        assert_eq!(judge(head), Ok(Length::Bytes(0)));
+    }
 
     #[test]
     fn a_head_ends_at_its_empty_line_however_lines_end() {

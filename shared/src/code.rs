@@ -235,7 +235,7 @@ codes! {
         RetrySameRequest, "Your payment stays good: send the same body again with the same X-Crochet-Relay-Request-Id.", ["X-Crochet-Relay-Request-Id", "body"], [], None;
     SellerResponseTooLarge = "SELLER_RESPONSE_TOO_LARGE", 502, "The seller's answer is larger than its listing allows. You were not charged for this attempt.", true,
         RetrySameRequest, "Your payment stays good: send the same body again with the same X-Crochet-Relay-Request-Id.", ["X-Crochet-Relay-Request-Id", "body"], [], None;
-    SellerUnavailable = "SELLER_UNAVAILABLE", 503, "The seller cannot be served right now. Nothing was charged.", true,
+    SellerUnavailable = "SELLER_UNAVAILABLE", 503, "The seller cannot be served right now. Nothing was consumed.", true,
         WaitAndRetry, "Wait as long as Retry-After says, then send the same request again.", ["X-Crochet-Relay-Request-Id", "Idempotency-Key", "body"], [], Some(5);
     PaymentProviderUnavailable = "PAYMENT_PROVIDER_UNAVAILABLE", 503, "The payment provider cannot be asked right now. Nothing was consumed.", true,
         WaitAndRetry, "Wait as long as Retry-After says, then send the same request again.", ["X-Crochet-Relay-Request-Id", "Idempotency-Key", "body"], [], Some(2);

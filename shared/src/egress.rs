@@ -23,6 +23,8 @@ pub struct Egress {
     pub ports: Vec<u16>,
     /// Our own public host, which no endpoint may be.
     pub own_host: Option<String>,
+    /// Its port, by which our own address is told from its neighbours where `own_host` is one.
+    pub own_port: Option<u16>,
 }
 
 /// Why a URL or an address is refused. Only the kind is told to anyone; never an address.
@@ -128,7 +130,10 @@ impl Egress {
     /// Judges one address a name resolved to, or a literal. This is the check that stands directly
     /// before every connection.
     pub fn check_address(&self, ip: IpAddr, port: u16) -> Result<(), Forbidden> {
-        let ip = unmapped(ip);
+        // ::ffff:0:0/96 is not globally routable, and an allowed IPv4 network does not open it.
+        if is_mapped(ip) || self.is_own(ip, port) {
+            return Err(Forbidden::Address);
+        }
         if self.allow_cidrs.iter().any(|net| net.contains(&ip)) {
             return Ok(());
         }
@@ -145,6 +150,15 @@ impl Egress {
     /// Whether an address may be connected to on this port.
     pub fn allows(&self, ip: IpAddr, port: u16) -> bool {
         self.check_address(ip, port).is_ok()
+    }
+
+    /// Whether this is our own front door, where `PUBLIC_BASE_URL` names it by address.
+    fn is_own(&self, ip: IpAddr, port: u16) -> bool {
+        let own = self
+            .own_host
+            .as_deref()
+            .map(|own| own.trim_matches(['[', ']']));
+        own.is_some_and(|own| own.parse() == Ok(ip)) && self.own_port == Some(port)
     }
 
     fn check_name(&self, name: &str) -> Result<String, Forbidden> {
@@ -184,12 +198,14 @@ fn authority(host: &TargetHost, port: Option<u16>) -> String {
     port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"))
 }
 
-/// An IPv4 address in IPv6 clothing is judged as the IPv4 address the kernel would connect to.
-fn unmapped(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(ip, IpAddr::V4),
-        IpAddr::V4(_) => ip,
-    }
+/// An IPv4 address in IPv6 clothing: the kernel would connect to the IPv4 address.
+fn is_mapped(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some())
+}
+
+/// The port of a public origin, said or by its scheme: [`Egress::own_port`].
+pub fn port_of(origin: &str) -> Option<u16> {
+    Url::parse(origin).ok()?.port_or_known_default()
 }
 
 /// Whether the IANA special-purpose registries leave an address globally routable.
@@ -356,6 +372,13 @@ mod tests {
             Err(Forbidden::Address)
         );
         assert!(!local.allows("1.1.1.1".parse().unwrap(), 8091));
-        assert!(local.allows("::ffff:127.0.0.1".parse().unwrap(), 8091));
+        assert!(!local.allows("::ffff:127.0.0.1".parse().unwrap(), 8091));
+        let own = Egress {
+            own_host: Some("127.0.0.1".into()),
+            own_port: port_of("http://127.0.0.1:8080"),
+            ..local
+        };
+        assert!(!own.allows("127.0.0.1".parse().unwrap(), 8080));
+        assert!(own.allows("127.0.0.1".parse().unwrap(), 8091));
     }
 }

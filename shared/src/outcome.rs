@@ -72,10 +72,13 @@ impl Encoding {
     /// Decides by parsing, not by content type. Bytes under a `Content-Encoding` are not undone, so
     /// they are base64 whatever they look like. An empty answer is JSON `null`.
     pub fn of(body: &[u8], content_encoded: bool) -> Self {
+        if body.is_empty() {
+            return Self::Json;
+        }
         if content_encoded {
             return Self::Base64;
         }
-        if body.is_empty() || crate::json::check(body).is_ok() {
+        if crate::json::check(body).is_ok() {
             return Self::Json;
         }
         if simdutf8::basic::from_utf8(body).is_ok() {
@@ -116,6 +119,7 @@ mod tests {
         assert_eq!(Encoding::of(b"{\"a\":", false), Encoding::Text);
         assert_eq!(Encoding::of(b"\xff", false), Encoding::Base64);
         assert_eq!(Encoding::of(b"{}", true), Encoding::Base64);
+        assert_eq!(Encoding::of(b"", true), Encoding::Json);
         let deep = "[".repeat(129) + &"]".repeat(129);
         assert_eq!(Encoding::of(deep.as_bytes(), false), Encoding::Text);
     }

@@ -233,6 +233,10 @@ async fn evidence(
         CheckAnswer::Pending {
             retry_after_seconds,
         } => pending(&call.relay_request_id, request_id, retry_after_seconds),
+        // Nobody is asked to pay for what cannot be served; the failed payment can wait.
+        CheckAnswer::Failed if let Err(busy) = &call.place => {
+            errors.wait(Code::SellerUnavailable, busy.retry_after_seconds)
+        }
         CheckAnswer::Failed => {
             // Names the fresh purchase, not the failed one.
             let fresh = quote::afresh(gateway, call.buyer, call.relay_request_id.clone()).await;
