@@ -5,6 +5,8 @@
 //! can be read in two ways is refused, because a second opinion about it is how requests are
 //! smuggled.
 
+use crochet_shared::header::is_token_byte;
+
 /// Largest head of a request.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// Most lines of a head; pingora's parser takes 256 headers.
@@ -93,7 +95,7 @@ fn judge_request_line(line: &[u8]) -> Result<(), BadHead> {
     let mut words = line.split(|byte| *byte == b' ');
     let (method, target, version) = (words.next(), words.next(), words.next());
     let is_method =
-        method.is_some_and(|word| !word.is_empty() && word.iter().all(|byte| is_token(*byte)));
+        method.is_some_and(|word| !word.is_empty() && word.iter().all(|byte| is_token_byte(*byte)));
     let is_target =
         target.is_some_and(|word| !word.is_empty() && word.iter().all(u8::is_ascii_graphic));
     if method == Some(b"CONNECT") {
@@ -121,7 +123,7 @@ fn judge_header(line: &[u8]) -> Result<Option<Length>, BadHead> {
     let colon = line.iter().position(|byte| *byte == b':');
     let (name, value) = colon
         .and_then(|colon| line.split_at_checked(colon))
-        .filter(|(name, _)| !name.is_empty() && name.iter().all(|byte| is_token(*byte)))
+        .filter(|(name, _)| !name.is_empty() && name.iter().all(|byte| is_token_byte(*byte)))
         .ok_or_else(|| BadHead::malformed("headers", "must each be a name, a colon and a value"))?;
     let value = value.strip_prefix(b":").unwrap_or(value);
     let stained = value.iter().any(|byte| is_control(*byte));
@@ -170,28 +172,6 @@ const fn is_control(byte: u8) -> bool {
 /// What a host and a port are made of (RFC 3986 §3.2), escapes and rarer signs left out.
 const fn is_of_authority(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']')
-}
-
-/// `tchar` of RFC 9110 §5.6.2.
-const fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        )
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 // Checks that Relay's own SDK takes quotes from the sandbox and follows them to the end.
 //
-//   mkdir /tmp/sdk && cd /tmp/sdk && npm init -y && npm install @relayprotocol/relay-sdk viem
+//   mkdir sdk-check && cd sdk-check && npm init -y && npm install @relayprotocol/relay-sdk viem
 //   cp <repository>/loadtest/relay-sandbox/sdk-check.mjs . && node sdk-check.mjs http://127.0.0.1:8090
 //
 // Against a running sandbox with its default key. Exits non-zero at the first surprise.

@@ -104,8 +104,8 @@ pub fn is_endpoint_auth_header_value(value: &str) -> bool {
         && !value.ends_with(' ')
 }
 
-/// `tchar` of RFC 9110 §5.6.2.
-const fn is_token_byte(byte: u8) -> bool {
+/// Whether a byte may stand in a name: `tchar` of RFC 9110 §5.6.2.
+pub const fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,

@@ -89,11 +89,31 @@ pub async fn quote(
             ask(gateway, identity, digest, request_bytes)
         })
         .await;
+    if let Learned::Refused(why) = &learned
+        && of_the_listing(*why)
+    {
+        // What is known of the listing here is behind: the next call, a paid one too, looks again.
+        let record = &call.route.record;
+        gateway
+            .routes
+            .forget(record.listing_id, &record.slug, Instant::now());
+    }
     // Whoever joined did not make it: she gets the same quote again.
     if let (Learned::Open(open, _), false) = (&learned, mine) {
         return Err(required(open));
     }
     told(gateway, buyer, Code::PaymentRequired, learned).await
+}
+
+/// Whether a refusal says that the listing is not what admitted the call.
+const fn of_the_listing(why: QuoteRefusal) -> bool {
+    matches!(
+        why,
+        QuoteRefusal::ListingNotFound
+            | QuoteRefusal::ListingNotActive
+            | QuoteRefusal::ListingNotPerCall
+            | QuoteRefusal::OwnListing
+    )
 }
 
 async fn from_redis(
