@@ -17,9 +17,6 @@ const ACQUIRE_SECONDS_MAX: u64 = 5;
 const STATEMENT_TIMEOUT: &str = "20s";
 /// Postgres's word for none.
 const NO_TIMEOUT: &str = "0";
-/// A statement is planned once a connection. The batch statements are long, their arrays vary in
-/// length only, and by default Postgres would plan them anew for nearly every batch.
-const PLAN_ONCE: &str = "force_generic_plan";
 /// A transaction that waits for its own client is broken off.
 const IDLE_IN_TRANSACTION_TIMEOUT: &str = "15s";
 
@@ -86,7 +83,6 @@ impl Db {
             .options([
                 ("client_min_messages", "warning"),
                 ("statement_timeout", statement),
-                ("plan_cache_mode", PLAN_ONCE),
                 (
                     "idle_in_transaction_session_timeout",
                     IDLE_IN_TRANSACTION_TIMEOUT,
