@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::slug::is_slug;
+use super::stats::{Stats, StatsShown};
 use super::write::Content;
 use crate::app::App;
 use crate::identity::ProfileCard;
@@ -112,6 +113,8 @@ pub struct Record {
     pub(super) category: Option<CategoryCard>,
     /// Its seller, as shown.
     pub(super) provider: ProfileCard,
+    /// How it has done.
+    pub(super) stats: Stats,
     /// When it was made.
     pub(super) created_at: DateTime<Utc>,
     /// When it last changed.
@@ -124,16 +127,6 @@ pub(super) struct CategoryCard {
     pub(super) id: CategoryId,
     pub(super) name: String,
     pub(super) slug: String,
-}
-
-/// How a listing has done lately.
-#[derive(Debug, Serialize)]
-struct Stats {
-    calls_30d: i64,
-    success_rate_30d: Option<f64>,
-    p95_latency_ms_30d: Option<i64>,
-    rating_average: Option<f64>,
-    review_count: i64,
 }
 
 /// `Listing` (contract §4).
@@ -161,7 +154,7 @@ pub struct Listing {
     status: &'static str,
     gateway_url: Option<String>,
     provider: ProfileCard,
-    stats: Stats,
+    stats: StatsShown,
     #[serde(with = "rfc3339_millis")]
     created_at: DateTime<Utc>,
     #[serde(with = "rfc3339_millis")]
@@ -197,13 +190,7 @@ impl Listing {
             example_response: content.example_response,
             status: content.status.as_str(),
             provider: record.provider,
-            stats: Stats {
-                calls_30d: 0,
-                success_rate_30d: None,
-                p95_latency_ms_30d: None,
-                rating_average: None,
-                review_count: 0,
-            },
+            stats: record.stats.show(),
             created_at: record.created_at,
             updated_at: record.updated_at,
         }

@@ -1,6 +1,7 @@
 //! Catalog: what is sold, as everyone may see it.
 //!
-//! Owns `category` and `listing`. It never sees a private endpoint: that is [`crate::endpoints`]'
+//! Owns `category`, `listing` and what browsing reads of it: `listing_stats`, `search_word`,
+//! `call_tally`. It never sees a private endpoint: that is [`crate::endpoints`]'
 //! room, which also makes listings, since a `per_call` one is made together with its endpoint.
 //!
 //! Invariants:
@@ -24,6 +25,7 @@ mod price;
 mod read;
 mod remove;
 mod slug;
+mod stats;
 mod store;
 mod write;
 
@@ -32,7 +34,7 @@ pub use listing::{Listing, PricingModel, Record, Status, name};
 pub use read::{owned, show};
 pub use remove::remove;
 pub use slug::made_of;
-pub use store::{insert, lock, raise_version, replace};
+pub use store::{add_rating, insert, lock, raise_version, replace};
 pub use write::{Change, Content};
 
 /// `/categories`, `/listings/challenge`, `GET /listings`, `GET /me/listings`.

@@ -1,5 +1,7 @@
 //! `GET`, `PATCH` and `DELETE /listings/:id`
 
+use control_plane::catalog;
+use control_plane::db::work;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
@@ -198,5 +200,28 @@ async fn a_free_listing_becomes_per_call_with_a_price_and_an_endpoint(pool: PgPo
     assert_eq!(
         again["gateway_endpoint"]["signing_secret_prefix"],
         sold["gateway_endpoint"]["signing_secret_prefix"]
+    );
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_rating_is_averaged_and_counted(pool: PgPool) {
+    let api = Api::new(pool);
+    let agent = api.agent().await;
+    let listing = agent.list(json!({})).await;
+    assert!(listing["stats"]["rating_average"].is_null());
+    let id = listing["id"].as_str().unwrap().parse().unwrap();
+    for hundredths in [433, 467, 500] {
+        api.app
+            .db
+            .run("test.rate", |tx| {
+                work(async move { catalog::add_rating(tx, id, hundredths).await })
+            })
+            .await
+            .unwrap();
+    }
+    let stats = &api.get(&path(&listing)).await.data(200)["stats"];
+    assert_eq!(
+        (&stats["rating_average"], &stats["review_count"]),
+        (&json!(4.67), &json!(3))
     );
 }

@@ -1,4 +1,4 @@
-//! All SQL of the catalog.
+//! Listings: read whole, and written.
 
 use crochet_shared::id::{CategoryId, ListingId, ProfileId};
 use crochet_shared::internal::RouteName;
@@ -8,70 +8,16 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
-use super::categories::Category;
-use super::listing::{CategoryCard, PricingModel, Record, Status};
-use super::write::Content;
+use crate::catalog::listing::{CategoryCard, PricingModel, Record, Status};
+use crate::catalog::stats::Stats;
+use crate::catalog::write::Content;
 use crate::identity::ProfileCard;
-use crate::paging::{Paging, ROWS_MAX};
-
-/// What of a list is wanted. `None` does not narrow.
-#[derive(Default)]
-pub(super) struct Filter {
-    pub(super) seller: Option<ProfileId>,
-    pub(super) status: Option<&'static str>,
-    pub(super) category: Option<CategoryId>,
-    pub(super) pricing_model: Option<&'static str>,
-    pub(super) delivery_type: Option<&'static str>,
-    pub(super) min_price: Option<Micros>,
-    pub(super) max_price: Option<Micros>,
-}
 
 type Document = Json<Box<RawValue>>;
 
-// --- categories --------------------------------------------------------------------------------
-
-pub(super) async fn categories(db: impl PgExecutor<'_>) -> Result<Vec<Category>, sqlx::Error> {
-    let rows = sqlx::query!(
-        r#"select c.id, c.name, c.slug, c.description, count(l.id) as "listing_count!"
-           from category c left join listing l on l.category_id = c.id and l.status = 'active'
-           group by c.id order by c.name"#,
-    )
-    .fetch_all(db)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Category {
-            id: CategoryId(row.id),
-            name: row.name,
-            slug: row.slug,
-            description: row.description,
-            listing_count: row.listing_count,
-        })
-        .collect())
-}
-
-/// A category by id or slug.
-pub(super) async fn category(
-    db: impl PgExecutor<'_>,
-    text: &str,
-) -> Result<Option<CategoryId>, sqlx::Error> {
-    if text.contains('\0') {
-        return Ok(None);
-    }
-    let id = text.parse::<CategoryId>().ok().map(|id| id.0);
-    let found = sqlx::query_scalar!(
-        "select id from category where id = $1 or slug = $2",
-        id,
-        text,
-    )
-    .fetch_optional(db)
-    .await?;
-    Ok(found.map(CategoryId))
-}
-
 // --- reading -----------------------------------------------------------------------------------
 
-pub(super) async fn id_of(
+pub(in crate::catalog) async fn id_of(
     db: impl PgExecutor<'_>,
     name: &RouteName,
 ) -> Result<Option<Uuid>, sqlx::Error> {
@@ -85,7 +31,7 @@ pub(super) async fn id_of(
     }
 }
 
-pub(super) async fn by_id(
+pub(in crate::catalog) async fn by_id(
     db: impl PgExecutor<'_>,
     id: Uuid,
 ) -> Result<Option<Record>, sqlx::Error> {
@@ -93,7 +39,7 @@ pub(super) async fn by_id(
 }
 
 /// Whole listings, in the order of the ids.
-pub(super) async fn by_ids(
+pub(in crate::catalog) async fn by_ids(
     db: impl PgExecutor<'_>,
     ids: &[Uuid],
 ) -> Result<Vec<Record>, sqlx::Error> {
@@ -107,9 +53,11 @@ pub(super) async fn by_ids(
                   l.example_response as "example_response: Document",
                   l.status, l.was_active, l.suspended_by_operator, l.created_at, l.updated_at,
                   c.name as "category_name?", c.slug as "category_slug?",
-                  p.display_name, p.avatar_url, p.account_type, p.score
+                  p.display_name, p.avatar_url, p.account_type, p.score,
+                  s.calls_30d, s.failures_30d, s.p95_latency_ms_30d, s.rating_sum, s.review_count
            from unnest($1::uuid[]) with ordinality as wanted (id, place)
            join listing l on l.id = wanted.id
+           join listing_stats s on s.listing_id = l.id
            join profile p on p.id = l.seller_id
            left join category c on c.id = l.category_id
            order by wanted.place"#,
@@ -159,69 +107,17 @@ pub(super) async fn by_ids(
                 row.account_type,
                 row.score,
             ),
+            stats: Stats {
+                calls: row.calls_30d,
+                failures: row.failures_30d,
+                p95_latency_ms: row.p95_latency_ms_30d,
+                rating_sum: row.rating_sum,
+                reviews: row.review_count,
+            },
             created_at: row.created_at,
             updated_at: row.updated_at,
         })
         .collect())
-}
-
-/// Ids of a page, the newest first.
-pub(super) async fn ids(
-    db: impl PgExecutor<'_>,
-    filter: &Filter,
-    paging: &Paging,
-) -> Result<Vec<Uuid>, sqlx::Error> {
-    sqlx::query_scalar!(
-        "select id from listing
-         where ($1::uuid is null or seller_id = $1)
-           and ($2::text is null or status = $2)
-           and ($3::uuid is null or category_id = $3)
-           and ($4::text is null or pricing_model = $4)
-           and ($5::text is null or delivery_type = $5)
-           and ($6::bigint is null or price_micros >= $6)
-           and ($7::bigint is null or price_micros <= $7)
-           and ($8::uuid is null or id < $8)
-         order by id desc
-         offset $9 limit $10",
-        filter.seller.map(|id| id.0),
-        filter.status,
-        filter.category.map(|id| id.0),
-        filter.pricing_model,
-        filter.delivery_type,
-        filter.min_price.map(|price| price.0),
-        filter.max_price.map(|price| price.0),
-        paging.after(),
-        paging.offset(),
-        paging.fetch(),
-    )
-    .fetch_all(db)
-    .await
-}
-
-/// How many there are, counted as far as numbered pages reach.
-pub(super) async fn count(db: impl PgExecutor<'_>, filter: &Filter) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"select count(*) as "count!" from (
-             select 1 from listing
-             where ($1::uuid is null or seller_id = $1)
-               and ($2::text is null or status = $2)
-               and ($3::uuid is null or category_id = $3)
-               and ($4::text is null or pricing_model = $4)
-               and ($5::text is null or delivery_type = $5)
-               and ($6::bigint is null or price_micros >= $6)
-               and ($7::bigint is null or price_micros <= $7)
-             limit $8) counted"#,
-        filter.seller.map(|id| id.0),
-        filter.status,
-        filter.category.map(|id| id.0),
-        filter.pricing_model,
-        filter.delivery_type,
-        filter.min_price.map(|price| price.0),
-        filter.max_price.map(|price| price.0),
-        ROWS_MAX,
-    )
-    .fetch_one(db)
-    .await
 }
 
 // --- writing -----------------------------------------------------------------------------------
@@ -337,7 +233,7 @@ pub async fn raise_version(tx: &mut PgConnection, id: ListingId) -> Result<(), s
 }
 
 /// Suspends a listing; false when it was.
-pub(super) async fn suspend(
+pub(in crate::catalog) async fn suspend(
     tx: &mut PgConnection,
     id: Uuid,
     now: chrono::DateTime<chrono::Utc>,
@@ -354,7 +250,7 @@ pub(super) async fn suspend(
 }
 
 /// Deletes a listing that was never active, and its endpoint with it.
-pub(super) async fn delete(tx: &mut PgConnection, id: Uuid) -> Result<(), sqlx::Error> {
+pub(in crate::catalog) async fn delete(tx: &mut PgConnection, id: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query!("delete from listing where id = $1 and not was_active", id)
         .execute(tx)
         .await?;
@@ -362,7 +258,7 @@ pub(super) async fn delete(tx: &mut PgConnection, id: Uuid) -> Result<(), sqlx::
 }
 
 /// Has gateways told of a listing, with the transaction that changes it.
-pub(super) async fn tell(tx: &mut PgConnection, id: Uuid) -> Result<(), sqlx::Error> {
+pub(in crate::catalog) async fn tell(tx: &mut PgConnection, id: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query!("insert into outbox (listing_id) values ($1)", id)
         .execute(tx)
         .await?;
