@@ -1,7 +1,7 @@
 //! The control plane: the only process with Postgres and with provider credentials.
 //!
-//! Rooms import leftwards only: `identity ← catalog ← endpoints ← ledger ← payments`, through each
-//! other's `mod.rs`; `tests/rooms/mod.rs` enforces it. Around them stands the foundation, which every
+//! Rooms import leftwards only: `identity ← catalog ← endpoints ← ledger ← payments ← reviews`, through
+//! each other's `mod.rs`; `tests/rooms/mod.rs` enforces it. Around them stands the foundation, which every
 //! room may use: [`app`], [`config`], [`db`], [`error`], [`answer`], [`extract`], [`fields`],
 //! [`query`], [`paging`], [`limits`], [`vault`], [`resolve`].
 
@@ -25,6 +25,7 @@ pub mod payments;
 pub mod publish;
 pub mod query;
 pub mod resolve;
+pub mod reviews;
 pub mod router;
 pub mod serve;
 pub mod vault;

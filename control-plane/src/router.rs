@@ -71,7 +71,8 @@ pub fn public(app: Arc<App>) -> Router {
         .merge(crate::catalog::routes())
         .merge(crate::endpoints::routes())
         .merge(crate::payments::routes())
-        .merge(crate::ledger::routes());
+        .merge(crate::ledger::routes())
+        .merge(crate::reviews::routes());
     Router::new()
         .nest(API, api)
         .fallback(async || ApiError::from(Code::NotFound))

@@ -20,7 +20,7 @@ use tower::ServiceExt as _;
 
 use crate::app::App;
 use crate::config::Config;
-use crate::{identity, payments, publish, router};
+use crate::{identity, payments, publish, reviews, router};
 
 /// Headers must have arrived within this time, and it also ends an idle connection: longer than
 /// gateways keep theirs, so that none is reused at the moment it is closed here.
@@ -77,6 +77,7 @@ pub async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     work.spawn(publish::run(Arc::clone(&app), stopped.clone()));
     work.spawn(identity::background(Arc::clone(&app), stopped.clone()));
     work.spawn(payments::background(Arc::clone(&app), stopped.clone()));
+    work.spawn(reviews::background(Arc::clone(&app), stopped.clone()));
 
     told_to_stop().await?;
     ready.store(false, Ordering::Release);

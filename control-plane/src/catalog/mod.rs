@@ -31,7 +31,7 @@ mod write;
 
 pub use categories::find_category;
 pub use listing::{Listing, PricingModel, Record, Status, name};
-pub use read::{owned, show};
+pub use read::{named, owned, show};
 pub use remove::remove;
 pub use slug::made_of;
 pub use store::{add_rating, insert, lock, raise_version, replace};

@@ -35,6 +35,11 @@ pub async fn owned(app: &App, owner: Agent, text: &str) -> Result<Record, ApiErr
     Ok(record)
 }
 
+/// The listing of this name, whatever its status: whoever asks must not show a draft to others.
+pub async fn named(app: &App, text: &str) -> Result<Record, ApiError> {
+    find(app.db.pool(), app.db.pool(), text).await
+}
+
 /// A listing as it is now.
 pub async fn show(app: &App, id: ListingId) -> Result<Listing, ApiError> {
     let record = store::by_id(app.db.pool(), id.0)

@@ -35,7 +35,7 @@ pub use challenge::{
     ListingChallenge, ListingProof, issue_listing_challenge, listing_challenge, use_up,
 };
 pub use pow::{Difficulty, Pow};
-pub use profile::ProfileCard;
+pub use profile::{ProfileCard, VERIFIED_SCORE};
 pub use resolve::key_record;
 pub use wallet::evm_address;
 

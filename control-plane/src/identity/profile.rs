@@ -6,7 +6,7 @@ use crochet_shared::id::{ApiKeyId, ProfileId, WalletId};
 use serde::Serialize;
 
 /// From this score on, a profile carries the checkmark.
-pub(super) const VERIFIED_SCORE: i32 = 800;
+pub const VERIFIED_SCORE: i32 = 800;
 
 /// `Profile` (contract §3).
 #[derive(Debug, Serialize)]

@@ -23,4 +23,6 @@ mod me;
 mod publishing;
 mod refused;
 mod register;
+mod reviews;
+mod score;
 mod wallet;

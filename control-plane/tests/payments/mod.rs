@@ -16,4 +16,4 @@ mod machine;
 mod quotes;
 mod refusals;
 mod settlements;
-mod stage;
+pub(crate) mod stage;

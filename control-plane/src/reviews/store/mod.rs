@@ -1,0 +1,5 @@
+//! All SQL of reviews and scores.
+
+pub(super) mod evidence;
+pub(super) mod review;
+pub(super) mod snapshot;

@@ -1,0 +1,129 @@
+//! `POST /reviews/:listingId`
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use crochet_shared::code::Code;
+use crochet_shared::id::uuid_v7;
+use sqlx::PgConnection;
+
+use super::fold::REST;
+use super::review::{Ratings, Review};
+use super::store::evidence;
+use super::store::review::{self as store, NewReview};
+use crate::answer::Created;
+use crate::app::App;
+use crate::catalog::{self, Status};
+use crate::db::{OnConstraint as _, work};
+use crate::error::ApiError;
+use crate::extract::AppJson;
+use crate::fields::{self, Fields, FromFields};
+use crate::identity::Agent;
+
+/// Longest title, in characters (contract, head).
+const TITLE_CHARS_MAX: usize = 120;
+/// Longest comment, in characters (contract, head).
+const COMMENT_CHARS_MAX: usize = 4000;
+/// The constraint that makes reviews one a buyer and listing.
+const ONCE: &str = "review_once";
+
+/// The body.
+#[derive(Debug)]
+pub(super) struct Write {
+    ratings: Ratings,
+    title: Option<String>,
+    comment: Option<String>,
+}
+
+impl FromFields for Write {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let accuracy = rating(fields, "accuracy_rating");
+        let reliability = rating(fields, "reliability_rating");
+        let value = rating(fields, "value_rating");
+        let title = fields.optional("title", fields::text(0, TITLE_CHARS_MAX));
+        let comment = fields.optional("comment", fields::text(0, COMMENT_CHARS_MAX));
+        Some(Self {
+            ratings: Ratings {
+                accuracy: accuracy?,
+                reliability: reliability?,
+                value: value?,
+            },
+            title: title.filter(|text| !text.is_empty()),
+            comment: comment.filter(|text| !text.is_empty()),
+        })
+    }
+}
+
+fn rating(fields: &mut Fields<'_>, name: &'static str) -> Option<i16> {
+    let whole = fields::integer(1, 5);
+    fields.required(name, |raw| {
+        whole(raw).and_then(|rating| i16::try_from(rating).map_err(|_| "is too large".into()))
+    })
+}
+
+/// `POST /reviews/:listingId`. A listing withdrawn since the purchase can still be reviewed.
+pub(super) async fn write(
+    State(app): State<Arc<App>>,
+    Path(listing): Path<String>,
+    reviewer: Agent,
+    AppJson(write): AppJson<Write>,
+) -> Result<Created<Review>, ApiError> {
+    let listing = catalog::named(&app, &listing).await?;
+    if listing.seller == reviewer.profile {
+        return Err(Code::CannotReviewOwnListing.into());
+    }
+    if listing.content.status == Status::Draft {
+        return Err(Code::ListingNotFound.into());
+    }
+    let has_purchase = evidence::has_purchase(
+        app.db.pool(),
+        listing.id.0,
+        listing.seller.0,
+        reviewer.profile.0,
+        app.config.review_window.as_secs_f64(),
+    )
+    .await?;
+    if !has_purchase {
+        // What is true for good is said before what another purchase would mend.
+        let again = store::has_reviewed(app.db.pool(), listing.id, reviewer.profile).await?;
+        let code = if again {
+            Code::ReviewAlreadyExists
+        } else {
+            Code::NoQualifyingPurchase
+        };
+        return Err(code.into());
+    }
+    let now = crochet_shared::clock::now();
+    let new = &NewReview {
+        id: uuid_v7(now),
+        listing: listing.id,
+        reviewer: reviewer.profile,
+        seller: listing.seller,
+        ratings: write.ratings,
+        title: write.title.as_deref(),
+        comment: write.comment.as_deref(),
+        created_at: now,
+    };
+    app.db
+        .run("reviews.write", |tx| work(keep(tx, new)))
+        .await?;
+    let row = store::by_ids(app.db.pool(), &[new.id])
+        .await?
+        .pop()
+        .ok_or_else(|| ApiError::internal(anyhow::anyhow!("a review was written and is gone")))?;
+    Ok(Created {
+        // A review has no address of its own: it is read among its listing's.
+        location: format!("{}/reviews/{}", crate::router::API, listing.id),
+        data: row.into(),
+    })
+}
+
+/// The review and everything that is summed over reviews.
+async fn keep(tx: &mut PgConnection, new: &NewReview<'_>) -> Result<(), ApiError> {
+    store::insert(tx, new)
+        .await
+        .on_constraint(ONCE, ApiError::from(Code::ReviewAlreadyExists))?;
+    store::add_to_summary(tx, new.listing, new.ratings).await?;
+    store::add_to_reputation(tx, new.seller, new.ratings, REST.as_secs_f64()).await?;
+    Ok(())
+}
