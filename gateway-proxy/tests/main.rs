@@ -33,6 +33,7 @@ mod pressure;
 mod provider;
 mod quotes;
 mod refusals;
+mod reviews;
 mod sellers_view;
 mod states;
 mod test_calls;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         quotes::trials(),
         idempotency::trials(),
         refusals::trials(),
+        reviews::trials(),
         breaker::trials(),
         envelopes::trials(),
         sellers_view::trials(),

@@ -125,5 +125,6 @@ async fn keep(tx: &mut PgConnection, new: &NewReview<'_>) -> Result<(), ApiError
         .on_constraint(ONCE, ApiError::from(Code::ReviewAlreadyExists))?;
     store::add_to_summary(tx, new.listing, new.ratings).await?;
     store::add_to_reputation(tx, new.seller, new.ratings, REST.as_secs_f64()).await?;
+    catalog::add_rating(tx, new.listing, new.ratings.hundredths()).await?;
     Ok(())
 }

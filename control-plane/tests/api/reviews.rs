@@ -287,6 +287,15 @@ async fn of_a_hundred_reviews_at_once_one_is_written(pool: PgPool) {
         ),
         (1, &json!(1))
     );
+    let stats = api
+        .get(&format!("/listings/{}", listing["id"].as_str().unwrap()))
+        .await
+        .data(200)["stats"]
+        .clone();
+    assert_eq!(
+        (&stats["review_count"], &stats["rating_average"]),
+        (&json!(1), &json!(4.0))
+    );
     let reviews: i64 = sqlx::query_scalar("select reviews from reputation")
         .fetch_one(&pool)
         .await

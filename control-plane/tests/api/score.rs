@@ -184,7 +184,7 @@ async fn however_many_fold_at_once_each_call_counts_once(pool: PgPool) {
         // As many replicas, each with its own look at the cursor, again and again.
         let replicas: Vec<Api> = (0..8).map(|_| Api::new(pool.clone())).collect();
         for _ in 0..3 {
-            join_all(replicas.iter().map(|replica| work(replica))).await;
+            join_all(replicas.iter().map(work)).await;
         }
     }
     let evidence = score(&api, &seller).await["evidence"].clone();
