@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use crate::baseline::{self, Baselines};
 use crate::config::Config;
 use crate::crochet::Crochet;
-use crate::load::{self, Exchange, Job, Wrong};
+use crate::load::{self, Beside, Exchange, Job, Wrong};
 use crate::measure::{Role, Watched};
 use crate::report::Round;
 use crate::subject::Subject;
@@ -80,7 +80,7 @@ impl<'a> Bench<'a> {
     pub(crate) async fn round(&mut self, number: u32, rounds: &mut Rounds) -> Result<()> {
         for subject in self.config.subjects() {
             let script = self.script(subject).await?;
-            let expected = if subject == Subject::Paid {
+            let expected = if matches!(subject, Subject::Paid | Subject::Beside) {
                 script.warm_up.len() + script.measured.len()
             } else {
                 0
@@ -123,9 +123,9 @@ impl<'a> Bench<'a> {
                 let replays = self.crochet()?.replays();
                 Script::repeat(&replays, connections, replays.len())
             }
-            Subject::Paid => {
+            Subject::Paid | Subject::Beside => {
                 let config = self.config;
-                let mut warm_up = self.crochet()?.paid(config)?;
+                let mut warm_up = self.crochet()?.paid(subject, config)?;
                 let measured = warm_up.split_off(connections.min(warm_up.len()));
                 Script { warm_up, measured }
             }
@@ -140,9 +140,11 @@ impl<'a> Bench<'a> {
         match subject {
             Subject::Pingora => Ok(self.baselines.pingora()),
             Subject::Nginx => Ok(self.baselines.nginx()),
-            Subject::Paid | Subject::Quote | Subject::Refused | Subject::Replay => {
-                self.crochet()?.address()
-            }
+            Subject::Beside
+            | Subject::Paid
+            | Subject::Quote
+            | Subject::Refused
+            | Subject::Replay => self.crochet()?.address(),
         }
     }
 
@@ -157,6 +159,10 @@ impl<'a> Bench<'a> {
             connections: usize::from(self.config.connections),
             warm_up: script.warm_up,
             measured: script.measured,
+            beside: (subject == Subject::Beside).then(|| Beside {
+                address: self.baselines.pingora(),
+                exchange: self.baseline.clone(),
+            }),
             watched: self.watched.clone(),
         };
         let outcome = load::run(job).await.with_context(|| subject.label())?;

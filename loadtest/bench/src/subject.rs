@@ -10,6 +10,9 @@ use crate::measure::Role;
 pub(crate) enum Subject {
     /// Through a bare pingora to the seller: what the marks are measured against.
     Pingora,
+    /// Paid calls, each with one request through the bare pingora beside it: both proxies at the same
+    /// rate, on the same machine, in the same second.
+    Beside,
     /// The retry of a paid call: claimed, forwarded, settled, answered.
     Paid,
     /// Through nginx to the seller.
@@ -24,8 +27,9 @@ pub(crate) enum Subject {
 
 impl Subject {
     /// In the order in which a round measures them: those compared with each other are neighbours.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Pingora,
+        Self::Beside,
         Self::Paid,
         Self::Nginx,
         Self::Quote,
@@ -38,6 +42,7 @@ impl Subject {
         match self {
             Self::Pingora => "bare pingora, pass-through",
             Self::Nginx => "nginx, pass-through",
+            Self::Beside => "paid call, pingora beside it",
             Self::Paid => "paid call (retry -> 200)",
             Self::Quote => "402, quote reused",
             Self::Refused => "401, refused key",
@@ -55,7 +60,9 @@ impl Subject {
         match self {
             Self::Pingora => Role::Pingora,
             Self::Nginx => Role::Nginx,
-            Self::Paid | Self::Quote | Self::Refused | Self::Replay => Role::Gateway,
+            Self::Beside | Self::Paid | Self::Quote | Self::Refused | Self::Replay => {
+                Role::Gateway
+            },
         }
     }
 }

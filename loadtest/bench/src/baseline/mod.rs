@@ -88,6 +88,7 @@ pub(crate) async fn exchange(seller: SocketAddr, answer_bytes: u32) -> Result<Ex
             request: request.clone(),
             expect: Expect::Anything,
         }],
+        beside: None,
         watched: Vec::new(),
     };
     let kept = load::run(job).await?.kept.into_iter().flatten().next();

@@ -64,8 +64,19 @@ pub(crate) struct Job {
     pub(crate) warm_up: Vec<Exchange>,
     /// What is measured.
     pub(crate) measured: Vec<Exchange>,
+    /// What every connection sends somewhere else after each of its requests, on a connection of its own.
+    pub(crate) beside: Option<Beside>,
     /// Whose CPU is read.
     pub(crate) watched: Vec<Watched>,
+}
+
+/// A companion's requests: checked like any other, and in no figure but the CPU of who answers them.
+#[derive(Clone, Debug)]
+pub(crate) struct Beside {
+    /// The server.
+    pub(crate) address: SocketAddr,
+    /// The request, always the same.
+    pub(crate) exchange: Exchange,
 }
 
 /// An answer that was kept.
@@ -138,15 +149,19 @@ pub(crate) async fn run(job: Job) -> Result<Outcome> {
 }
 
 async fn do_job(job: &Job) -> Result<Outcome> {
-    let opening = (0..job.connections).map(|_| Connection::open(job.address));
-    let opened: std::io::Result<Vec<Connection>> = join_all(opening).await.into_iter().collect();
-    let mut connections = opened.with_context(|| format!("connecting to {}", job.address))?;
+    let mut connections = open(job.address, job.connections).await?;
+    let mut beside = Vec::new();
+    if let Some(companion) = &job.beside {
+        beside = open(companion.address, job.connections).await?;
+    }
+    let mut pairs = pair(&mut connections, &mut beside);
+    let companion = job.beside.as_ref().map(|beside| &beside.exchange);
     let limited = tokio::time::timeout(PHASE_LIMIT, async {
-        let warm_up = send_all(&mut connections, &job.warm_up).await;
+        let warm_up = send_all(&mut pairs, &job.warm_up, companion).await;
         tokio::time::sleep(AFTERMATH).await;
         let before = Readings::take(&job.watched)?;
         let begun = Instant::now();
-        let sent = send_all(&mut connections, &job.measured).await;
+        let sent = send_all(&mut pairs, &job.measured, companion).await;
         let elapsed = begun.elapsed();
         tokio::time::sleep(AFTERMATH).await;
         let after = Readings::take(&job.watched)?;
@@ -155,6 +170,23 @@ async fn do_job(job: &Job) -> Result<Outcome> {
     limited
         .await
         .with_context(|| format!("no end after {PHASE_LIMIT:?} at {}", job.address))?
+}
+
+async fn open(address: SocketAddr, count: usize) -> Result<Vec<Connection>> {
+    let opening = (0..count).map(|_| Connection::open(address));
+    let opened: std::io::Result<Vec<Connection>> = join_all(opening).await.into_iter().collect();
+    opened.with_context(|| format!("connecting to {address}"))
+}
+
+/// A connection and its companion, if there is one.
+type Pair<'a> = (&'a mut Connection, Option<&'a mut Connection>);
+
+fn pair<'a>(connections: &'a mut [Connection], beside: &'a mut [Connection]) -> Vec<Pair<'a>> {
+    let mut beside = beside.iter_mut();
+    connections
+        .iter_mut()
+        .map(|connection| (connection, beside.next()))
+        .collect()
 }
 
 fn outcome(
@@ -199,10 +231,15 @@ struct Sent {
     wrong: Wrong,
 }
 
-/// Sends every exchange once; each connection takes the next one as soon as it has its answer.
-async fn send_all(connections: &mut [Connection], exchanges: &[Exchange]) -> Vec<Sent> {
+/// Sends every exchange once; each connection takes the next one as soon as it has its answer, and
+/// its companion's.
+async fn send_all(
+    pairs: &mut [Pair<'_>],
+    exchanges: &[Exchange],
+    companion: Option<&Exchange>,
+) -> Vec<Sent> {
     let next = Cell::new(0);
-    let loops = connections.iter_mut().map(|connection| {
+    let loops = pairs.iter_mut().map(|(connection, beside)| {
         let next = &next;
         async move {
             let mut sent = Sent::default();
@@ -212,6 +249,11 @@ async fn send_all(connections: &mut [Connection], exchanges: &[Exchange]) -> Vec
                     return sent;
                 };
                 send_one(connection, index, exchange, &mut sent).await;
+                if let (Some(beside), Some(exchange)) = (beside.as_mut(), companion) {
+                    let mut aside = Sent::default();
+                    send_one(beside, index, exchange, &mut aside).await;
+                    sent.wrong.merge(aside.wrong);
+                }
             }
         }
     });
@@ -302,6 +344,7 @@ mod tests {
             connections: 1,
             warm_up: Vec::new(),
             measured: vec![exchange; count],
+            beside: None,
             watched: Vec::new(),
         }
     }

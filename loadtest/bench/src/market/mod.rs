@@ -173,6 +173,7 @@ impl Market {
             connections: self.connections,
             warm_up: Vec::new(),
             measured: exchanges.collect(),
+            beside: None,
             watched: Vec::new(),
         };
         let outcome = load::run(job).await?;

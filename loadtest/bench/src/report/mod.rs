@@ -104,6 +104,8 @@ pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
     /// Durable paid calls a second of the whole machine, as a share of nginx's rate in the same round.
     pub(crate) paid_rate_against_nginx: Summary,
+    /// CPU of the gateway for a paid call, as a multiple of the bare pingora's for a request beside it.
+    pub(crate) paid_against_pingora_beside: Summary,
     pub(crate) memory: Memory,
     pub(crate) marks: Vec<Mark>,
     /// Requests measured and answered as expected, all paths.
@@ -150,6 +152,15 @@ impl Report {
         let rows: Vec<Row> = rounds.iter().map(row).collect();
         let paid_rate_against_nginx =
             Summary::of_ratios(&rate(Subject::Paid), &rate(Subject::Nginx));
+        let of_role = |subject, role| -> Vec<f64> {
+            let rounds = rounds.get(&subject).into_iter().flatten();
+            let us = |round: &Round| round.box_us.get(&role).copied().unwrap_or_default();
+            rounds.map(us).collect()
+        };
+        let paid_against_pingora_beside = Summary::of_ratios(
+            &of_role(Subject::Beside, Role::Gateway),
+            &of_role(Subject::Beside, Role::Pingora),
+        );
         let mut report = Self {
             name: config.name(),
             at: crochet_shared::clock::rfc3339(crochet_shared::clock::now()),
@@ -160,6 +171,7 @@ impl Report {
             requests: rows.iter().map(|row| row.requests).sum(),
             rows,
             paid_rate_against_nginx,
+            paid_against_pingora_beside,
             memory,
             marks: Vec::new(),
             wrong: wrong.count,
@@ -209,7 +221,8 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A run of two rounds with the given CPU of pingora, paid call and 402, and rates of nginx and paid call.
+    /// A run of two rounds with the given CPU of pingora, paid call and 402, and rates of nginx and paid
+    /// call. The paid calls with pingora beside them take what the others do.
     pub(crate) fn report(cpu: [f64; 3], rate: [f64; 2], idle_mb: u64, wrong: usize) -> Report {
         let [pingora, paid, quote] = cpu;
         let [nginx_rate, paid_rate] = rate;
@@ -230,9 +243,17 @@ pub(crate) mod tests {
                 ],
             )
         };
+        let beside = |pingora, paid| {
+            let (subject, mut rounds) = round(Subject::Beside, paid, 1.0);
+            for one in &mut rounds {
+                one.box_us.insert(Role::Pingora, pingora);
+            }
+            (subject, rounds)
+        };
         let rounds = BTreeMap::from([
             round(Subject::Pingora, pingora, 9_000.0),
             round(Subject::Nginx, 25.0, nginx_rate),
+            beside(pingora, paid),
             round(Subject::Paid, paid, paid_rate),
             round(Subject::Quote, quote, 20_000.0),
         ]);
@@ -261,7 +282,8 @@ pub(crate) mod tests {
         assert_eq!(median(&paid.against_pingora), "1.200");
         assert_eq!(median(&paid.against_nginx), "2.400");
         assert_eq!(median(&report.paid_rate_against_nginx), "0.200");
-        assert_eq!(report.requests, 80);
+        assert_eq!(median(&report.paid_against_pingora_beside), "1.200");
+        assert_eq!(report.requests, 100);
         assert_eq!(format!("{}", paid.box_us[&Role::Load]), "9");
         assert!(report.row(Subject::Replay).is_none());
     }
