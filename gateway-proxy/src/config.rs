@@ -83,8 +83,8 @@ pub struct Args {
     /// when empty.
     #[arg(long, env = "DNS_SERVERS", default_value = "")]
     pub dns_servers: List<DnsServer>,
-    /// Threads that serve requests.
-    #[arg(long, env = "GATEWAY_THREADS", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    /// Threads that serve requests. One serves a core; more than one of them wake each other.
+    #[arg(long, env = "GATEWAY_THREADS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub gateway_threads: u16,
     /// Bytes of bodies held at once.
     #[arg(long, env = "BODY_BUDGET_BYTES", default_value_t = 268_435_456)]

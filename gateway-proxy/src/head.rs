@@ -48,14 +48,23 @@ pub enum Length {
 /// the parser allows them. An empty line before the request counts too; then pingora reads on.
 pub fn end(bytes: &[u8], from: usize) -> Option<usize> {
     let tail = bytes.get(from..)?;
-    tail.iter()
-        .enumerate()
-        .filter(|(_, byte)| **byte == b'\n')
-        .find_map(|(at, _)| match tail.get(at + 1..)? {
-            [b'\n', ..] => Some(from + at + 2),
-            [b'\r', b'\n', ..] => Some(from + at + 3),
-            _ => None,
-        })
+    memchr::memchr_iter(b'\n', tail).find_map(|at| match tail.get(at + 1..)? {
+        [b'\n', ..] => Some(from + at + 2),
+        [b'\r', b'\n', ..] => Some(from + at + 3),
+        _ => None,
+    })
+}
+
+/// The lines of a head, without their ends.
+fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(head);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let end = memchr::memchr(b'\n', text);
+        let line = text.get(..end.unwrap_or(text.len()))?;
+        rest = end.and_then(|end| text.get(end + 1..));
+        Some(line.strip_suffix(b"\r").unwrap_or(line))
+    })
 }
 
 /// Judges a whole head, as [`end`] found it.
@@ -63,10 +72,7 @@ pub fn judge(head: &[u8]) -> Result<Length, BadHead> {
     if head.len() > HEAD_BYTES_MAX {
         return Err(BadHead::TooLarge);
     }
-    let mut lines = head
-        .split(|byte| *byte == b'\n')
-        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
-        .skip_while(|line| line.is_empty());
+    let mut lines = lines(head).skip_while(|line| line.is_empty());
     judge_request_line(lines.next().unwrap_or_default())?;
     let mut length: Option<Length> = None;
     let mut hosts = 0_u32;
@@ -120,7 +126,7 @@ fn is_host(line: &[u8]) -> bool {
 /// A token, a colon, a value without control characters (RFC 9110 §5.5). Tells the length of the
 /// body when this header says it.
 fn judge_header(line: &[u8]) -> Result<Option<Length>, BadHead> {
-    let colon = line.iter().position(|byte| *byte == b':');
+    let colon = memchr::memchr(b':', line);
     let (name, value) = colon
         .and_then(|colon| line.split_at_checked(colon))
         .filter(|(name, _)| !name.is_empty() && name.iter().all(|byte| is_token_byte(*byte)))

@@ -10,6 +10,7 @@
 
 pub mod adapter;
 pub mod admin;
+pub mod aside;
 pub mod cache;
 pub mod call;
 pub mod client;

@@ -19,6 +19,7 @@ use super::Arrival;
 use super::body::{self, BODY_BYTES_MAX, Body, NoBody};
 use super::head::{self, BodyHead, Head, Once};
 use super::identify::Identified;
+use crate::aside::aside;
 use crate::cache::routes::{self, Route};
 use crate::error::Refusal;
 use crate::gateway::Gateway;
@@ -223,7 +224,8 @@ pub async fn read_body(
 
 /// Refuses a body that is not JSON.
 pub fn check_json(gateway: &Gateway, body: &Body) -> Result<(), Refusal> {
-    json::check(&body.bytes).map(drop).map_err(|why| {
+    let judged = aside(body.bytes.len(), || json::check(&body.bytes).map(drop));
+    judged.map_err(|why| {
         let message = match why {
             json::JsonError::Malformed => return gateway.errors.code(Code::InvalidJson),
             json::JsonError::NotUtf8 => "The body is not UTF-8.",

@@ -7,6 +7,7 @@ use pingora::proxy::Session;
 use sha2::{Digest as _, Sha256};
 
 use super::head::BodyHead;
+use crate::aside::aside;
 use crate::limits::{Budget, Share};
 
 /// Largest body of any gateway call, whatever its endpoint says (contract §4).
@@ -41,7 +42,7 @@ impl Body {
     /// Hashes the bytes.
     pub fn new(bytes: Bytes, share: Share) -> Self {
         Self {
-            sha256: Sha256::digest(&bytes).into(),
+            sha256: aside(bytes.len(), || Sha256::digest(&bytes)).into(),
             bytes,
             _share: share,
         }

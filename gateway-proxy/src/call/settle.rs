@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use super::answer::envelope;
 use super::forward::{Ended, Ending};
 use super::{Arrival, claim};
+use crate::aside::aside;
 use crate::error::Refusal;
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
@@ -138,9 +139,13 @@ enum Telling {
 fn prepare(grant: &Grant, ending: Ending, arrival: Arrival) -> Ready {
     match ending {
         Ending::Handled(answer) => {
-            let envelope = envelope(grant, &answer);
+            let (envelope, sha256) = aside(answer.body.len(), || {
+                let envelope = envelope(grant, &answer);
+                let sha256 = Sha256::digest(&envelope);
+                (envelope, sha256)
+            });
             let delivery = Delivery {
-                envelope_sha256: Sha256::digest(&envelope).into(),
+                envelope_sha256: sha256.into(),
                 envelope: envelope.clone(),
                 seller_status: answer.status,
                 seller_latency_ms: millis(answer.latency),

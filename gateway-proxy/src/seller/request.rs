@@ -22,7 +22,8 @@ const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static(header::WEBHOOK_SI
 const CROCHET_SIGNATURE: HeaderName = HeaderName::from_static(header::CROCHET_SIGNATURE);
 const CROCHET_REQUEST_ID: HeaderName = HeaderName::from_static(header::CROCHET_REQUEST_ID);
 const CROCHET_TIMESTAMP: HeaderName = HeaderName::from_static(header::CROCHET_TIMESTAMP);
-const CROCHET_LISTING_ID: HeaderName = HeaderName::from_static(header::CROCHET_LISTING_ID);
+pub(super) const CROCHET_LISTING_ID: HeaderName =
+    HeaderName::from_static(header::CROCHET_LISTING_ID);
 const CROCHET_BUYER_ID: HeaderName = HeaderName::from_static(header::CROCHET_BUYER_ID);
 const CROCHET_ATTEMPT: HeaderName = HeaderName::from_static(header::CROCHET_ATTEMPT);
 const CROCHET_TEST: HeaderName = HeaderName::from_static(header::CROCHET_TEST);
@@ -56,6 +57,22 @@ pub struct SignedCall<'a> {
 /// What gets sent.
 pub(super) type SellerRequest = Request<Full<Bytes>>;
 
+/// The headers of every request to an endpoint.
+pub(super) fn common_headers(
+    host: HeaderValue,
+    listing: HeaderValue,
+    auth: Option<(HeaderName, HeaderValue)>,
+) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(HEADERS_MAX);
+    headers.insert(HOST, host);
+    headers.insert(USER_AGENT, USER_AGENT_VALUE);
+    headers.insert(ACCEPT_ENCODING, IDENTITY);
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(CROCHET_LISTING_ID, listing);
+    headers.extend(auth);
+    headers
+}
+
 /// Builds and signs the request as of now. Values that differ by call share one allocation.
 pub(super) fn build(seller: &Seller, call: &SignedCall<'_>) -> Result<SellerRequest, http::Error> {
     let now = crochet_shared::clock::now();
@@ -79,11 +96,8 @@ pub(super) fn build(seller: &Seller, call: &SignedCall<'_>) -> Result<SellerRequ
     let value = |range: std::ops::Range<usize>| HeaderValue::from_maybe_shared(values.slice(range));
     let (id, timestamp, signature) = (value(id)?, value(timestamp)?, value(signature)?);
 
-    let mut headers = HeaderMap::with_capacity(HEADERS_MAX);
-    headers.insert(HOST, seller.host.clone());
-    headers.insert(USER_AGENT, USER_AGENT_VALUE);
-    headers.insert(ACCEPT_ENCODING, IDENTITY);
-    headers.insert(CONTENT_TYPE, JSON);
+    let mut headers = seller.headers.clone();
+    headers.reserve(HEADERS_MAX - headers.len());
     headers.insert(CONTENT_LENGTH, value(length)?);
     headers.insert(CONTENT_DIGEST, value(digest)?);
     headers.insert(WEBHOOK_ID, id.clone());
@@ -92,14 +106,10 @@ pub(super) fn build(seller: &Seller, call: &SignedCall<'_>) -> Result<SellerRequ
     headers.insert(CROCHET_SIGNATURE, signature);
     headers.insert(CROCHET_REQUEST_ID, id);
     headers.insert(CROCHET_TIMESTAMP, timestamp);
-    headers.insert(CROCHET_LISTING_ID, seller.listing.clone());
     headers.insert(CROCHET_BUYER_ID, value(buyer)?);
     headers.insert(CROCHET_ATTEMPT, value(attempt)?);
     if call.test {
         headers.insert(CROCHET_TEST, HeaderValue::from_static("true"));
-    }
-    if let Some((name, value)) = &seller.auth {
-        headers.insert(name.clone(), value.clone());
     }
 
     let mut request = Request::new(Full::new(call.body.clone()));

@@ -15,6 +15,7 @@ use super::pool::Found;
 use super::request::{SellerRequest, SignedCall, build};
 use super::resolve::Answer;
 use super::wire::Watch;
+use crate::aside::aside;
 
 /// A complete answer, whatever its status.
 #[derive(Debug)]
@@ -178,7 +179,7 @@ async fn converse(
 
 /// Every part was judged when the endpoint was prepared, so this fails only by a fault of ours.
 fn signed(seller: &Seller, call: &SignedCall<'_>) -> Result<SellerRequest, SendError> {
-    build(seller, call).map_err(|error| {
+    aside(call.body.len(), || build(seller, call)).map_err(|error| {
         log::error!("a request to a seller could not be built: {error}");
         SendError::Unsent(Unsent::Connect)
     })

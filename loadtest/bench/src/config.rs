@@ -83,7 +83,7 @@ pub(crate) struct PassThrough {
     pub(crate) upstream: SocketAddr,
 
     /// Its threads; the gateway's default.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 1)]
     pub(crate) threads: usize,
 }
 

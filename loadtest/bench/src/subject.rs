@@ -60,9 +60,7 @@ impl Subject {
         match self {
             Self::Pingora => Role::Pingora,
             Self::Nginx => Role::Nginx,
-            Self::Beside | Self::Paid | Self::Quote | Self::Refused | Self::Replay => {
-                Role::Gateway
-            },
+            Self::Beside | Self::Paid | Self::Quote | Self::Refused | Self::Replay => Role::Gateway,
         }
     }
 }
