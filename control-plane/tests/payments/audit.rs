@@ -33,7 +33,7 @@ async fn caught(stage: &Stage, fault: &'static str) -> Vec<&'static str> {
             "alter table transfer disable trigger all; alter table gateway_request disable trigger all;
             alter table gateway_request drop constraint gateway_request_delivered_is_whole;
             alter table transfer drop constraint transfer_accounts_of_kind;
-            drop index transfer_once; alter table transfer drop constraint transfer_request_id_fkey",
+            drop index transfer_once",
         )
         .await;
     stage.run(fault).await;
