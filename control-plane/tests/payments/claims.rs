@@ -271,6 +271,36 @@ async fn in_a_full_batch_of_copies_one_is_granted(pool: PgPool) {
     assert_eq!(attempts, 1);
 }
 
+/// Were a request taken over for two places of a batch, its old claim would be journaled twice, and the
+/// batch would fail and be halved. What is counted survives that: a sequence is not rolled back.
+#[sqlx::test(migrations = "./migrations")]
+async fn a_claim_that_ran_out_is_taken_over_once_by_a_batch_of_copies(pool: PgPool) {
+    let stage = Stage::new(pool).await;
+    let request = stage.paid().await;
+    stage.claimed(&request).await;
+    stage.age(&request, 91.0).await;
+    stage
+        .run(
+            "create sequence journaled;
+            create function count_journaled() returns trigger language plpgsql as
+                $$ begin perform nextval('journaled'); return new; end $$;
+            create trigger count_journaled before insert on attempt
+                for each row execute function count_journaled()",
+        )
+        .await;
+    let items: Vec<Claim> = (0..64).map(|_| stage.item(&request)).collect();
+    let answers = claim::claim(&stage.app, &items).await.unwrap();
+    let granted = answers
+        .iter()
+        .filter(|answer| matches!(answer, ClaimAnswer::Claimed(_)));
+    assert_eq!(granted.count(), 1);
+    let journaled: i64 = sqlx::query_scalar("select last_value from journaled")
+        .fetch_one(stage.pool())
+        .await
+        .unwrap();
+    assert_eq!(journaled, 1);
+}
+
 #[sqlx::test(migrations = "./migrations")]
 async fn a_full_batch_of_many_kinds_answers_each_in_its_place(pool: PgPool) {
     let stage = Stage::new(pool).await;
