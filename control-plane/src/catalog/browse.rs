@@ -13,6 +13,7 @@ use super::listing::{
 };
 use super::price::price_of_text;
 use super::store::{self, Filter};
+use super::write::PRICE_PATTERN;
 use crate::answer::Listed;
 use crate::app::App;
 use crate::describe;
@@ -63,7 +64,7 @@ fn statuses() -> Schema {
 }
 
 fn price_bound() -> Schema {
-    describe::pattern(r"^[0-9]{1,5}(\.[0-9]{1,6})?$", "0.25")
+    describe::pattern(PRICE_PATTERN, "0.25")
 }
 
 /// Browses the active listings.

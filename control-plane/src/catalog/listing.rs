@@ -183,7 +183,10 @@ pub struct Listing {
     #[schema(extensions(("x-one-of" = json!(["active", "draft", "suspended"]))))]
     status: &'static str,
     /// Where to call it; `null` when free.
-    #[schema(format = "uri", example = "http://127.0.0.1:8080/api/v1/gateway/01890a5d-ac96-774b-bcce-b302099a8057")]
+    #[schema(
+        format = "uri",
+        example = "http://127.0.0.1:8080/api/v1/gateway/01890a5d-ac96-774b-bcce-b302099a8057"
+    )]
     gateway_url: Option<String>,
     provider: ProfileCard,
     stats: StatsShown,

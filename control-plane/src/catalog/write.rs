@@ -1,12 +1,16 @@
 //! What a seller says of a listing: read whole when it is made, in parts when it changes. Pure.
 
 use crochet_shared::id::CategoryId;
-use crochet_shared::money::{Micros, PRICE_MIN};
+use crochet_shared::money::{MICROS_PER_DOLLAR, Micros, PRICE_MAX, PRICE_MIN};
+use serde_json::json;
 use serde_json::value::RawValue;
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::listing::{DELIVERY_TYPES, PRICING_MODELS, PricingModel, STATUSES, Status};
 use super::price::price;
+use crate::describe;
 use crate::fields::{self, Fields, Problem};
 
 /// Longest name of a listing, in characters.
@@ -96,20 +100,47 @@ pub struct ListingContent {
     example_response: Option<Box<RawValue>>,
 }
 
-/// A JSON Schema: an object, `true` or `false`; `null` clears it.
-#[derive(ToSchema)]
-#[schema(value_type = Value, example = json!({"type": "object"}))]
-struct JsonSchema(#[expect(dead_code, reason = "read by the API document")] Box<RawValue>);
+/// A JSON Schema, as the API document describes it.
+struct JsonSchema;
 
-/// A price: US dollars as a number or decimal text.
-#[derive(ToSchema)]
-#[serde(untagged)]
-pub enum Price {
-    /// `"0.25"`
-    Text(String),
-    /// `0.25`
-    Number(f64),
+impl ToSchema for JsonSchema {}
+
+impl PartialSchema for JsonSchema {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .description(Some("A JSON Schema: an object, true or false."))
+            .schema_type(SchemaType::from_iter([Type::Object, Type::Boolean]))
+            .examples([json!({ "type": "object" })])
+            .into()
+    }
 }
+
+/// A price, as the API document describes it.
+#[derive(Debug)]
+pub struct Price;
+
+impl ToSchema for Price {}
+
+impl PartialSchema for Price {
+    fn schema() -> RefOr<Schema> {
+        let text = describe::pattern(PRICE_PATTERN, "0.25");
+        let number = ObjectBuilder::new()
+            .schema_type(Type::Number)
+            .minimum(Some(0))
+            .maximum(Some(PRICE_MAX.0 / MICROS_PER_DOLLAR))
+            .examples([json!(0.25)]);
+        OneOfBuilder::new()
+            .description(Some(
+                "US dollars as decimal text or as a number, of at most 6 decimals, exactly.",
+            ))
+            .item(text)
+            .item(number)
+            .into()
+    }
+}
+
+/// Decimal dollars of at most six decimals.
+pub(super) const PRICE_PATTERN: &str = r"^[0-9]{1,4}(\.[0-9]{1,6})?$";
 
 /// The fields of a change. What is absent stays; a listing is made by applying one to nothing.
 #[derive(Clone, Debug, Default)]

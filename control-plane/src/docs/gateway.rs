@@ -34,9 +34,7 @@ struct PaymentRequiredData {
 #[expect(dead_code, reason = "read by the API document")]
 struct PaymentToMake {
     /// Send it as `X-Crochet-Relay-Request-Id` when you have paid.
-    #[schema(
-        example = "0x6d0bd05f0c0f3cd0a5a8ad2f8cd1cf1c9f0b1fd1b8ff4a2f9c6a1f0de4ed0a11"
-    )]
+    #[schema(example = "0x6d0bd05f0c0f3cd0a5a8ad2f8cd1cf1c9f0b1fd1b8ff4a2f9c6a1f0de4ed0a11")]
     relay_request_id: String,
     requirements: Requirements<'static>,
     amount: Amount,
@@ -89,9 +87,7 @@ struct PaymentPending {
     retryable: bool,
     #[schema(minimum = 1, example = 1)]
     retry_after_seconds: u32,
-    #[schema(
-        example = "0x6d0bd05f0c0f3cd0a5a8ad2f8cd1cf1c9f0b1fd1b8ff4a2f9c6a1f0de4ed0a11"
-    )]
+    #[schema(example = "0x6d0bd05f0c0f3cd0a5a8ad2f8cd1cf1c9f0b1fd1b8ff4a2f9c6a1f0de4ed0a11")]
     relay_request_id: String,
     request_id: RequestId,
     /// As in `error.recovery`.
@@ -152,7 +148,10 @@ struct CallHeaders {
     #[param(rename = "Idempotency-Key", schema_with = idempotency_key)]
     idempotency_key: Option<String>,
     /// The payment that was made for exactly this body.
-    #[param(rename = "X-Crochet-Relay-Request-Id", example = "0x6d0bd05f0c0f3cd0a5a8ad2f8cd1cf1c9f0b1fd1b8ff4a2f9c6a1f0de4ed0a11")]
+    #[param(
+        rename = "X-Crochet-Relay-Request-Id",
+        example = "0x6d0bd05f0c0f3cd0a5a8ad2f8cd1cf1c9f0b1fd1b8ff4a2f9c6a1f0de4ed0a11"
+    )]
     relay_request_id: Option<String>,
 }
 

@@ -21,9 +21,15 @@ const DESCRIPTION: &str = "Pay-per-call gateway and marketplace for agents. A bu
 const TAGS: [(&str, &str); 8] = [
     ("Identity", "Agents, wallets, API keys, people."),
     ("Catalog", "What is sold."),
-    ("Endpoints", "Where a `per_call` listing is served. Its owner's alone."),
+    (
+        "Endpoints",
+        "Where a `per_call` listing is served. Its owner's alone.",
+    ),
     ("Gateway", "The paid call."),
-    ("Payments", "Requests and payments, as their buyer and seller see them."),
+    (
+        "Payments",
+        "Requests and payments, as their buyer and seller see them.",
+    ),
     ("Ledger", "What money moved."),
     ("Reviews", "Reviews and the public score."),
     ("System", "Health, and the payment provider's door."),
@@ -37,9 +43,17 @@ pub fn document(described: OpenApi, base: &str) -> Value {
     let mut document = serde_json::to_value(&described).unwrap_or_default();
     let docs = DocLinks::new(base);
     set(&mut document, "info", info());
-    set(&mut document, "servers", json!([{ "url": format!("{base}{API}") }]));
+    set(
+        &mut document,
+        "servers",
+        json!([{ "url": format!("{base}{API}") }]),
+    );
     set(&mut document, "tags", tags());
-    set(&mut document, "externalDocs", json!({ "url": format!("{base}/SKILL.md"), "description": "From nothing to a paid call." }));
+    set(
+        &mut document,
+        "externalDocs",
+        json!({ "url": format!("{base}/SKILL.md"), "description": "From nothing to a paid call." }),
+    );
     add_components(&mut document);
     schemas::resolve(&mut document);
     schemas::require_nullable(&mut document);
@@ -134,7 +148,10 @@ fn failure() -> Value {
 }
 
 fn recovery() -> Value {
-    let actions: Vec<&str> = NextAction::ALL.iter().map(|action| action.as_str()).collect();
+    let actions: Vec<&str> = NextAction::ALL
+        .iter()
+        .map(|action| action.as_str())
+        .collect();
     let names = json!({ "type": "array", "items": { "type": "string" } });
     json!({
         "type": "object",
@@ -172,14 +189,20 @@ fn finish_operations(document: &mut Value, docs: &DocLinks) {
             refusals::add(operation, &mut responses, &whole, docs);
         }
     }
-    if let Some(components) = document.get_mut("components").and_then(Value::as_object_mut) {
+    if let Some(components) = document
+        .get_mut("components")
+        .and_then(Value::as_object_mut)
+    {
         components.insert("responses".to_owned(), json!(responses));
     }
 }
 
 /// A body is required where a field of it is.
 fn finish_body(operation: &mut Map<String, Value>, document: &Value) {
-    let Some(body) = operation.get_mut("requestBody").and_then(Value::as_object_mut) else {
+    let Some(body) = operation
+        .get_mut("requestBody")
+        .and_then(Value::as_object_mut)
+    else {
         return;
     };
     let schema = body
@@ -217,7 +240,9 @@ fn finish_successes(operation: &mut Map<String, Value>, document: &Value) {
     let limited = operation.get("security") != Some(&json!([]));
     let gateway = operation.get("tags") == Some(&json!(["Gateway"]));
     let summary = operation.get("summary").cloned();
-    let responses = operation.get_mut("responses").and_then(Value::as_object_mut);
+    let responses = operation
+        .get_mut("responses")
+        .and_then(Value::as_object_mut);
     for (status, response) in responses.into_iter().flatten() {
         let Some(response) = response.as_object_mut() else {
             continue;
@@ -240,7 +265,10 @@ fn finish_successes(operation: &mut Map<String, Value>, document: &Value) {
             .get("description")
             .is_some_and(|text| text.as_str().is_some_and(|text| !text.is_empty()));
         if !described {
-            response.insert("description".to_owned(), summary.clone().unwrap_or(json!("Done.")));
+            response.insert(
+                "description".to_owned(),
+                summary.clone().unwrap_or(json!("Done.")),
+            );
         }
         add_example(response, document);
     }

@@ -30,16 +30,24 @@ const WITH_BODY: [Code; 3] = [
 /// Every code of an operation, in the table's order.
 pub(super) fn codes(operation: &Map<String, Value>) -> Vec<Code> {
     let named = operation.get(ERRORS).and_then(Value::as_array);
-    let named: Vec<&str> = named.into_iter().flatten().filter_map(Value::as_str).collect();
+    let named: Vec<&str> = named
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     let credential = operation
         .get("security")
         .and_then(Value::as_array)
         .into_iter()
         .flatten()
-        .any(|requirement| requirement.as_object().is_some_and(|kinds| !kinds.is_empty()));
-    let json_body = operation
-        .get("requestBody")
-        .is_some_and(|body| body.pointer("/content/application~1json/schema/type") != Some(&json!("string")));
+        .any(|requirement| {
+            requirement
+                .as_object()
+                .is_some_and(|kinds| !kinds.is_empty())
+        });
+    let json_body = operation.get("requestBody").is_some_and(|body| {
+        body.pointer("/content/application~1json/schema/type") != Some(&json!("string"))
+    });
     Code::ALL
         .iter()
         .copied()
@@ -113,7 +121,10 @@ fn response(status: u16, codes: &[Code], document: &Value, docs: &DocLinks) -> V
 /// Headers that the answers of a status carry.
 fn headers(status: u16, codes: &[Code]) -> Value {
     let mut names = vec!["X-Request-Id"];
-    if codes.iter().any(|code| code.entry().retry_after_seconds.is_some()) {
+    if codes
+        .iter()
+        .any(|code| code.entry().retry_after_seconds.is_some())
+    {
         names.push("Retry-After");
     }
     if status == 401 {

@@ -16,6 +16,7 @@ pub(super) fn resolve(node: &mut Value) {
     match node {
         Value::Array(items) => items.iter_mut().for_each(resolve),
         Value::Object(members) => {
+            bound_list(members);
             members.values_mut().for_each(resolve);
             resolve_one(members);
         }
@@ -38,11 +39,16 @@ fn resolve_one(schema: &mut Map<String, Value>) {
     if let Some(bounds) = schema.remove(TEXT) {
         text(schema, &number(&bounds, 0), &number(&bounds, 1));
     }
-    if let Some(bounds) = schema.remove(TEXTS) {
-        schema.insert("maxItems".to_owned(), number(&bounds, 0));
-        if let Some(items) = schema.get_mut("items").and_then(Value::as_object_mut) {
-            text(items, &number(&bounds, 1), &number(&bounds, 2));
-        }
+}
+
+/// The library puts what a list's field says of itself on the list's items.
+fn bound_list(list: &mut Map<String, Value>) {
+    let Some(items) = list.get_mut("items").and_then(Value::as_object_mut) else {
+        return;
+    };
+    if let Some(bounds) = items.remove(TEXTS) {
+        text(items, &number(&bounds, 1), &number(&bounds, 2));
+        list.insert("maxItems".to_owned(), number(&bounds, 0));
     }
 }
 
@@ -52,11 +58,8 @@ fn number(list: &Value, place: usize) -> Value {
 
 /// Bounds are of the text without the spaces around it.
 fn text(schema: &mut Map<String, Value>, min: &Value, max: &Value) {
-    let least = min.as_u64().unwrap_or(0);
-    let inner = max.as_u64().unwrap_or(0).saturating_sub(2);
-    let core =
-        format!("{NO_CONTROLS_OR_SPACES}({NO_CONTROLS}{{0,{inner}}}{NO_CONTROLS_OR_SPACES})?");
-    let pattern = if least == 0 {
+    let core = format!("{NO_CONTROLS_OR_SPACES}({NO_CONTROLS}*{NO_CONTROLS_OR_SPACES})?");
+    let pattern = if min.as_u64() == Some(0) {
         format!(r"^\s*({core})?\s*$")
     } else {
         format!(r"^\s*{core}\s*$")

@@ -115,7 +115,12 @@ pub(super) struct AuthHeader {
 #[expect(dead_code, reason = "read by the API document")]
 pub(super) struct EndpointSettings {
     /// Where the listing is served: https, at a host whose every address is public. Never shown again.
-    #[schema(nullable = false, format = "uri", max_length = 2048, example = "https://seller.example/run")]
+    #[schema(
+        nullable = false,
+        format = "uri",
+        max_length = 2048,
+        example = "https://seller.example/run"
+    )]
     private_endpoint_url: Option<String>,
     /// A header of your own on every call; `null` drops it.
     auth_header: Option<EndpointAuthHeader>,

@@ -269,7 +269,9 @@ fn read_changes(fields: &mut Fields<'_>) -> Map<String, Value> {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ChallengeGiven {
     /// Sign exactly this text.
-    #[schema(example = "127.0.0.1:8080 wants you to sign in with your Ethereum account:\n0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed\n\n…")]
+    #[schema(
+        example = "127.0.0.1:8080 wants you to sign in with your Ethereum account:\n0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed\n\n…"
+    )]
     message: String,
     /// Send it back with the signature.
     #[schema(example = "5feceb66ffc86f38d952786c6d696c79")]

@@ -47,7 +47,11 @@ struct ChangeProfile {
     #[schema(example = "Forecasts for any place.", extensions(("x-text" = json!([0, DESCRIPTION_CHARS_MAX]))))]
     description: Option<String>,
     /// `null` clears it.
-    #[schema(format = "uri", max_length = 2048, example = "https://agent.example/avatar.png")]
+    #[schema(
+        format = "uri",
+        max_length = 2048,
+        example = "https://agent.example/avatar.png"
+    )]
     avatar_url: Option<String>,
 }
 

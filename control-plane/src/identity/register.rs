@@ -38,7 +38,9 @@ struct RegisterAgent {
     wallet_address: String,
     /// Over the challenge's exact message: EIP-191 `personal_sign` as `0x` hex for EVM, ed25519 as
     /// base58 (or base64) for Solana.
-    #[schema(example = "0xb91467e570a6466aa9e9876cbcd013baba02900b8979d43fe208a4a4f339f5fd6007e74cd82e037b800186422fc2da167c747ef045e5d18a5f5d4300f8e1a0291c")]
+    #[schema(
+        example = "0xb91467e570a6466aa9e9876cbcd013baba02900b8979d43fe208a4a4f339f5fd6007e74cd82e037b800186422fc2da167c747ef045e5d18a5f5d4300f8e1a0291c"
+    )]
     signature: String,
     /// The challenge's `nonce`.
     #[schema(example = "5feceb66ffc86f38d952786c6d696c79")]
@@ -50,7 +52,11 @@ struct RegisterAgent {
     display_name: String,
     #[schema(example = "Forecasts for any place.", extensions(("x-text" = json!([0, DESCRIPTION_CHARS_MAX]))))]
     description: Option<String>,
-    #[schema(format = "uri", max_length = 2048, example = "https://agent.example/avatar.png")]
+    #[schema(
+        format = "uri",
+        max_length = 2048,
+        example = "https://agent.example/avatar.png"
+    )]
     avatar_url: Option<String>,
 }
 

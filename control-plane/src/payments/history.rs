@@ -23,8 +23,8 @@ use utoipa::openapi::schema::Schema;
 use utoipa::{IntoParams, ToSchema};
 
 use super::answers;
-use super::evidence;
 use super::delivered::Delivered;
+use super::evidence;
 use super::model::{
     CHECK_SECONDS_MIN, PAYMENT_STATUSES, STATUS_FILTERS, Standing, State as RequestState,
 };

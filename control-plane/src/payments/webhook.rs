@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use crochet_shared::code::Code;
-use secrecy::ExposeSecret as _;
 use crochet_shared::envelope::Success;
+use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use utoipa::ToSchema;
 

@@ -15,7 +15,15 @@ const ROOMS: [&str; 6] = [
     "endpoints",
     "ledger",
     "payments",
+const ROOMS: [&str; 7] = [
+    "identity",
+    "catalog",
+    "endpoints",
+    "ledger",
+    "payments",
     "reviews",
+    "docs",
+];
 ];
 /// Where each file is its statements: what posts to the ledger, what reads it and what audits it.
 const LEDGER_STATEMENTS: [&str; 3] = ["ledger/post.rs", "ledger/view.rs", "ledger/audit.rs"];
