@@ -81,16 +81,16 @@ pub fn openapi(base: &str) -> serde_json::Value {
     crate::docs::document(api().into_openapi(), base)
 }
 
-/// The public API.
-pub fn public(app: Arc<App>) -> Router {
-    let (api, _) = api().split_for_parts();
-    Router::new()
+/// The public API, and the documents.
+pub fn public(app: Arc<App>) -> anyhow::Result<Router> {
+    let (api, described) = api().split_for_parts();
+    Ok(crate::docs::routes(&app, described)?
         .nest(API, api)
         .fallback(async || ApiError::from(Code::NotFound))
         .method_not_allowed_fallback(async || ApiError::from(Code::MethodNotAllowed))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), finish))
-        .with_state(app)
+        .with_state(app))
 }
 
 /// The internal API, for gateways.

@@ -7,10 +7,14 @@
 //! description, because both are registered in one call; nothing here repeats a number, a name or a
 //! code that the program itself goes by.
 
+mod errors;
 mod examples;
 mod gateway;
 mod openapi;
 mod refusals;
 mod schemas;
+mod served;
+mod texts;
 
 pub use openapi::document;
+pub use served::routes;

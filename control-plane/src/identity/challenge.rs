@@ -29,7 +29,7 @@ use crate::limits::counted;
 use crate::router::{ClientAddress, RateSlot};
 
 /// Life of a challenge, in seconds.
-const LIFE_SECONDS: i64 = 300;
+pub const LIFE_SECONDS: i64 = 300;
 /// Random bytes of a nonce and of what is to be solved.
 const NONCE_BYTES: usize = 16;
 /// Longest nonce that is looked up.

@@ -32,7 +32,8 @@ mod wallet;
 
 pub use agent::{Agent, MaybeAgent};
 pub use challenge::{
-    ListingChallenge, ListingProof, issue_listing_challenge, listing_challenge, use_up,
+    LIFE_SECONDS as CHALLENGE_SECONDS, ListingChallenge, ListingProof, issue_listing_challenge,
+    listing_challenge, use_up,
 };
 pub use pow::{Difficulty, Pow};
 pub use profile::{ProfileCard, VERIFIED_SCORE};

@@ -2,8 +2,8 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    clippy::panic,
     reason = "a test that meets what it does not expect is to fail, there and then"
 )]
 
 mod openapi;
+mod served;

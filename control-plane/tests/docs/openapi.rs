@@ -145,15 +145,12 @@ fn every_code_of_the_table_is_documented_with_its_status() {
     // Codes of rooms that are not built yet.
     let coming = [
         Code::InvalidCredentials,
-        Code::CannotReviewOwnListing,
-        Code::NoQualifyingPurchase,
         Code::HumanSessionRequired,
         Code::AgentRequired,
         Code::OriginForbidden,
         Code::WalletNotFound,
         Code::EmailAlreadyRegistered,
         Code::WalletLastRecovery,
-        Code::ReviewAlreadyExists,
         Code::AgentAlreadyClaimed,
     ];
     for code in Code::ALL {
