@@ -2,12 +2,13 @@
 
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use crochet_shared::envelope::Success;
+use crochet_shared::envelope::{Success, always};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::error::ApiError;
-use crate::paging::Page;
+use crate::paging::{Page, Pagination};
 
 /// 200 with `{"success":true,"data":…}`.
 #[derive(Debug)]
@@ -26,11 +27,13 @@ pub struct Created<T> {
 #[derive(Debug)]
 pub struct Secret<R>(pub R);
 
-#[derive(Serialize)]
-struct PageBody<'a, T> {
+/// The body of a [`Page`].
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Listed<T> {
+    #[schema(schema_with = always)]
     success: bool,
-    data: &'a [T],
-    pagination: &'a crate::paging::Pagination,
+    data: Vec<T>,
+    pagination: Pagination,
 }
 
 impl<T: Serialize> IntoResponse for Data<T> {
@@ -61,10 +64,10 @@ impl<T: Serialize> IntoResponse for Page<T> {
     fn into_response(self) -> Response {
         json(
             StatusCode::OK,
-            &PageBody {
+            &Listed {
                 success: true,
-                data: &self.items,
-                pagination: &self.pagination,
+                data: self.items,
+                pagination: self.pagination,
             },
         )
     }

@@ -16,6 +16,8 @@ use url::Url;
 
 /// Shortest internal secret, in bytes (contract §1).
 const INTERNAL_SECRET_BYTES_MIN: usize = 32;
+/// The public origin when none is set (contract §1).
+pub const PUBLIC_BASE_URL_DEFAULT: &str = "http://127.0.0.1:8080";
 /// Proof of work beyond this takes a client minutes.
 const POW_DIFFICULTY_MAX: u32 = 8;
 /// Difficulty when none is set: raised under load from here.
@@ -42,6 +44,8 @@ pub enum Command {
     Migrate,
     /// Check every invariant of payments and ledger; exit 1 when one is violated. Needs `DATABASE_URL` only.
     Audit,
+    /// Print the OpenAPI document, as `control-plane/openapi.json` holds it. Needs nothing.
+    Openapi,
 }
 
 /// Settings as they are written. See `control-plane.env.sample`.
@@ -109,7 +113,7 @@ pub struct Settings {
     #[arg(
         long,
         env = "PUBLIC_BASE_URL",
-        default_value = "http://127.0.0.1:8080",
+        default_value = PUBLIC_BASE_URL_DEFAULT,
         global = true
     )]
     pub public_base_url: String,

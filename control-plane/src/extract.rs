@@ -44,6 +44,10 @@ impl<T: FromFields> FromRequest<Arc<App>> for AppJson<T> {
     }
 }
 
+/// A body without fields, or none at all.
+#[derive(Debug, utoipa::ToSchema)]
+pub struct NoFields {}
+
 /// Reads a body of at most `max` bytes.
 pub async fn read_body(headers: &HeaderMap, body: Body, max: usize) -> Result<Bytes, ApiError> {
     let announced = headers

@@ -3,13 +3,16 @@
 //! Rooms import leftwards only: `identity ← catalog ← endpoints ← ledger ← payments ← reviews`, through
 //! each other's `mod.rs`; `tests/rooms/mod.rs` enforces it. Around them stands the foundation, which every
 //! room may use: [`app`], [`config`], [`db`], [`error`], [`answer`], [`extract`], [`fields`],
-//! [`query`], [`paging`], [`limits`], [`vault`], [`resolve`].
+//! [`query`], [`paging`], [`describe`], [`limits`], [`vault`], [`resolve`]. [`docs`] describes the
+//! whole from above.
 
 pub mod answer;
 pub mod app;
 pub mod catalog;
 pub mod config;
 pub mod db;
+pub mod describe;
+pub mod docs;
 pub mod endpoints;
 pub mod error;
 pub mod extract;

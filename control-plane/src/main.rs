@@ -1,10 +1,10 @@
 //! The program: reads its settings, then serves, migrates or audits.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use control_plane::config::{Cli, Command};
+use control_plane::config::{Cli, Command, PUBLIC_BASE_URL_DEFAULT};
 use control_plane::db::Db;
 use secrecy::ExposeSecret as _;
 
@@ -27,6 +27,7 @@ fn main() -> ExitCode {
                 let db = Db::patient(cli.settings.database_url()?.expose_secret())?;
                 control_plane::ledger::audit(&db).await
             }
+            Command::Openapi => print_openapi(),
         }
     };
     let outcome = tokio::runtime::Builder::new_multi_thread()
@@ -43,6 +44,15 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// The document as it is checked in, on standard output.
+fn print_openapi() -> anyhow::Result<ExitCode> {
+    let document = control_plane::router::openapi(PUBLIC_BASE_URL_DEFAULT);
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, &document)?;
+    out.write_all(b"\n")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// JSON lines, one an event; plain text for a person at a terminal.

@@ -4,14 +4,19 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crochet_shared::envelope::{BadField, Failure};
 use serde::Serialize;
+use utoipa::openapi::schema::Schema;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use crate::describe;
 use crate::error::ApiError;
 use crate::query::Query;
 
 /// Rows that numbered pages reach, and where `total` stops counting.
 pub const ROWS_MAX: i64 = 10_000;
+const LIMIT_MIN: i64 = 1;
 const LIMIT_MAX: i64 = 100;
+const PAGE_MAX: i64 = i64::MAX / LIMIT_MAX;
 const LIMIT_DEFAULT: i64 = 20;
 
 /// Which part of a list is wanted.
@@ -21,6 +26,26 @@ pub struct Paging {
     pub limit: i64,
     /// Where the page begins.
     pub start: Start,
+}
+
+/// What [`Paging::read`] reads, for the API document.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "read by the API document")]
+pub struct PagingParams {
+    /// Rows in a page.
+    #[param(schema_with = describe::integer_or::<LIMIT_MIN, LIMIT_MAX, LIMIT_DEFAULT>)]
+    limit: Option<i64>,
+    /// Which page, from 1. Pages past the end are empty; `page` × `limit` reaches 10,000 rows.
+    #[param(schema_with = describe::integer_or::<1, PAGE_MAX, 1>)]
+    page: Option<i64>,
+    /// A `next_cursor` of this list, in place of `page`: goes on without end.
+    #[param(schema_with = cursor)]
+    cursor: Option<String>,
+}
+
+fn cursor() -> Schema {
+    describe::pattern("^[A-Za-z0-9_-]{22}$", "AZxKqG2gdO-Au7MCCZqAVw")
 }
 
 /// Where a page begins.
@@ -46,13 +71,22 @@ pub struct Page<T> {
 }
 
 /// `pagination` beside `data`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Pagination {
+    /// `null` behind a cursor.
+    #[schema(example = 1)]
     page: Option<i64>,
+    #[schema(example = 20)]
     limit: i64,
+    /// Exact up to 10,000, where counting stops; `null` behind a cursor.
+    #[schema(example = 1)]
     total: Option<i64>,
+    /// `null` behind a cursor.
     #[serde(rename = "totalPages")]
+    #[schema(example = 1)]
     total_pages: Option<i64>,
+    /// Send it as `cursor` for what follows; `null` on the last page.
+    #[schema(example = "AZxKqG2gdO-Au7MCCZqAVw")]
     next_cursor: Option<String>,
 }
 
@@ -60,9 +94,9 @@ impl Paging {
     /// Reads `page`, `limit` and `cursor`; what is wrong is kept in the query's list.
     pub fn read(query: &mut Query) -> Self {
         let limit = query
-            .integer("limit", 1, LIMIT_MAX)
+            .integer("limit", LIMIT_MIN, LIMIT_MAX)
             .unwrap_or(LIMIT_DEFAULT);
-        let page = query.integer("page", 1, i64::MAX / LIMIT_MAX);
+        let page = query.integer("page", 1, PAGE_MAX);
         let start = match query.text("cursor") {
             Some(text) => {
                 if let Some(cursor) = Cursor::read(text) {

@@ -21,6 +21,7 @@ use ipnet::IpNet;
 use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
 use crate::error::{ApiError, Refused};
@@ -63,23 +64,33 @@ impl RateSlot {
     }
 }
 
-/// The public API.
-pub fn public(app: Arc<App>) -> Router {
-    let api = Router::new()
+/// The routes of the API, each with its description.
+fn api() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::default()
         .merge(crate::health::routes())
         .merge(crate::identity::routes())
         .merge(crate::catalog::routes())
         .merge(crate::endpoints::routes())
         .merge(crate::payments::routes())
         .merge(crate::ledger::routes())
-        .merge(crate::reviews::routes());
-    Router::new()
+        .merge(crate::reviews::routes())
+}
+
+/// The OpenAPI document of both services. `base` is the public origin, without a trailing slash.
+pub fn openapi(base: &str) -> serde_json::Value {
+    crate::docs::document(api().into_openapi(), base)
+}
+
+/// The public API, and the documents.
+pub fn public(app: Arc<App>) -> anyhow::Result<Router> {
+    let (api, described) = api().split_for_parts();
+    Ok(crate::docs::routes(&app, described)?
         .nest(API, api)
         .fallback(async || ApiError::from(Code::NotFound))
         .method_not_allowed_fallback(async || ApiError::from(Code::MethodNotAllowed))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), finish))
-        .with_state(app)
+        .with_state(app))
 }
 
 /// The internal API, for gateways.

@@ -55,7 +55,7 @@ pub async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let config = &app.config;
     let mut servers = JoinSet::new();
     for (name, address, routes) in [
-        ("public", config.listen, router::public(Arc::clone(&app))),
+        ("public", config.listen, router::public(Arc::clone(&app))?),
         (
             "internal",
             config.internal_listen,

@@ -1,5 +1,6 @@
 //! The control plane's tests: one binary, a database each.
 
 mod api;
+mod docs;
 mod payments;
 mod rooms;

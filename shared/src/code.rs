@@ -37,6 +37,31 @@ pub enum NextAction {
 }
 
 impl NextAction {
+    /// Every action, in the contract's order.
+    pub const ALL: [Self; 21] = [
+        Self::CompletePaymentAndRetry,
+        Self::SendApiKey,
+        Self::RecoverAccount,
+        Self::RegisterAgent,
+        Self::RequestNewChallenge,
+        Self::FixRequest,
+        Self::RetryOriginalRequest,
+        Self::RetrySameRequest,
+        Self::RetryWithRelayRequestId,
+        Self::StartNewPayment,
+        Self::AwaitRefund,
+        Self::UseNewIdempotencyKey,
+        Self::WaitAndRetry,
+        Self::PurchaseFirst,
+        Self::LinkAnotherWallet,
+        Self::LinkSolanaWallet,
+        Self::LinkEvmWallet,
+        Self::RetryWithSolanaPaymentRoute,
+        Self::TryOtherOriginCurrency,
+        Self::BrowseListings,
+        Self::ContactSupport,
+    ];
+
     /// The public name.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -283,6 +308,7 @@ mod tests {
             );
             let action = serde_json::to_value(entry.next_action).unwrap();
             assert_eq!(action, entry.next_action.as_str());
+            assert!(NextAction::ALL.contains(&entry.next_action));
         }
     }
 }

@@ -10,10 +10,22 @@ use crate::money::{Micros, Split};
 
 /// A success.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Success<T> {
+    #[cfg_attr(feature = "schema", schema(schema_with = always))]
     success: bool,
     /// What was asked for.
     pub data: T,
+}
+
+/// `success` of a success.
+#[cfg(feature = "schema")]
+pub fn always() -> utoipa::openapi::schema::Schema {
+    use utoipa::openapi::schema::{ObjectBuilder, Type};
+    ObjectBuilder::new()
+        .schema_type(Type::Boolean)
+        .enum_values(Some([true]))
+        .into()
 }
 
 impl<T> Success<T> {
@@ -243,12 +255,16 @@ impl DocLinks {
 
 /// An amount as the API shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Amount {
     /// Whole cents, rounded half up.
+    #[cfg_attr(feature = "schema", schema(example = 100))]
     pub amount_cents: i64,
-    /// The exact amount.
+    /// The exact amount, in millionths of a dollar.
+    #[cfg_attr(feature = "schema", schema(example = 1_000_000))]
     pub amount_micros: i64,
     /// Always `USD`.
+    #[cfg_attr(feature = "schema", schema(example = "USD"))]
     pub currency: &'static str,
 }
 
@@ -264,16 +280,22 @@ impl From<Micros> for Amount {
 
 /// What a charge divides into, as the API shows it (seed, with micros).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Fees {
-    /// 0.049.
+    /// The marketplace's share: 0.049.
+    #[cfg_attr(feature = "schema", schema(example = 0.049))]
     pub fee_rate: f64,
-    /// Display value.
+    /// Rounded half up, for display.
+    #[cfg_attr(feature = "schema", schema(example = 5))]
     pub fee_amount_cents: i64,
-    /// Display value.
+    /// Charged cents less fee cents, for display.
+    #[cfg_attr(feature = "schema", schema(example = 95))]
     pub seller_receives_cents: i64,
-    /// Exact.
+    /// Exact, in millionths of a dollar.
+    #[cfg_attr(feature = "schema", schema(example = 49_000))]
     pub fee_amount_micros: i64,
-    /// Exact.
+    /// Exact, in millionths of a dollar.
+    #[cfg_attr(feature = "schema", schema(example = 951_000))]
     pub seller_receives_micros: i64,
 }
 

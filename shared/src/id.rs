@@ -48,6 +48,7 @@ macro_rules! plain_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
         #[serde(transparent)]
         pub struct $name(pub Uuid);
 
@@ -81,7 +82,7 @@ macro_rules! plain_id {
 }
 
 macro_rules! prefixed_id {
-    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal, $shown:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(pub Uuid);
@@ -121,6 +122,22 @@ macro_rules! prefixed_id {
                 Uuid::try_parse(hex).map(Self).map_err(|_| InvalidId)
             }
         }
+
+        #[cfg(feature = "schema")]
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+                use utoipa::openapi::schema::{ObjectBuilder, Type};
+                ObjectBuilder::new()
+                    .schema_type(Type::String)
+                    .description(Some($shown))
+                    .pattern(Some(concat!("^", $prefix, "[0-9a-f]{32}$")))
+                    .examples([concat!($prefix, "01890a5dac96774bbcceb302099a8057")])
+                    .into()
+            }
+        }
+
+        #[cfg(feature = "schema")]
+        impl utoipa::ToSchema for $name {}
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
@@ -175,11 +192,11 @@ plain_id! {
 }
 prefixed_id! {
     /// One purchase, from its quote to its settlement: the id that buyer, seller and operator share.
-    RequestId, "gw_req_"
+    RequestId, "gw_req_", "One purchase, from its quote to its settlement."
 }
 prefixed_id! {
     /// One transfer in the ledger.
-    EntryId, "led_"
+    EntryId, "led_", "One entry of the ledger."
 }
 
 /// A fresh token for one HTTP call that claims a payment: who owns the claim (architecture, "claim").

@@ -3,20 +3,73 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use crochet_shared::id::ProfileId;
 use crochet_shared::money::Micros;
+use utoipa::IntoParams;
+use utoipa::openapi::schema::Schema;
 
 use super::listing::{
     DELIVERY_TYPES, Listing, PRICING_MODELS, PricingModel, Record, STATUSES, Status,
 };
 use super::price::price_of_text;
 use super::store::{self, Filter};
+use super::write::PRICE_PATTERN;
+use crate::answer::Listed;
 use crate::app::App;
+use crate::describe;
 use crate::error::ApiError;
 use crate::identity::Agent;
-use crate::paging::{Page, Paging};
+use crate::paging::{Page, Paging, PagingParams};
 use crate::query::Query;
 
-/// `GET /listings`: what is active, the newest first.
+/// The filters of `GET /listings`.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "read by the API document")]
+struct BrowseParams {
+    /// Id or slug of a category.
+    category: Option<String>,
+    #[param(schema_with = pricing_models)]
+    pricing_model: Option<String>,
+    #[param(schema_with = delivery_types)]
+    delivery_type: Option<String>,
+    /// Least price of a call, in US dollars.
+    #[param(schema_with = price_bound)]
+    min_price: Option<String>,
+    /// Highest price of a call, in US dollars.
+    #[param(schema_with = price_bound)]
+    max_price: Option<String>,
+    /// Only what this agent sells.
+    provider_id: Option<ProfileId>,
+    #[param(schema_with = sorts)]
+    sort: Option<String>,
+}
+
+const SORTS: [(&str, ()); 1] = [("newest", ())];
+
+fn pricing_models() -> Schema {
+    describe::one_of(&PRICING_MODELS)
+}
+
+fn delivery_types() -> Schema {
+    describe::one_of(&DELIVERY_TYPES)
+}
+
+fn sorts() -> Schema {
+    describe::one_of(&SORTS)
+}
+
+fn statuses() -> Schema {
+    describe::one_of(&STATUSES)
+}
+
+fn price_bound() -> Schema {
+    describe::pattern(PRICE_PATTERN, "0.25")
+}
+
+/// Browses the active listings.
+#[utoipa::path(get, path = "/listings", tag = "Catalog", operation_id = "listListings",
+    params(BrowseParams, PagingParams), responses((status = 200, body = Listed<Listing>)))]
 pub async fn browse(
     State(app): State<Arc<App>>,
     mut query: Query,
@@ -44,7 +97,7 @@ pub async fn browse(
         min_price: bound(&mut query, "min_price"),
         max_price: bound(&mut query, "max_price"),
     };
-    query.one_of("sort", &[("newest", ())]);
+    query.one_of("sort", &SORTS);
     if query.text("q").is_some() {
         query.refuse("q", "is not offered yet");
     }
@@ -52,7 +105,19 @@ pub async fn browse(
     page(&app, &paging, &filter).await
 }
 
-/// `GET /me/listings`: all of one's own.
+/// The filter of `GET /me/listings`.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "read by the API document")]
+struct MineParams {
+    #[param(schema_with = statuses)]
+    status: Option<String>,
+}
+
+/// Lists your own listings, drafts and suspended ones too.
+#[utoipa::path(get, path = "/me/listings", tag = "Catalog", operation_id = "listMyListings",
+    security(("bearer" = [])), params(MineParams, PagingParams),
+    responses((status = 200, body = Listed<Listing>)))]
 pub(super) async fn mine(
     State(app): State<Arc<App>>,
     seller: Agent,

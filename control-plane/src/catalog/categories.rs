@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use crochet_shared::envelope::Success;
 use crochet_shared::id::CategoryId;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::store;
 use crate::answer::Data;
@@ -12,17 +14,23 @@ use crate::app::App;
 use crate::error::ApiError;
 
 /// A category and how much is in it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Category {
     pub(super) id: CategoryId,
+    #[schema(example = "Data")]
     pub(super) name: String,
+    #[schema(example = "data")]
     pub(super) slug: String,
+    #[schema(example = "Facts, feeds and look-ups.")]
     pub(super) description: String,
     /// Active listings.
+    #[schema(example = 17)]
     pub(super) listing_count: i64,
 }
 
-/// `GET /categories`
+/// Lists the categories.
+#[utoipa::path(get, path = "/categories", tag = "Catalog", operation_id = "listCategories",
+    responses((status = 200, body = Success<Vec<Category>>)))]
 pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Data<Vec<Category>>, ApiError> {
     Ok(Data(store::categories(app.db.pool()).await?))
 }

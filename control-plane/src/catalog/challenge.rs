@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use crochet_shared::envelope::Success;
 
 use crate::answer::{Data, Secret};
 use crate::app::App;
 use crate::error::ApiError;
-use crate::extract::AppJson;
+use crate::extract::{AppJson, NoFields};
 use crate::fields::{Fields, FromFields};
 use crate::identity::{self, Agent, ListingChallenge};
 
@@ -21,7 +22,12 @@ impl FromFields for Nothing {
     }
 }
 
-/// `POST /listings/challenge`
+/// Asks for the proof of work of a new listing.
+///
+/// Solve it as in `POST /auth/challenge` and send the `pow_nonce` with `POST /listings`.
+#[utoipa::path(post, path = "/listings/challenge", tag = "Catalog", operation_id = "createListingChallenge",
+    security(("bearer" = [])), request_body = NoFields,
+    responses((status = 200, body = Success<ListingChallenge>)))]
 pub(super) async fn give(
     State(app): State<Arc<App>>,
     seller: Agent,

@@ -7,11 +7,13 @@ use crochet_shared::internal::RouteName;
 use crochet_shared::money::Micros;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::slug::is_slug;
 use super::stats::{Stats, StatsShown};
 use super::write::Content;
 use crate::app::App;
+use crate::describe;
 use crate::identity::ProfileCard;
 
 /// How a listing is paid for.
@@ -24,7 +26,7 @@ pub enum PricingModel {
 }
 
 /// Names of [`PricingModel`].
-pub(super) const PRICING_MODELS: [(&str, PricingModel); 2] = [
+pub const PRICING_MODELS: [(&str, PricingModel); 2] = [
     ("free", PricingModel::Free),
     ("per_call", PricingModel::PerCall),
 ];
@@ -41,14 +43,14 @@ pub enum Status {
 }
 
 /// Names of [`Status`].
-pub(super) const STATUSES: [(&str, Status); 3] = [
+pub const STATUSES: [(&str, Status); 3] = [
     ("draft", Status::Draft),
     ("active", Status::Active),
     ("suspended", Status::Suspended),
 ];
 
 /// Names of delivery types.
-pub(super) const DELIVERY_TYPES: [(&str, &str); 5] = [
+pub const DELIVERY_TYPES: [(&str, &str); 5] = [
     ("api", "api"),
     ("webhook", "webhook"),
     ("streaming", "streaming"),
@@ -122,36 +124,69 @@ pub struct Record {
 }
 
 /// A category beside a listing.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(super) struct CategoryCard {
     pub(super) id: CategoryId,
+    #[schema(example = "Data")]
     pub(super) name: String,
+    #[schema(example = "data")]
     pub(super) slug: String,
 }
 
 /// `Listing` (contract §4).
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Listing {
     id: ListingId,
+    /// Its other name, made from the name; never changes.
+    #[schema(example = "weather-forecast")]
     slug: String,
+    #[schema(example = "Weather forecast")]
     name: String,
+    #[schema(example = "Hourly forecast for any place.")]
     description: String,
     category: Option<CategoryCard>,
+    #[schema(example = json!(["weather"]))]
     tags: Vec<String>,
+    #[schema(extensions(("x-one-of" = json!(["per_call", "free"]))))]
     pricing_model: &'static str,
+    /// Price of a call in US dollars, exactly; 0 when free.
+    #[schema(value_type = f64, minimum = 0, maximum = 10_000, example = 1)]
     pricing_amount: Box<RawValue>,
+    /// The same in millionths of a dollar.
+    #[schema(example = 1_000_000)]
     pricing_amount_micros: i64,
+    /// Always `USD`.
+    #[schema(example = "USD")]
     pricing_currency: &'static str,
+    #[schema(example = "USDC")]
     preferred_currency: Option<String>,
+    #[schema(extensions(("x-one-of" = json!(describe::names(&DELIVERY_TYPES)))))]
     delivery_type: String,
+    #[schema(example = "none")]
     auth_method: Option<String>,
+    #[schema(example = json!(["json"]))]
     formats: Vec<String>,
+    #[schema(example = "POST any JSON with a `place`.")]
     connection_instructions: Option<String>,
+    /// JSON Schema of a request.
+    #[schema(value_type = Value, example = json!({"type": "object"}))]
     input_schema: Option<Box<RawValue>>,
+    /// JSON Schema of an answer.
+    #[schema(value_type = Value, example = json!({"type": "object"}))]
     output_schema: Option<Box<RawValue>>,
+    /// A request that works.
+    #[schema(value_type = Value, example = json!({"place": "Lisbon"}))]
     example_request: Option<Box<RawValue>>,
+    /// Its answer.
+    #[schema(value_type = Value, example = json!({"celsius": 21}))]
     example_response: Option<Box<RawValue>>,
+    #[schema(extensions(("x-one-of" = json!(["active", "draft", "suspended"]))))]
     status: &'static str,
+    /// Where to call it; `null` when free.
+    #[schema(
+        format = "uri",
+        example = "http://127.0.0.1:8080/api/v1/gateway/01890a5d-ac96-774b-bcce-b302099a8057"
+    )]
     gateway_url: Option<String>,
     provider: ProfileCard,
     stats: StatsShown,

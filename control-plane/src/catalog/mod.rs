@@ -12,8 +12,8 @@
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::routing::{get, post};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::app::App;
 
@@ -30,24 +30,26 @@ mod store;
 mod write;
 
 pub use categories::find_category;
-pub use listing::{Listing, PricingModel, Record, Status, name};
+pub use listing::{
+    DELIVERY_TYPES, Listing, PRICING_MODELS, PricingModel, Record, STATUSES, Status, name,
+};
 pub use read::{named, owned, show};
-pub use remove::remove;
+pub use remove::{__path_remove, remove};
 pub use slug::made_of;
 pub use store::{add_rating, insert, lock, raise_version, replace};
-pub use write::{Change, Content};
+pub use write::{Change, Content, DESCRIPTION_CHARS_MAX, ListingContent, NAME_CHARS_MAX, Price};
 
 /// `/categories`, `/listings/challenge`, `GET /listings`, `GET /me/listings`.
 ///
 /// The routes of one listing are put together in [`crate::endpoints`], where writing them belongs.
-pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/categories", get(categories::list))
-        .route("/listings/challenge", post(challenge::give))
-        .route("/me/listings", get(browse::mine))
+pub fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::default()
+        .routes(routes!(categories::list))
+        .routes(routes!(challenge::give))
+        .routes(routes!(browse::mine))
 }
 
-/// `GET /listings`
-pub use browse::browse;
-/// `GET /listings/:id`
-pub use read::get as get_listing;
+/// `GET /listings`, with its description.
+pub use browse::{__path_browse, browse};
+/// `GET /listings/:id`, with its description.
+pub use read::{__path_get_listing, get_listing};

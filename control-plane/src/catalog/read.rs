@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use crochet_shared::code::Code;
+use crochet_shared::envelope::Success;
 use crochet_shared::id::{ListingId, ProfileId};
 use sqlx::PgExecutor;
 
@@ -14,8 +15,16 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::identity::{Agent, MaybeAgent};
 
-/// `GET /listings/:id`
-pub async fn get(
+/// Shows a listing.
+///
+/// By its id or slug. Its owner, with her key, also sees it while it is a draft. The private endpoint
+/// is never shown.
+#[utoipa::path(get, path = "/listings/{id}", tag = "Catalog", operation_id = "getListing",
+    security((), ("bearer" = [])),
+    params(("id" = String, Path, description = "The listing's id or slug.", example = "weather-forecast")),
+    responses((status = 200, body = Success<Listing>)),
+    extensions(("x-error-codes" = json!([Code::ListingNotFound]))))]
+pub async fn get_listing(
     State(app): State<Arc<App>>,
     MaybeAgent(reader): MaybeAgent,
     Path(text): Path<String>,

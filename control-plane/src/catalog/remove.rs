@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use crochet_shared::code::Code;
+use crochet_shared::envelope::Success;
 use crochet_shared::id::ListingId;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{read, store};
 use crate::answer::Data;
@@ -15,7 +17,7 @@ use crate::error::ApiError;
 use crate::identity::Agent;
 
 /// What became of the listing.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum Removed {
     /// It was never active, and is gone.
@@ -23,6 +25,7 @@ pub enum Removed {
         /// Which.
         id: ListingId,
         /// Always true.
+        #[schema(example = true)]
         deleted: bool,
     },
     /// It is withdrawn.
@@ -30,11 +33,20 @@ pub enum Removed {
         /// Which.
         id: ListingId,
         /// Always `suspended`.
+        #[schema(example = "suspended")]
         status: &'static str,
     },
 }
 
-/// `DELETE /listings/:id`
+/// Deletes a draft, or suspends a listing.
+///
+/// What was never active is deleted; what was is suspended, and its history stays. A second time
+/// answers the same of a suspended one.
+#[utoipa::path(delete, path = "/listings/{id}", tag = "Catalog", operation_id = "deleteListing",
+    security(("bearer" = [])),
+    params(("id" = String, Path, description = "The listing's id or slug.", example = "weather-forecast")),
+    responses((status = 200, body = Success<Removed>)),
+    extensions(("x-error-codes" = json!([Code::ListingNotFound, Code::Forbidden]))))]
 pub async fn remove(
     State(app): State<Arc<App>>,
     owner: Agent,

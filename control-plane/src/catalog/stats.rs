@@ -1,6 +1,7 @@
 //! How a listing has done lately. Pure.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// What is counted of a listing, as it is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,12 +19,20 @@ pub(super) struct Stats {
 }
 
 /// `stats` of a listing (contract §4).
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = ListingStats)]
 pub(super) struct StatsShown {
+    /// Delivered calls of the last 30 days.
+    #[schema(example = 1_204)]
     calls_30d: i64,
+    /// Share of the calls that was delivered.
+    #[schema(minimum = 0, maximum = 1, example = 0.998)]
     success_rate_30d: Option<f64>,
+    #[schema(example = 410)]
     p95_latency_ms_30d: Option<i32>,
+    #[schema(minimum = 1, maximum = 5, example = 4.67)]
     rating_average: Option<f64>,
+    #[schema(example = 12)]
     review_count: i32,
 }
 

@@ -1,15 +1,22 @@
 //! What a seller says of a listing: read whole when it is made, in parts when it changes. Pure.
 
 use crochet_shared::id::CategoryId;
-use crochet_shared::money::{Micros, PRICE_MIN};
+use crochet_shared::money::{MICROS_PER_DOLLAR, Micros, PRICE_MAX, PRICE_MIN};
+use serde_json::json;
 use serde_json::value::RawValue;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::listing::{DELIVERY_TYPES, PRICING_MODELS, PricingModel, STATUSES, Status};
 use super::price::price;
+use crate::describe;
 use crate::fields::{self, Fields, Problem};
 
-const NAME_CHARS_MAX: usize = 120;
-const DESCRIPTION_CHARS_MAX: usize = 5000;
+/// Longest name of a listing, in characters.
+pub const NAME_CHARS_MAX: usize = 120;
+/// Longest description of a listing, in characters.
+pub const DESCRIPTION_CHARS_MAX: usize = 5000;
 const INSTRUCTIONS_CHARS_MAX: usize = 4000;
 const TAGS_MAX: usize = 10;
 const TAG_CHARS_MAX: usize = 32;
@@ -54,6 +61,86 @@ pub struct Content {
     /// Draft, active or suspended.
     pub status: Status,
 }
+
+/// What a listing may have, as the API document describes it for making and for changing one.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "read by the API document")]
+pub struct ListingContent {
+    /// Id or slug of a category.
+    #[schema(example = "data", extensions(("x-text" = json!([1, CATEGORY_CHARS_MAX]))))]
+    category: Option<String>,
+    #[schema(example = json!(["weather"]), extensions(("x-texts" = json!([TAGS_MAX, 1, TAG_CHARS_MAX]))))]
+    tags: Option<Vec<String>>,
+    /// Always `USD`.
+    #[schema(extensions(("x-one-of" = json!(["USD"]))))]
+    pricing_currency: Option<String>,
+    /// What you like to be paid in.
+    #[schema(example = "USDC", extensions(("x-text" = json!([1, CURRENCY_CHARS_MAX]))))]
+    preferred_currency: Option<String>,
+    /// How the service wants to be authenticated to, in a word.
+    #[schema(example = "none", extensions(("x-text" = json!([1, AUTH_METHOD_CHARS_MAX]))))]
+    auth_method: Option<String>,
+    /// Formats it speaks.
+    #[schema(example = json!(["json"]), extensions(("x-texts" = json!([TAGS_MAX, 1, TAG_CHARS_MAX]))))]
+    formats: Option<Vec<String>>,
+    /// How to use it.
+    #[schema(example = "POST any JSON with a `place`.", extensions(("x-text" = json!([0, INSTRUCTIONS_CHARS_MAX]))))]
+    connection_instructions: Option<String>,
+    /// JSON Schema of a request, of at most 32 KiB.
+    #[schema(value_type = Option<JsonSchema>)]
+    input_schema: Option<Box<RawValue>>,
+    /// JSON Schema of an answer, of at most 32 KiB.
+    #[schema(value_type = Option<JsonSchema>)]
+    output_schema: Option<Box<RawValue>>,
+    /// A request that works: any JSON of at most 32 KiB.
+    #[schema(value_type = Option<Value>, example = json!({"place": "Lisbon"}))]
+    example_request: Option<Box<RawValue>>,
+    /// Its answer: any JSON of at most 32 KiB.
+    #[schema(value_type = Option<Value>, example = json!({"celsius": 21}))]
+    example_response: Option<Box<RawValue>>,
+}
+
+/// A JSON Schema, as the API document describes it.
+struct JsonSchema;
+
+impl ToSchema for JsonSchema {}
+
+impl PartialSchema for JsonSchema {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .description(Some("A JSON Schema: an object, true or false."))
+            .schema_type(SchemaType::from_iter([Type::Object, Type::Boolean]))
+            .examples([json!({ "type": "object" })])
+            .into()
+    }
+}
+
+/// A price, as the API document describes it.
+#[derive(Debug)]
+pub struct Price;
+
+impl ToSchema for Price {}
+
+impl PartialSchema for Price {
+    fn schema() -> RefOr<Schema> {
+        let text = describe::pattern(PRICE_PATTERN, "0.25");
+        let number = ObjectBuilder::new()
+            .schema_type(Type::Number)
+            .minimum(Some(0))
+            .maximum(Some(PRICE_MAX.0 / MICROS_PER_DOLLAR))
+            .examples([json!(0.25)]);
+        OneOfBuilder::new()
+            .description(Some(
+                "US dollars as decimal text or as a number, of at most 6 decimals, exactly.",
+            ))
+            .item(text)
+            .item(number)
+            .into()
+    }
+}
+
+/// Decimal dollars of at most six decimals.
+pub(super) const PRICE_PATTERN: &str = r"^[0-9]{1,4}(\.[0-9]{1,6})?$";
 
 /// The fields of a change. What is absent stays; a listing is made by applying one to nothing.
 #[derive(Clone, Debug, Default)]

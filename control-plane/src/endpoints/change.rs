@@ -5,23 +5,52 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use chrono::{DateTime, Utc};
 use crochet_shared::code::Code;
+use crochet_shared::envelope::Success;
 use crochet_shared::id::{CategoryId, ListingId};
 use sqlx::PgConnection;
+use utoipa::ToSchema;
 
-use super::model::{CheckedUrl, EndpointChange, Row};
+use super::model::{CheckedUrl, EndpointChange, EndpointSettings, Row};
 use super::sell::{Sold, Written, endpoint_fields, refuse_endpoint, show};
 use super::settings::check_url;
 use super::store;
 use crate::answer::{Data, Secret};
 use crate::app::App;
-use crate::catalog::{self, Change, PricingModel, Record, Status};
+use crate::catalog::{self, Change, ListingContent, Price, PricingModel, Record, Status};
 use crate::db::work;
+use crate::describe;
 use crate::error::ApiError;
 use crate::extract::AppJson;
 use crate::fields::{Fields, FromFields};
 use crate::identity::Agent;
 
-/// The body of `PATCH /listings/:id`.
+/// The body of `PATCH /listings/:id`: only what is present changes.
+#[derive(ToSchema)]
+#[schema(example = json!({"status": "active", "pricing_amount": "0.25"}))]
+#[expect(dead_code, reason = "read by the API document")]
+struct ListingChanges {
+    #[serde(flatten)]
+    content: ListingContent,
+    #[schema(nullable = false, extensions(("x-text" = json!([1, catalog::NAME_CHARS_MAX]))))]
+    name: Option<String>,
+    #[schema(nullable = false, extensions(("x-text" = json!([1, catalog::DESCRIPTION_CHARS_MAX]))))]
+    description: Option<String>,
+    #[schema(nullable = false, extensions(("x-one-of" = json!(describe::names(&catalog::DELIVERY_TYPES)))))]
+    delivery_type: Option<String>,
+    #[schema(nullable = false, extensions(("x-one-of" = json!(describe::names(&catalog::PRICING_MODELS)))))]
+    pricing_model: Option<String>,
+    /// Price of a call in US dollars, as a number or decimal text, of at most 6 decimals.
+    #[schema(nullable = false)]
+    pricing_amount: Option<Price>,
+    #[schema(nullable = false, extensions(("x-one-of" = json!(describe::names(&catalog::STATUSES)))))]
+    status: Option<String>,
+    /// The endpoint's URL, as in `endpoint`.
+    #[schema(format = "uri", max_length = 2048)]
+    private_endpoint_url: Option<String>,
+    endpoint: Option<EndpointSettings>,
+}
+
+/// What [`ListingChanges`] describes, read.
 #[derive(Debug)]
 pub(super) struct Patch {
     change: Change,
@@ -39,7 +68,18 @@ impl FromFields for Patch {
     }
 }
 
-/// `PATCH /listings/:id`
+/// Changes a listing.
+///
+/// Any of its fields; `private_endpoint_url` and `endpoint` change the endpoint of a `per_call`
+/// listing. A draft becomes active, and active and suspended become each other; what was active never
+/// becomes a draft. `gateway_endpoint` is `null` when free; it holds a signing secret only where this
+/// change made the endpoint.
+#[utoipa::path(patch, path = "/listings/{id}", tag = "Catalog", operation_id = "updateListing",
+    security(("bearer" = [])),
+    params(("id" = String, Path, description = "The listing's id or slug.", example = "weather-forecast")),
+    request_body = ListingChanges, responses((status = 200, body = Success<Sold>)),
+    extensions(("x-error-codes" = json!([Code::ListingNotFound, Code::Forbidden, Code::ListingNotPerCall,
+        Code::EndpointUrlForbidden]))))]
 pub(super) async fn change(
     State(app): State<Arc<App>>,
     owner: Agent,

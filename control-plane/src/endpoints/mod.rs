@@ -12,8 +12,8 @@
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::routing::{get, post};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::catalog;
@@ -29,21 +29,14 @@ mod store;
 pub use route::route_record;
 
 /// `/listings`, `/listings/:id`, `/listings/:id/endpoint` and what is below it.
-pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/listings", get(catalog::browse).post(sell::sell))
-        .route(
-            "/listings/{id}",
-            get(catalog::get_listing)
-                .patch(change::change)
-                .delete(catalog::remove),
-        )
-        .route(
-            "/listings/{id}/endpoint",
-            get(settings::get).put(settings::put),
-        )
-        .route(
-            "/listings/{id}/endpoint/rotate-secret",
-            post(rotate::rotate),
-        )
+pub fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::default()
+        .routes(routes!(catalog::browse, sell::sell))
+        .routes(routes!(
+            catalog::get_listing,
+            change::change,
+            catalog::remove
+        ))
+        .routes(routes!(settings::get, settings::put))
+        .routes(routes!(rotate::rotate))
 }

@@ -9,7 +9,9 @@ use crochet_shared::signing;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
+use crate::describe;
 use crate::fields::{self, Fields, FromFields};
 use crate::vault::{self, Place};
 
@@ -20,6 +22,10 @@ const REQUEST_BYTES_DEFAULT: i32 = 1024 * 1024;
 const RESPONSE_BYTES_DEFAULT: i32 = 4 * 1024 * 1024;
 const CONCURRENCY_MAX: i64 = 1_000;
 const CONCURRENCY_DEFAULT: i32 = 64;
+/// What may be done with a call whose outcome is unknown.
+const REDELIVERY: [(&str, &str); 2] = [("same_request_id", "same_request_id"), ("never", "never")];
+/// Whether an endpoint is called.
+const STATUSES: [(&str, &str); 2] = [("active", "active"), ("paused", "paused")];
 
 /// A secret column of `endpoint`.
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +111,50 @@ pub(super) struct AuthHeader {
 }
 
 /// The body of `PUT /listings/:id/endpoint`: only what is present changes.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "read by the API document")]
+pub(super) struct EndpointSettings {
+    /// Where the listing is served: https, at a host whose every address is public. Never shown again.
+    #[schema(
+        nullable = false,
+        format = "uri",
+        max_length = 2048,
+        example = "https://seller.example/run"
+    )]
+    private_endpoint_url: Option<String>,
+    /// A header of your own on every call; `null` drops it.
+    auth_header: Option<EndpointAuthHeader>,
+    /// The whole time a call may take, in milliseconds.
+    #[schema(nullable = false, example = 30_000, extensions(("x-range" = json!([TIMEOUT_MS.start(), TIMEOUT_MS.end()]))))]
+    timeout_ms: Option<i32>,
+    #[schema(nullable = false, example = 1_048_576, extensions(("x-range" = json!([1, BODY_BYTES_MAX]))))]
+    max_request_bytes: Option<i32>,
+    #[schema(nullable = false, example = 4_194_304, extensions(("x-range" = json!([1, BODY_BYTES_MAX]))))]
+    max_response_bytes: Option<i32>,
+    /// Calls at once, of each gateway process.
+    #[schema(nullable = false, example = 64, extensions(("x-range" = json!([1, CONCURRENCY_MAX]))))]
+    max_concurrency: Option<i32>,
+    /// Whether a call whose outcome is unknown may be sent again with the same id.
+    #[schema(nullable = false, extensions(("x-one-of" = json!(describe::names(&REDELIVERY)))))]
+    redelivery: Option<String>,
+    /// A paused endpoint is not called, and nobody is asked to pay for it.
+    #[schema(nullable = false, extensions(("x-one-of" = json!(describe::names(&STATUSES)))))]
+    status: Option<String>,
+}
+
+/// A header that the gateway adds to every call.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "read by the API document")]
+struct EndpointAuthHeader {
+    /// An RFC 9110 token that is not one of HTTP's own or ours.
+    #[schema(min_length = 1, max_length = 64, example = "X-Seller-Key")]
+    name: String,
+    /// Visible ASCII and inner spaces. Never shown again.
+    #[schema(min_length = 1, max_length = 4096, example = "s3cret")]
+    value: String,
+}
+
+/// What [`EndpointSettings`] describes, read.
 #[derive(Clone, Debug, Default)]
 #[expect(
     clippy::option_option,
@@ -124,9 +174,6 @@ pub(super) struct EndpointChange {
 
 impl FromFields for EndpointChange {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        const REDELIVERY: [(&str, &str); 2] =
-            [("same_request_id", "same_request_id"), ("never", "never")];
-        const STATUSES: [(&str, &str); 2] = [("active", "active"), ("paused", "paused")];
         let (least, most) = (*TIMEOUT_MS.start(), *TIMEOUT_MS.end());
         Some(Self {
             url: url_field(fields),
@@ -298,27 +345,57 @@ fn shown_part(secret: &SecretString) -> String {
         .collect()
 }
 
+/// What a test of an endpoint found, with its time. Written by the gateway's report.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "read by the API document")]
+struct LastTest {
+    #[schema(example = true)]
+    ok: bool,
+    #[schema(example = 200)]
+    status_code: Option<u16>,
+    #[schema(example = "delivered")]
+    outcome: String,
+    #[schema(example = 87)]
+    latency_ms: i64,
+    tested_at: DateTime<Utc>,
+}
+
 /// `Endpoint` (contract §4), for its owner.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Endpoint {
     listing_id: ListingId,
+    /// Scheme and host of the private URL.
+    #[schema(example = "https://seller.example/…")]
     url_hint: String,
+    #[schema(example = "X-Seller-Key")]
     auth_header_name: Option<String>,
+    #[schema(example = true)]
     has_auth_header: bool,
+    #[schema(example = 30_000)]
     timeout_ms: i32,
+    #[schema(example = 1_048_576)]
     max_request_bytes: i32,
+    #[schema(example = 4_194_304)]
     max_response_bytes: i32,
+    #[schema(example = 64)]
     max_concurrency: i32,
+    #[schema(extensions(("x-one-of" = json!(describe::names(&REDELIVERY)))))]
     redelivery: String,
+    #[schema(extensions(("x-one-of" = json!(describe::names(&STATUSES)))))]
     status: String,
+    /// The first 10 characters of the signing secret.
+    #[schema(example = "whsec_MfKQ")]
     signing_secret_prefix: String,
     #[serde(with = "rfc3339_millis")]
     secret_rotated_at: DateTime<Utc>,
     #[serde(with = "rfc3339_millis_option")]
     previous_secret_expires_at: Option<DateTime<Utc>>,
+    /// What the last test of it found.
+    #[schema(value_type = Option<LastTest>)]
     last_test: Option<Value>,
     /// Only in the answer that made it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
     signing_secret: Option<String>,
 }
 

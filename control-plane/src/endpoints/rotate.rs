@@ -6,8 +6,10 @@ use axum::extract::{Path, State};
 use chrono::{DateTime, Utc};
 use crochet_shared::clock::rfc3339_millis;
 use crochet_shared::code::Code;
+use crochet_shared::envelope::Success;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::settings::sold_per_call;
 use super::store;
@@ -16,7 +18,7 @@ use crate::app::App;
 use crate::catalog;
 use crate::db::work;
 use crate::error::ApiError;
-use crate::extract::AppJson;
+use crate::extract::{AppJson, NoFields};
 use crate::fields::{Fields, FromFields};
 use crate::identity::Agent;
 
@@ -31,14 +33,22 @@ impl FromFields for Nothing {
 }
 
 /// The new secret, shown this once.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Rotated {
+    #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
     signing_secret: String,
     #[serde(with = "rfc3339_millis")]
     previous_secret_expires_at: DateTime<Utc>,
 }
 
-/// `POST /listings/:id/endpoint/rotate-secret`. Until the overlap is over, both secrets sign.
+/// Rotates the signing secret.
+///
+/// The new secret is shown this once. Until `previous_secret_expires_at` both sign every call.
+#[utoipa::path(post, path = "/listings/{id}/endpoint/rotate-secret", tag = "Endpoints",
+    operation_id = "rotateSigningSecret", security(("bearer" = [])),
+    params(("id" = String, Path, description = "The listing's id or slug.", example = "weather-forecast")),
+    request_body = NoFields, responses((status = 200, body = Success<Rotated>)),
+    extensions(("x-error-codes" = json!([Code::ListingNotFound, Code::Forbidden, Code::ListingNotPerCall]))))]
 pub(super) async fn rotate(
     State(app): State<Arc<App>>,
     owner: Agent,

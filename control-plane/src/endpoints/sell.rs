@@ -4,18 +4,22 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use chrono::{DateTime, Utc};
+use crochet_shared::code::Code;
+use crochet_shared::envelope::Success;
 use crochet_shared::id::{ListingId, ProfileId};
 use secrecy::SecretString;
 use serde::Serialize;
 use sqlx::PgConnection;
+use utoipa::ToSchema;
 
-use super::model::{CheckedUrl, Endpoint, EndpointChange, Row, url_field};
+use super::model::{CheckedUrl, Endpoint, EndpointChange, EndpointSettings, Row, url_field};
 use super::settings::check_url;
 use super::store;
 use crate::answer::{Created, Secret};
 use crate::app::App;
-use crate::catalog::{self, Change, Content, Listing, PricingModel};
+use crate::catalog::{self, Change, Content, Listing, ListingContent, Price, PricingModel};
 use crate::db::work;
+use crate::describe;
 use crate::error::ApiError;
 use crate::extract::AppJson;
 use crate::fields::{Fields, FromFields};
@@ -25,6 +29,45 @@ use crate::identity::{self, Agent, ListingProof};
 const SLUGS_MAX: usize = 4;
 
 /// The body of `POST /listings`.
+#[derive(ToSchema)]
+#[schema(example = json!({
+    "nonce": "5feceb66ffc86f38d952786c6d696c79", "pow_nonce": "48213", "name": "Weather forecast",
+    "description": "Hourly forecast for any place.", "category": "data", "tags": ["weather"],
+    "delivery_type": "api", "pricing_model": "per_call", "pricing_amount": "0.25",
+    "private_endpoint_url": "https://seller.example/run", "endpoint": {"timeout_ms": 10_000},
+    "status": "active",
+}))]
+#[expect(dead_code, reason = "read by the API document")]
+struct NewListing {
+    #[serde(flatten)]
+    content: ListingContent,
+    /// What solves the challenge's proof of work.
+    #[schema(max_length = 128)]
+    pow_nonce: String,
+    /// The challenge's `nonce`; your newest open challenge when absent.
+    nonce: Option<String>,
+    #[schema(extensions(("x-text" = json!([1, catalog::NAME_CHARS_MAX]))))]
+    name: String,
+    #[schema(extensions(("x-text" = json!([1, catalog::DESCRIPTION_CHARS_MAX]))))]
+    description: String,
+    #[schema(extensions(("x-one-of" = json!(describe::names(&catalog::DELIVERY_TYPES)))))]
+    delivery_type: String,
+    #[schema(extensions(("x-one-of" = json!(describe::names(&catalog::PRICING_MODELS)))))]
+    pricing_model: String,
+    /// Price of a call in US dollars, as a number or decimal text, of at most 6 decimals. Required
+    /// when `per_call`, 0 or absent when `free`.
+    pricing_amount: Option<Price>,
+    /// `draft` when absent.
+    #[schema(extensions(("x-one-of" = json!(["draft", "active"]))))]
+    status: Option<String>,
+    /// Required when `per_call`; as in `endpoint`.
+    #[schema(format = "uri", max_length = 2048)]
+    private_endpoint_url: Option<String>,
+    /// The endpoint's other settings.
+    endpoint: Option<EndpointSettings>,
+}
+
+/// What [`NewListing`] describes, read.
 #[derive(Debug)]
 pub(super) struct Sell {
     proof: ListingProof,
@@ -83,7 +126,7 @@ pub(super) fn refuse_endpoint(fields: &mut Fields<'_>) {
 }
 
 /// A listing with its endpoint, as its owner sees it after making or changing it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Sold {
     #[serde(flatten)]
     pub(super) listing: Listing,
@@ -94,7 +137,14 @@ pub(super) struct Sold {
 /// An endpoint that was written, with its secret when that was made now.
 pub(super) type Written = Option<(Row, Option<SecretString>)>;
 
-/// `POST /listings`
+/// Lists a capability for sale.
+///
+/// Needs a solved `POST /listings/challenge`. `per_call` needs a price and a `private_endpoint_url`;
+/// its answer holds the signing secret of the endpoint, this once. `free` has neither.
+#[utoipa::path(post, path = "/listings", tag = "Catalog", operation_id = "createListing",
+    security(("bearer" = [])), request_body = NewListing,
+    responses((status = 201, body = Success<Sold>)),
+    extensions(("x-error-codes" = json!([Code::PowInvalid, Code::ChallengeInvalid, Code::EndpointUrlForbidden]))))]
 pub(super) async fn sell(
     State(app): State<Arc<App>>,
     seller: Agent,

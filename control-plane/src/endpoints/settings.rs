@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use crochet_shared::code::Code;
-use crochet_shared::envelope::Failure;
+use crochet_shared::envelope::{Failure, Success};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 
-use super::model::{CheckedUrl, Endpoint, EndpointChange};
+use super::model::{CheckedUrl, Endpoint, EndpointChange, EndpointSettings};
 use super::store;
 use crate::answer::Data;
 use crate::app::App;
@@ -18,7 +18,14 @@ use crate::error::ApiError;
 use crate::extract::AppJson;
 use crate::identity::Agent;
 
-/// `GET /listings/:id/endpoint`
+/// Shows a listing's private endpoint, safely.
+///
+/// Its settings for their owner: never the URL's path, the auth header's value or the secret.
+#[utoipa::path(get, path = "/listings/{id}/endpoint", tag = "Endpoints", operation_id = "getEndpoint",
+    security(("bearer" = [])),
+    params(("id" = String, Path, description = "The listing's id or slug.", example = "weather-forecast")),
+    responses((status = 200, body = Success<Endpoint>)),
+    extensions(("x-error-codes" = json!([Code::ListingNotFound, Code::Forbidden, Code::ListingNotPerCall]))))]
 pub(super) async fn get(
     State(app): State<Arc<App>>,
     owner: Agent,
@@ -32,7 +39,15 @@ pub(super) async fn get(
     Ok(Data(Endpoint::new(listing.id, row, None, now)))
 }
 
-/// `PUT /listings/:id/endpoint`
+/// Changes a listing's private endpoint.
+///
+/// Only what is present changes. Every gateway follows within a second.
+#[utoipa::path(put, path = "/listings/{id}/endpoint", tag = "Endpoints", operation_id = "updateEndpoint",
+    security(("bearer" = [])),
+    params(("id" = String, Path, description = "The listing's id or slug.", example = "weather-forecast")),
+    request_body = EndpointSettings, responses((status = 200, body = Success<Endpoint>)),
+    extensions(("x-error-codes" = json!([Code::ListingNotFound, Code::Forbidden, Code::ListingNotPerCall,
+        Code::EndpointUrlForbidden]))))]
 pub(super) async fn put(
     State(app): State<Arc<App>>,
     owner: Agent,

@@ -7,9 +7,11 @@ use chrono::{DateTime, Utc};
 use crochet_shared::api_key;
 use crochet_shared::clock::rfc3339_millis;
 use crochet_shared::code::Code;
+use crochet_shared::envelope::Success;
 use crochet_shared::id::ApiKeyId;
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::agent::Agent;
 use super::profile::{ApiKey, ShownKey};
@@ -25,7 +27,12 @@ use crate::fields::{self, Fields, FromFields};
 /// Longest name of a key, in characters.
 const NAME_CHARS_MAX: usize = 60;
 
-/// `GET /api-keys`
+/// Lists your API keys.
+///
+/// Metadata only: the text of a key is shown once, when it is made.
+#[utoipa::path(get, path = "/api-keys", tag = "Identity", operation_id = "listApiKeys",
+    security(("bearer" = [])),
+    responses((status = 200, body = Success<Vec<ApiKey>>)))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     agent: Agent,
@@ -34,6 +41,18 @@ pub(super) async fn list(
 }
 
 /// The body of `POST /api-keys`.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "read by the API document")]
+struct CreateApiKey {
+    /// What you call it.
+    #[schema(example = "worker", extensions(("x-text" = json!([1, NAME_CHARS_MAX]))))]
+    name: String,
+    /// When it stops working; never when absent. Must be in the future.
+    #[schema(example = "2030-01-31T12:00:00.000Z")]
+    expires_at: Option<DateTime<Utc>>,
+}
+
+/// What [`CreateApiKey`] describes, read.
 #[derive(Debug)]
 pub(super) struct WantedKey {
     name: String,
@@ -58,7 +77,12 @@ impl FromFields for WantedKey {
     }
 }
 
-/// `POST /api-keys`
+/// Makes an API key.
+///
+/// The answer holds the key's text, this once: keep it. Only a digest is stored.
+#[utoipa::path(post, path = "/api-keys", tag = "Identity", operation_id = "createApiKey",
+    security(("bearer" = [])), request_body = CreateApiKey,
+    responses((status = 201, body = Success<ShownKey>)))]
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     agent: Agent,
@@ -92,14 +116,20 @@ pub(super) async fn create(
 }
 
 /// What `DELETE /api-keys/:id` answers, the first time and later.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Revoked {
     id: ApiKeyId,
     #[serde(with = "rfc3339_millis")]
     revoked_at: DateTime<Utc>,
 }
 
-/// `DELETE /api-keys/:id`
+/// Revokes an API key.
+///
+/// Gateways refuse it within a second. A second time answers the same.
+#[utoipa::path(delete, path = "/api-keys/{id}", tag = "Identity", operation_id = "revokeApiKey",
+    security(("bearer" = [])), params(("id" = ApiKeyId, Path, description = "The key's id.")),
+    responses((status = 200, body = Success<Revoked>)),
+    extensions(("x-error-codes" = json!([Code::ApiKeyNotFound]))))]
 pub(super) async fn revoke(
     State(app): State<Arc<App>>,
     agent: Agent,

@@ -7,11 +7,13 @@ use axum::extract::{Extension, FromRequestParts, State};
 use chrono::{DateTime, TimeDelta, Utc};
 use crochet_shared::clock::rfc3339_millis;
 use crochet_shared::code::Code;
+use crochet_shared::envelope::Success;
 use crochet_shared::id::{self, ProfileId, WalletId};
 use http::request::Parts;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
+use utoipa::ToSchema;
 
 use super::message::Message;
 use super::pow::{self, Pow};
@@ -19,6 +21,7 @@ use super::store::{self, NewChallenge};
 use super::wallet::Address;
 use crate::answer::{Data, Secret};
 use crate::app::App;
+use crate::describe;
 use crate::error::ApiError;
 use crate::extract::AppJson;
 use crate::fields::{self, Fields, FromFields};
@@ -26,7 +29,7 @@ use crate::limits::counted;
 use crate::router::{ClientAddress, RateSlot};
 
 /// Life of a challenge, in seconds.
-const LIFE_SECONDS: i64 = 300;
+pub const LIFE_SECONDS: i64 = 300;
 /// Random bytes of a nonce and of what is to be solved.
 const NONCE_BYTES: usize = 16;
 /// Longest nonce that is looked up.
@@ -143,6 +146,48 @@ impl Binding {
 }
 
 /// The body of `POST /auth/challenge`.
+#[derive(ToSchema)]
+#[schema(example = json!({"wallet_address": "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", "purpose": "register"}))]
+#[expect(dead_code, reason = "read by the API document")]
+struct AskForChallenge {
+    /// The wallet that will sign: `0x` and 40 hex digits is EVM, base58 of 32 bytes is Solana.
+    #[schema(example = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed")]
+    wallet_address: String,
+    /// What it is for; `register` when absent.
+    #[schema(nullable = false, extensions(("x-one-of" = json!(describe::names(&PURPOSES)))))]
+    purpose: Option<String>,
+    /// The agent to claim; for `claim_agent`, and required there.
+    profile_id: Option<ProfileId>,
+    /// The other wallet; for `link_wallet`, and required there.
+    #[schema(example = "4Nd1mYvZ8kT4nM5t6qUWcR1uBfPq7xYzA2bCdEfGhJkL")]
+    linked_wallet_address: Option<String>,
+    /// The wallet to change; for `manage_wallet`, and required there.
+    target_wallet_id: Option<WalletId>,
+    /// Exactly the fields that will be sent to `PATCH /me/wallets/:id`; for `manage_wallet`, and
+    /// required there.
+    changes: Option<WalletChanges>,
+}
+
+/// What is to change of a wallet.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "read by the API document")]
+pub(super) struct WalletChanges {
+    /// `null` clears it.
+    #[schema(example = "Treasury", extensions(("x-text" = json!([0, LABEL_CHARS_MAX]))))]
+    label: Option<String>,
+    #[schema(nullable = false, extensions(("x-one-of" = json!(describe::names(&WALLET_STATUSES)))))]
+    status: Option<String>,
+    #[schema(nullable = false)]
+    can_authenticate: Option<bool>,
+    #[schema(nullable = false)]
+    can_recover: Option<bool>,
+    #[schema(nullable = false)]
+    is_default_payment: Option<bool>,
+    #[schema(nullable = false)]
+    is_default_payout: Option<bool>,
+}
+
+/// What [`AskForChallenge`] describes, read.
 #[derive(Debug)]
 pub(super) struct AskChallenge {
     address: Address,
@@ -194,6 +239,9 @@ impl FromFields for AskChallenge {
     }
 }
 
+/// What a wallet's status can be set to.
+const WALLET_STATUSES: [(&str, &str); 2] = [("active", "active"), ("disabled", "disabled")];
+
 /// The changes of a wallet, in the form that is signed and later compared.
 fn read_changes(fields: &mut Fields<'_>) -> Map<String, Value> {
     const FLAGS: [&str; 4] = [
@@ -202,7 +250,6 @@ fn read_changes(fields: &mut Fields<'_>) -> Map<String, Value> {
         "is_default_payment",
         "is_default_payout",
     ];
-    const STATUSES: [(&str, &str); 2] = [("active", "active"), ("disabled", "disabled")];
     let mut changes = Map::new();
     for flag in FLAGS {
         if let Some(value) = fields.present(flag, fields::boolean) {
@@ -212,25 +259,41 @@ fn read_changes(fields: &mut Fields<'_>) -> Map<String, Value> {
     if let Some(label) = fields.change("label", fields::text(0, LABEL_CHARS_MAX)) {
         changes.insert("label".to_owned(), label.into());
     }
-    if let Some(status) = fields.present("status", fields::one_of(&STATUSES)) {
+    if let Some(status) = fields.present("status", fields::one_of(&WALLET_STATUSES)) {
         changes.insert("status".to_owned(), status.into());
     }
     changes
 }
 
 /// What `POST /auth/challenge` answers.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ChallengeGiven {
+    /// Sign exactly this text.
+    #[schema(
+        example = "127.0.0.1:8080 wants you to sign in with your Ethereum account:\n0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed\n\n…"
+    )]
     message: String,
+    /// Send it back with the signature.
+    #[schema(example = "5feceb66ffc86f38d952786c6d696c79")]
     nonce: String,
+    #[schema(extensions(("x-one-of" = json!(describe::names(&PURPOSES)))))]
     purpose: &'static str,
+    /// Seconds until it expires.
+    #[schema(example = 300)]
     expires_in: i64,
     #[serde(with = "rfc3339_millis")]
     expires_at: DateTime<Utc>,
     pow: Pow,
 }
 
-/// `POST /auth/challenge`. Given without looking the wallet up.
+/// Asks for a challenge to sign.
+///
+/// The server composes the whole message; sign its exact text, and solve the proof of work where the
+/// route wants one. A challenge serves once, for its purpose, wallet and binding, within 300 seconds;
+/// only a success uses it up. Given without looking the wallet up.
+#[utoipa::path(post, path = "/auth/challenge", tag = "Identity", operation_id = "createChallenge",
+    request_body = AskForChallenge, responses((status = 200, body = Success<ChallengeGiven>)),
+    extensions(("x-error-codes" = json!([Code::RateLimited]))))]
 pub(super) async fn challenge(
     State(app): State<Arc<App>>,
     _: SignIn,
@@ -403,9 +466,13 @@ impl FromRequestParts<Arc<App>> for SignIn {
 // --- listing challenges ------------------------------------------------------------------------
 
 /// What `POST /listings/challenge` answers.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ListingChallenge {
+    /// Send it with the listing, or leave it out: then your newest open challenge is meant.
+    #[schema(example = "5feceb66ffc86f38d952786c6d696c79")]
     nonce: String,
+    /// Seconds until it expires.
+    #[schema(example = 300)]
     expires_in: i64,
     #[serde(with = "rfc3339_millis")]
     expires_at: DateTime<Utc>,

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use crochet_shared::code::Code;
+use crochet_shared::envelope::Success;
 use crochet_shared::id::ProfileId;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::agent::Agent;
 use super::profile::{Profile, Wallet};
@@ -18,19 +20,45 @@ use crate::extract::AppJson;
 use crate::fields::{self, Fields, FromFields};
 
 /// Who one is.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Me {
     profile: Profile,
     wallets: Vec<Wallet>,
+    #[schema(extensions(("x-one-of" = json!(["api_key", "session"]))))]
     authenticated_by: &'static str,
 }
 
-/// `GET /me`
+/// Tells who you are.
+///
+/// Verifies the credential; gives the profile and its wallets.
+#[utoipa::path(get, path = "/me", tag = "Identity", operation_id = "getMe",
+    security(("bearer" = [])), responses((status = 200, body = Success<Me>)))]
 pub(super) async fn get(State(app): State<Arc<App>>, agent: Agent) -> Result<Data<Me>, ApiError> {
     me(&app, agent.profile).await
 }
 
-/// `PATCH /me`
+/// The body of `PATCH /me`: only what is present changes.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "read by the API document")]
+struct ChangeProfile {
+    #[schema(nullable = false, example = "Weather agent", extensions(("x-text" = json!([1, NAME_CHARS_MAX]))))]
+    display_name: Option<String>,
+    /// `null` clears it.
+    #[schema(example = "Forecasts for any place.", extensions(("x-text" = json!([0, DESCRIPTION_CHARS_MAX]))))]
+    description: Option<String>,
+    /// `null` clears it.
+    #[schema(
+        format = "uri",
+        max_length = 2048,
+        example = "https://agent.example/avatar.png"
+    )]
+    avatar_url: Option<String>,
+}
+
+/// Changes your profile.
+#[utoipa::path(patch, path = "/me", tag = "Identity", operation_id = "updateMe",
+    security(("bearer" = [])), request_body = ChangeProfile,
+    responses((status = 200, body = Success<Me>)))]
 pub(super) async fn change(
     State(app): State<Arc<App>>,
     agent: Agent,
@@ -40,7 +68,11 @@ pub(super) async fn change(
     me(&app, agent.profile).await
 }
 
-/// `GET /agents/:id`
+/// Shows an agent's public profile.
+#[utoipa::path(get, path = "/agents/{id}", tag = "Identity", operation_id = "getAgent",
+    params(("id" = ProfileId, Path, description = "The agent's id.")),
+    responses((status = 200, body = Success<Profile>)),
+    extensions(("x-error-codes" = json!([Code::AgentNotFound]))))]
 pub(super) async fn agent(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,

@@ -12,9 +12,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::routing::{delete, get, post};
 use tokio::sync::watch;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::app::App;
 
@@ -32,7 +32,8 @@ mod wallet;
 
 pub use agent::{Agent, MaybeAgent};
 pub use challenge::{
-    ListingChallenge, ListingProof, issue_listing_challenge, listing_challenge, use_up,
+    LIFE_SECONDS as CHALLENGE_SECONDS, ListingChallenge, ListingProof, issue_listing_challenge,
+    listing_challenge, use_up,
 };
 pub use pow::{Difficulty, Pow};
 pub use profile::{ProfileCard, VERIFIED_SCORE};
@@ -45,14 +46,14 @@ const CHALLENGES_KEPT: Duration = Duration::from_hours(1);
 const SWEEP: Duration = Duration::from_mins(1);
 
 /// `POST /auth/challenge`, `POST /register`, `/me`, `/agents/:id`, `/api-keys`
-pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/auth/challenge", post(challenge::challenge))
-        .route("/register", post(register::register))
-        .route("/me", get(me::get).patch(me::change))
-        .route("/agents/{id}", get(me::agent))
-        .route("/api-keys", get(api_keys::list).post(api_keys::create))
-        .route("/api-keys/{id}", delete(api_keys::revoke))
+pub fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::default()
+        .routes(routes!(challenge::challenge))
+        .routes(routes!(register::register))
+        .routes(routes!(me::get, me::change))
+        .routes(routes!(me::agent))
+        .routes(routes!(api_keys::list, api_keys::create))
+        .routes(routes!(api_keys::revoke))
 }
 
 /// Deletes challenges that are long over, until told to stop.

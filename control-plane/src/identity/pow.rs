@@ -5,15 +5,23 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use utoipa::ToSchema;
 
 /// Longest `pow_nonce`, in characters.
 pub(super) const NONCE_CHARS_MAX: usize = 128;
 
 /// What a client has to solve, as it is shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Pow {
+    /// Always `sha256`.
+    #[schema(example = "sha256")]
     algorithm: &'static str,
+    /// Find a `pow_nonce` such that the lowercase hex of SHA-256(`challenge` + `pow_nonce`) begins
+    /// with `difficulty` zeros.
+    #[schema(example = "9f86d081884c7d659a2feaa0c55ad015")]
     challenge: String,
+    /// Leading zeros, in hex digits.
+    #[schema(example = 4)]
     difficulty: u32,
 }
 

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use axum::extract::State;
 use crochet_shared::api_key::{self, NewKey};
 use crochet_shared::code::Code;
+use crochet_shared::envelope::Success;
 use crochet_shared::id;
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use sqlx::PgConnection;
+use utoipa::ToSchema;
 
 use super::challenge::{Proof, SignIn, use_up};
 use super::profile::{Profile, ShownKey};
@@ -28,6 +30,37 @@ pub(super) const DESCRIPTION_CHARS_MAX: usize = 1000;
 const FIRST_KEY: &str = "default";
 
 /// The body of `POST /register`.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "read by the API document")]
+struct RegisterAgent {
+    /// The wallet that signed.
+    #[schema(example = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed")]
+    wallet_address: String,
+    /// Over the challenge's exact message: EIP-191 `personal_sign` as `0x` hex for EVM, ed25519 as
+    /// base58 (or base64) for Solana.
+    #[schema(
+        example = "0xb91467e570a6466aa9e9876cbcd013baba02900b8979d43fe208a4a4f339f5fd6007e74cd82e037b800186422fc2da167c747ef045e5d18a5f5d4300f8e1a0291c"
+    )]
+    signature: String,
+    /// The challenge's `nonce`.
+    #[schema(example = "5feceb66ffc86f38d952786c6d696c79")]
+    nonce: String,
+    /// What solves the challenge's proof of work.
+    #[schema(example = "48213", max_length = 128)]
+    pow_nonce: String,
+    #[schema(example = "Weather agent", extensions(("x-text" = json!([1, NAME_CHARS_MAX]))))]
+    display_name: String,
+    #[schema(example = "Forecasts for any place.", extensions(("x-text" = json!([0, DESCRIPTION_CHARS_MAX]))))]
+    description: Option<String>,
+    #[schema(
+        format = "uri",
+        max_length = 2048,
+        example = "https://agent.example/avatar.png"
+    )]
+    avatar_url: Option<String>,
+}
+
+/// What [`RegisterAgent`] describes, read.
 #[derive(Debug)]
 pub(super) struct Register {
     proof: Proof,
@@ -52,14 +85,22 @@ impl FromFields for Register {
 }
 
 /// What `POST /register` answers; the key's text is shown this once.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Registered {
     profile: Profile,
     #[serde(flatten)]
     key: ShownKey,
 }
 
-/// `POST /register`
+/// Registers an agent.
+///
+/// A wallet proves itself with a signed challenge of purpose `register` and becomes an agent with a
+/// key. The key's text is shown this once. A registered wallet gets a fresh one at
+/// `POST /auth/recover`.
+#[utoipa::path(post, path = "/register", tag = "Identity", operation_id = "registerAgent",
+    request_body = RegisterAgent, responses((status = 201, body = Success<Registered>)),
+    extensions(("x-error-codes" = json!([Code::PowInvalid, Code::InvalidSignature, Code::ChallengeInvalid,
+        Code::WalletAlreadyRegistered, Code::RateLimited]))))]
 pub(super) async fn register(
     State(app): State<Arc<App>>,
     _: SignIn,

@@ -133,6 +133,11 @@ impl Kind {
     }
 }
 
+/// What [`Shown::account`] can be.
+pub const SHOWN_ACCOUNTS: [&str; 4] = ["buyer", "seller", "marketplace", "refund"];
+/// What [`Shown::direction`] can be.
+pub const DIRECTIONS: [&str; 2] = ["debit", "credit"];
+
 /// The kinds behind each public `type`.
 pub const TYPE_FILTERS: [(&str, &[Kind]); 4] = [
     ("gateway_payment", &[Kind::GatewayPayment]),

@@ -2,23 +2,27 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
-use axum::routing::get;
 use chrono::{DateTime, Utc};
 use crochet_shared::clock::{rfc3339_millis, rfc3339_millis_option};
+use crochet_shared::envelope::Success;
 use crochet_shared::id::{EntryId, ListingId, ProfileId, RequestId};
 use crochet_shared::money::Micros;
 use serde::Serialize;
 use sqlx::PgPool;
+use utoipa::openapi::schema::Schema;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::entry::{Account, Kind, TYPE_FILTERS};
-use crate::answer::Data;
+use super::entry::{Account, DIRECTIONS, Kind, SHOWN_ACCOUNTS, TYPE_FILTERS};
+use crate::answer::{Data, Listed};
 use crate::app::App;
+use crate::describe;
 use crate::error::ApiError;
 use crate::identity::Agent;
-use crate::paging::{Page, Paging, ROWS_MAX};
+use crate::paging::{Page, Paging, PagingParams, ROWS_MAX};
 use crate::query::Query;
 
 /// What a buyer has: payments and adjustments.
@@ -44,10 +48,10 @@ const ALL: &[Kind] = &[
 const ROLES: [(&str, &[Kind]); 3] = [("buyer", BUYER), ("seller", SELLER), ("all", ALL)];
 
 /// Public routes.
-pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/ledger", get(list))
-        .route("/ledger/summary", get(summary))
+pub fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::default()
+        .routes(routes!(list))
+        .routes(routes!(summary))
 }
 
 /// Which rows of a profile.
@@ -75,19 +79,30 @@ struct Row {
 }
 
 /// One row, as it is shown.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LedgerEntry)]
 struct Entry {
     id: EntryId,
     #[serde(rename = "type")]
+    #[schema(extensions(("x-one-of" = json!(describe::names(&TYPE_FILTERS)))))]
     kind: &'static str,
+    #[schema(extensions(("x-one-of" = json!(SHOWN_ACCOUNTS))))]
     account: &'static str,
+    /// From that account's view.
+    #[schema(extensions(("x-one-of" = json!(DIRECTIONS))))]
     direction: &'static str,
+    /// Positive, rounded half up for display.
+    #[schema(example = 100)]
     amount_cents: i64,
+    /// Positive and exact, in millionths of a dollar.
+    #[schema(example = 1_000_000)]
     amount_micros: i64,
+    #[schema(example = "USD")]
     currency: &'static str,
     request_id: RequestId,
     listing_id: ListingId,
     counterparty_id: ProfileId,
+    #[schema(example = "Payment for a gateway call")]
     description: &'static str,
     #[serde(with = "rfc3339_millis")]
     created_at: DateTime<Utc>,
@@ -113,7 +128,57 @@ impl From<Row> for Entry {
     }
 }
 
-/// `GET /ledger`.
+/// The filters of `GET /ledger`.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "read by the API document")]
+struct LedgerParams {
+    /// As whom; `all` when absent.
+    #[param(schema_with = roles)]
+    role: Option<String>,
+    #[param(schema_with = types)]
+    r#type: Option<String>,
+    listing_id: Option<ListingId>,
+    request_id: Option<RequestId>,
+    /// From this time on.
+    #[param(schema_with = describe::time)]
+    from: Option<String>,
+    /// Before this time.
+    #[param(schema_with = describe::time)]
+    to: Option<String>,
+}
+
+/// What is summed by `GET /ledger/summary`.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "read by the API document")]
+struct SummaryParams {
+    /// As whom; `all` when absent.
+    #[param(schema_with = roles)]
+    role: Option<String>,
+    /// From this time on.
+    #[param(schema_with = describe::time)]
+    from: Option<String>,
+    /// Before this time.
+    #[param(schema_with = describe::time)]
+    to: Option<String>,
+}
+
+fn roles() -> Schema {
+    describe::one_of(&ROLES)
+}
+
+fn types() -> Schema {
+    describe::one_of(&TYPE_FILTERS)
+}
+
+/// Lists ledger entries, the newest first.
+///
+/// A buyer sees her payments and adjustments; a seller her credits (net: income is their sum), fees
+/// (for information) and adjustments.
+#[utoipa::path(get, path = "/ledger", tag = "Ledger", operation_id = "listLedgerEntries",
+    security(("bearer" = [])), params(LedgerParams, PagingParams),
+    responses((status = 200, body = Listed<Entry>)))]
 async fn list(
     State(app): State<Arc<App>>,
     agent: Agent,
@@ -203,29 +268,40 @@ async fn count(pool: &PgPool, filter: &Filter) -> Result<i64, sqlx::Error> {
 }
 
 /// A sum by type.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LedgerSum)]
 struct Sum {
     #[serde(rename = "type")]
+    #[schema(extensions(("x-one-of" = json!(describe::names(&TYPE_FILTERS)))))]
     kind: &'static str,
+    #[schema(extensions(("x-one-of" = json!(SHOWN_ACCOUNTS))))]
     account: &'static str,
+    #[schema(extensions(("x-one-of" = json!(DIRECTIONS))))]
     direction: &'static str,
+    #[schema(example = 3)]
     count: i64,
+    #[schema(example = 3_000_000)]
     amount_micros: i64,
+    #[schema(example = 300)]
     amount_cents: i64,
 }
 
 /// Sums of a time.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LedgerSummary)]
 struct Summary {
     #[serde(with = "rfc3339_millis_option")]
     from: Option<DateTime<Utc>>,
     #[serde(with = "rfc3339_millis_option")]
     to: Option<DateTime<Utc>>,
+    #[schema(example = "USD")]
     currency: &'static str,
     by_type: Vec<Sum>,
     /// Income and money owed back, less payments.
+    #[schema(example = -3_000_000)]
     net_micros: i64,
     /// What of it the party is still owed.
+    #[schema(example = 0)]
     payable_micros: i64,
 }
 
@@ -238,7 +314,10 @@ struct SumRow {
     amount_micros: i64,
 }
 
-/// `GET /ledger/summary`.
+/// Sums your ledger entries by type.
+#[utoipa::path(get, path = "/ledger/summary", tag = "Ledger", operation_id = "getLedgerSummary",
+    security(("bearer" = [])), params(SummaryParams),
+    responses((status = 200, body = Success<Summary>)))]
 async fn summary(
     State(app): State<Arc<App>>,
     agent: Agent,

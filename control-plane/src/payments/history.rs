@@ -8,26 +8,33 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use crochet_shared::clock::{rfc3339_millis, rfc3339_millis_option};
 use crochet_shared::code::Code;
-use crochet_shared::envelope::{Amount, Failure, Fees};
+use crochet_shared::envelope::{Amount, Failure, Fees, Success};
 use crochet_shared::header as names;
 use crochet_shared::id::{ListingId, ProfileId, RequestId};
 use crochet_shared::internal::{DeliveredFacts, ReadAnswer, StoredAnswer};
 use crochet_shared::money::{FeeRate, Micros};
 use crochet_shared::redis_key::hex;
+use crochet_shared::route::OriginCurrency;
 use http::{HeaderName, HeaderValue, header};
 use serde::Serialize;
 use serde_json::json;
 use tokio::time::Instant;
+use utoipa::openapi::schema::Schema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::answers;
+use super::delivered::Delivered;
 use super::evidence;
-use super::model::{CHECK_SECONDS_MIN, STATUS_FILTERS, Standing, State as RequestState};
+use super::model::{
+    CHECK_SECONDS_MIN, PAYMENT_STATUSES, STATUS_FILTERS, Standing, State as RequestState,
+};
 use super::store::history::{self as store, Filter, Payment, Role, Row};
-use crate::answer::Data;
+use crate::answer::{Data, Listed};
 use crate::app::App;
+use crate::describe;
 use crate::error::ApiError;
 use crate::identity::Agent;
-use crate::paging::{Page, Paging, ROWS_MAX};
+use crate::paging::{Page, Paging, PagingParams, ROWS_MAX};
 use crate::query::Query;
 
 /// Readers that wait with `?wait` at once; more are answered at once.
@@ -67,25 +74,42 @@ pub const ROLE_DEFAULT: Role = Role {
 };
 
 /// One request, as it is shown.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = GatewayRequest)]
 pub struct Shown {
     id: RequestId,
+    /// The provider's id of its payment.
+    #[schema(example = "0x6d0bd05f0c0f3cd0a5a8ad2f8cd1cf1c9f0b1fd1b8ff4a2f9c6a1f0de4ed0a11")]
     relay_request_id: String,
     listing_id: ListingId,
+    #[schema(example = "Weather forecast")]
     listing_name: String,
     buyer_id: ProfileId,
     seller_id: ProfileId,
+    #[schema(example = "delivered", extensions(("x-one-of" = json!(describe::names(&STATUS_FILTERS)))))]
     status: &'static str,
+    /// Whether the seller is paid for it: exactly when it was delivered.
+    #[schema(example = true)]
     billable: bool,
     amount: Amount,
     fees: Option<Fees>,
+    #[schema(extensions(("x-one-of" = json!(OriginCurrency::ALL))))]
     origin_currency: String,
+    #[schema(example = 200)]
     seller_status_code: Option<i32>,
+    /// Delivery attempts used.
+    #[schema(example = 1)]
     attempts: i32,
+    #[schema(example = 212)]
     latency_ms: Option<i32>,
+    #[schema(example = 208)]
     seller_latency_ms: Option<i32>,
+    #[schema(example = 38)]
     request_bytes: i32,
+    #[schema(example = 64)]
     response_bytes: Option<i32>,
+    /// Of the stored envelope's bytes, in hex.
+    #[schema(example = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
     response_sha256: Option<String>,
     #[serde(with = "rfc3339_millis")]
     created_at: DateTime<Utc>,
@@ -130,7 +154,39 @@ fn fees(gross: Micros, rate: FeeRate) -> Option<Fees> {
     rate.split(gross).map(|split| Fees::of(rate, &split))
 }
 
-/// `GET /gateway-requests`.
+/// The filters of `GET /gateway-requests`.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "read by the API document")]
+struct HistoryParams {
+    /// As whom; `all` when absent.
+    #[param(schema_with = roles)]
+    role: Option<String>,
+    #[param(schema_with = statuses)]
+    status: Option<String>,
+    listing_id: Option<ListingId>,
+    /// From this time on.
+    #[param(schema_with = describe::time)]
+    from: Option<String>,
+    /// Before this time.
+    #[param(schema_with = describe::time)]
+    to: Option<String>,
+}
+
+fn roles() -> Schema {
+    describe::one_of(&ROLES)
+}
+
+fn statuses() -> Schema {
+    describe::one_of(&STATUS_FILTERS)
+}
+
+/// Lists gateway requests, the newest first.
+///
+/// Those you bought, sold, or both.
+#[utoipa::path(get, path = "/gateway-requests", tag = "Payments", operation_id = "listGatewayRequests",
+    security(("bearer" = [])), params(HistoryParams, PagingParams),
+    responses((status = 200, body = Listed<Shown>)))]
 pub async fn list(
     State(app): State<Arc<App>>,
     agent: Agent,
@@ -174,7 +230,11 @@ pub async fn list(
     paging.page(rows, total, |row| row.id, Shown::from)
 }
 
-/// `GET /gateway-requests/:id`.
+/// Shows a gateway request.
+#[utoipa::path(get, path = "/gateway-requests/{id}", tag = "Payments", operation_id = "getGatewayRequest",
+    security(("bearer" = [])), params(("id" = RequestId, Path, description = "The request's id.")),
+    responses((status = 200, body = Success<Shown>)),
+    extensions(("x-error-codes" = json!([Code::RequestNotFound]))))]
 pub async fn one(
     State(app): State<Arc<App>>,
     agent: Agent,
@@ -197,7 +257,14 @@ pub async fn one(
     Ok(Data(row.into()))
 }
 
-/// `GET /gateway-requests/:id/response`: the stored envelope, byte for byte.
+/// Gives the stored answer of a delivered call again.
+///
+/// Byte for byte, for its buyer, for 24 hours; then 410.
+#[utoipa::path(get, path = "/gateway-requests/{id}/response", tag = "Payments",
+    operation_id = "getGatewayResponse", security(("bearer" = [])),
+    params(("id" = RequestId, Path, description = "The request's id.")),
+    responses((status = 200, body = Success<Delivered>)),
+    extensions(("x-error-codes" = json!([Code::RequestNotFound, Code::ResponseNoLongerStored]))))]
 pub async fn response(
     State(app): State<Arc<App>>,
     agent: Agent,
@@ -243,13 +310,18 @@ fn no_longer_stored(facts: &DeliveredFacts) -> Failure {
 }
 
 /// A payment, as it is shown.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Payment)]
 pub struct ShownPayment {
+    #[schema(example = "0x6d0bd05f0c0f3cd0a5a8ad2f8cd1cf1c9f0b1fd1b8ff4a2f9c6a1f0de4ed0a11")]
     relay_request_id: String,
     request_id: RequestId,
     listing_id: ListingId,
+    #[schema(example = "paid", extensions(("x-one-of" = json!(PAYMENT_STATUSES))))]
     status: &'static str,
     amount: Amount,
+    /// Delivery attempts used.
+    #[schema(example = 0)]
     attempts: i32,
     #[serde(with = "rfc3339_millis")]
     expires_at: DateTime<Utc>,
@@ -288,7 +360,26 @@ impl From<Payment> for ShownPayment {
     }
 }
 
-/// `GET /relay-requests/:id`, with `?wait=1..30` held until its status changes.
+/// The parameter of `GET /relay-requests/:id`.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "read by the API document")]
+struct WaitParams {
+    /// Holds the answer for so many seconds while the status is `quoted`, `pending` or `in_progress`,
+    /// until it changes.
+    #[param(schema_with = describe::integer::<1, WAIT_SECONDS_MAX>)]
+    wait: Option<i64>,
+}
+
+/// Shows a payment, to its buyer.
+///
+/// Asks the provider when there is no news.
+#[utoipa::path(get, path = "/relay-requests/{relay_request_id}", tag = "Payments",
+    operation_id = "getRelayRequest", security(("bearer" = [])),
+    params(("relay_request_id" = String, Path, description = "The `relay_request_id` of a 402.",
+        example = "0x6d0bd05f0c0f3cd0a5a8ad2f8cd1cf1c9f0b1fd1b8ff4a2f9c6a1f0de4ed0a11"), WaitParams),
+    responses((status = 200, body = Success<ShownPayment>)),
+    extensions(("x-error-codes" = json!([Code::RelayRequestNotFound]))))]
 pub async fn payment(
     State(app): State<Arc<App>>,
     agent: Agent,

@@ -10,6 +10,7 @@
 pub mod answers;
 mod background;
 pub mod claim;
+pub mod delivered;
 pub mod evidence;
 pub mod halving;
 pub mod history;
@@ -25,14 +26,15 @@ mod webhook;
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::routing::{get, post};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::config::Config;
 
 pub use background::run as background;
 pub use quote::open_quote;
+pub(crate) use requirements::Requirements;
 
 /// What this room keeps in memory. Nothing of it is needed to be right; all of it is lost at a stop.
 #[derive(Debug)]
@@ -60,11 +62,11 @@ impl State {
 }
 
 /// Public routes.
-pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/gateway-requests", get(history::list))
-        .route("/gateway-requests/{id}", get(history::one))
-        .route("/gateway-requests/{id}/response", get(history::response))
-        .route("/relay-requests/{id}", get(history::payment))
-        .route("/webhooks/relay", post(webhook::receive))
+pub fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::default()
+        .routes(routes!(history::list))
+        .routes(routes!(history::one))
+        .routes(routes!(history::response))
+        .routes(routes!(history::payment))
+        .routes(routes!(webhook::receive))
 }

@@ -172,6 +172,19 @@ impl Standing {
     }
 }
 
+/// What [`Standing::payment`] can say.
+pub const PAYMENT_STATUSES: [&str; 9] = [
+    "quoted",
+    "pending",
+    "paid",
+    "in_progress",
+    "delivered",
+    "refund_due",
+    "refunded",
+    "expired",
+    "failed",
+];
+
 /// A status of `GET /gateway-requests`, as a filter: the state, whether a deposit is seen, and
 /// whether an attempt was used, each where it matters.
 pub type StatusFilter = (State, Option<bool>, Option<bool>);

@@ -5,28 +5,52 @@ use crochet_shared::clock::rfc3339_millis;
 use crochet_shared::route::Route;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::relay::ProviderQuote;
 
-#[derive(Serialize)]
-struct Requirements<'a> {
+/// What to pay, where to and until when.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PaymentRequirements)]
+pub(crate) struct Requirements<'a> {
+    /// Always `relay`.
+    #[schema(example = "relay")]
     provider: &'static str,
+    /// The provider's id of the chain to pay on.
+    #[schema(example = 8453)]
     chain_id: i64,
     currency: Currency<'a>,
+    /// Atomic units, exactly.
+    #[schema(example = "1020000")]
     amount: &'a str,
+    /// The same in whole units.
+    #[schema(example = "1.02")]
     amount_formatted: String,
+    #[schema(example = "0x2c7536E3605D9C16a7a3D7b1898e529396a65c23")]
     deposit_address: &'a str,
+    /// The provider's own steps, as it gave them: transactions that pay.
+    #[schema(value_type = Vec<Object>, example = json!([{"id": "deposit", "kind": "transaction"}]))]
     steps: &'a RawValue,
+    /// The provider's own fees, as it gave them.
+    #[schema(value_type = Option<Object>)]
     fees: Option<&'a RawValue>,
+    #[schema(example = 5)]
     time_estimate_seconds: Option<i64>,
+    /// Pay before.
     #[serde(with = "rfc3339_millis")]
     expires_at: DateTime<Utc>,
 }
 
-#[derive(Serialize)]
-struct Currency<'a> {
+/// The token to pay in.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PaymentCurrency)]
+pub(crate) struct Currency<'a> {
+    #[schema(example = "0x833589fcd6edb6e08f4c7c32d4f71b54bda02913")]
     address: &'a str,
+    #[schema(example = "USDC")]
     symbol: &'a str,
+    /// Decimals of its atomic unit.
+    #[schema(example = 6)]
     decimals: u8,
 }
 

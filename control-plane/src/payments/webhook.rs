@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use crochet_shared::code::Code;
+use crochet_shared::envelope::Success;
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::evidence::{self, Urgency};
 use super::relay::webhook::{
@@ -17,12 +19,23 @@ use crate::error::ApiError;
 use crate::extract::read_body;
 
 /// What the provider is told.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Accepted {
+    /// Whether it led to a look at the payment.
     accepted: bool,
 }
 
-/// Receives a webhook.
+/// Receives the payment provider's news.
+///
+/// Signed by the provider. No more than a hint to look: what a webhook says is never believed.
+#[utoipa::path(post, path = "/webhooks/relay", tag = "System", operation_id = "receiveRelayWebhook",
+    params(
+        ("X-Signature-Timestamp" = String, Header, description = "When it was signed."),
+        ("X-Signature-Sha256" = String, Header, description = "The provider's signature."),
+    ),
+    request_body(content = String, content_type = "application/json", description = "The provider's event, at most 64 KiB."),
+    responses((status = 200, body = Success<Accepted>)),
+    extensions(("x-error-codes" = json!([Code::InvalidSignature, Code::BodyTooLarge]))))]
 pub(super) async fn receive(
     State(app): State<Arc<App>>,
     request: Request,

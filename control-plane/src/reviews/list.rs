@@ -5,21 +5,26 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use crochet_shared::code::Code;
+use crochet_shared::envelope::always;
 use http::StatusCode;
 use serde::Serialize;
+use utoipa::openapi::schema::Schema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::review::{Review, Row, SORTS, Sort, Summary};
 use super::store::review as store;
 use crate::answer::json;
 use crate::app::App;
 use crate::catalog::{self, Status};
+use crate::describe;
 use crate::error::ApiError;
-use crate::paging::{Pagination, Paging, ROWS_MAX};
+use crate::paging::{Pagination, Paging, PagingParams, ROWS_MAX};
 use crate::query::Query;
 
 /// A page of reviews, and the summary of all of them beside it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Reviews {
+    #[schema(schema_with = always)]
     success: bool,
     data: Vec<Review>,
     pagination: Pagination,
@@ -32,7 +37,28 @@ impl IntoResponse for Reviews {
     }
 }
 
-/// `GET /reviews/:listingId`, the newest first unless asked otherwise.
+/// The parameter of `GET /reviews/:listingId`.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "read by the API document")]
+struct SortParams {
+    /// `newest` when absent.
+    #[param(schema_with = sorts)]
+    sort: Option<String>,
+}
+
+fn sorts() -> Schema {
+    describe::one_of(&SORTS)
+}
+
+/// Lists a listing's reviews.
+///
+/// The newest first unless asked otherwise, with a summary of all of them.
+#[utoipa::path(get, path = "/reviews/{listingId}", tag = "Reviews", operation_id = "listReviews",
+    params(("listingId" = String, Path, description = "The listing's id or slug.", example = "weather-forecast"),
+        SortParams, PagingParams),
+    responses((status = 200, body = Reviews)),
+    extensions(("x-error-codes" = json!([Code::ListingNotFound]))))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     Path(listing): Path<String>,

@@ -13,8 +13,8 @@
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::routing::get;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::app::App;
 
@@ -33,8 +33,8 @@ pub use fold::{FOLD_MARGIN, fold};
 pub use snapshot::recompute;
 
 /// `/reviews/:listingId`, `/agents/:id/score`
-pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/reviews/{id}", get(list::list).post(write::write))
-        .route("/agents/{id}/score", get(score::get))
+pub fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::default()
+        .routes(routes!(list::list, write::write))
+        .routes(routes!(score::get))
 }

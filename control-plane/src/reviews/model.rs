@@ -192,6 +192,9 @@ impl Components {
     }
 }
 
+/// Every [`tier`], from the lowest.
+pub const TIERS: [&str; 5] = ["Low", "Moderate", "Trusted", "Elite", "Exceptional"];
+
 /// The tier of a score (contract §3).
 pub const fn tier(score: i32) -> &'static str {
     match score {

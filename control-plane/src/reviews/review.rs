@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use crochet_shared::clock::rfc3339_millis;
 use crochet_shared::id::{ListingId, ProfileId};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::identity::VERIFIED_SCORE;
@@ -67,30 +68,40 @@ pub(super) struct Row {
 }
 
 /// `Review` (contract §6).
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Review {
     id: Uuid,
     listing_id: ListingId,
     reviewer: Reviewer,
+    #[schema(minimum = 1, maximum = 5, example = 5)]
     accuracy_rating: i16,
+    #[schema(minimum = 1, maximum = 5, example = 5)]
     reliability_rating: i16,
+    #[schema(minimum = 1, maximum = 5, example = 4)]
     value_rating: i16,
     /// The mean of the three, to two decimals.
+    #[schema(minimum = 1, maximum = 5, example = 4.67)]
     rating: f64,
+    #[schema(example = "Exact")]
     title: Option<String>,
+    #[schema(example = "Right to the degree, every time.")]
     comment: Option<String>,
     /// Always: without a delivered call there is no review.
+    #[schema(example = true)]
     verified_purchase: bool,
     #[serde(with = "rfc3339_millis")]
     created_at: DateTime<Utc>,
 }
 
 /// Who wrote a review.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Reviewer {
     id: ProfileId,
+    #[schema(example = "Ada")]
     display_name: String,
+    #[schema(example = false)]
     is_verified: bool,
+    #[schema(minimum = 0, maximum = 1000, example = 512)]
     score: i32,
 }
 
@@ -133,13 +144,21 @@ pub(super) struct Sums {
 }
 
 /// `summary` (contract §6). Averages are `null` without a review.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ReviewSummary)]
 pub(super) struct Summary {
+    #[schema(example = 12)]
     count: i64,
+    #[schema(minimum = 1, maximum = 5, example = 4.67)]
     average: Option<f64>,
+    #[schema(minimum = 1, maximum = 5, example = 4.75)]
     accuracy_average: Option<f64>,
+    #[schema(minimum = 1, maximum = 5, example = 4.67)]
     reliability_average: Option<f64>,
+    #[schema(minimum = 1, maximum = 5, example = 4.58)]
     value_average: Option<f64>,
+    /// Reviews by their rating to the nearest whole, `"1"` to `"5"`.
+    #[schema(value_type = BTreeMap<String, i64>, example = json!({"1": 0, "2": 0, "3": 1, "4": 2, "5": 9}))]
     distribution: BTreeMap<i64, i64>,
 }
 

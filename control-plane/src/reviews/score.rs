@@ -7,8 +7,10 @@ use axum::extract::{Path, State};
 use chrono::{DateTime, Utc};
 use crochet_shared::clock::{rfc3339_millis, rfc3339_millis_option};
 use crochet_shared::code::Code;
+use crochet_shared::envelope::Success;
 use crochet_shared::id::ProfileId;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::fold::FAILURES;
 use super::model::{self, Components};
@@ -25,13 +27,16 @@ const AGE_MAX: Duration = EVERY.saturating_add(Duration::from_hours(1));
 /// A fold that lags by more cannot vouch for any score.
 const LAG_MAX: Duration = Duration::from_mins(5);
 
-/// `GET /agents/:id/score` (contract §3).
-#[derive(Debug, Serialize)]
+/// The public Crochet Score (contract §3).
+#[derive(Debug, Serialize, ToSchema)]
 #[expect(clippy::struct_field_names, reason = "the contract's names")]
 pub(super) struct Score {
     agent_id: ProfileId,
+    #[schema(minimum = 0, maximum = 1000, example = 512)]
     score: i32,
+    #[schema(example = "Moderate", extensions(("x-one-of" = json!(model::TIERS))))]
     tier: &'static str,
+    #[schema(example = false)]
     verified: bool,
     components: Shown,
     evidence: Evidence,
@@ -39,27 +44,40 @@ pub(super) struct Score {
     #[serde(with = "rfc3339_millis")]
     computed_at: DateTime<Utc>,
     /// Whether there is newer evidence than the score was computed from.
+    #[schema(example = false)]
     stale: bool,
 }
 
 /// The five components, each 0 to 1000.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ScoreComponents)]
 struct Shown {
+    #[schema(minimum = 0, maximum = 1000, example = 540)]
     reliability: i32,
+    #[schema(minimum = 0, maximum = 1000, example = 520)]
     accuracy: i32,
+    #[schema(minimum = 0, maximum = 1000, example = 505)]
     volume: i32,
+    #[schema(minimum = 0, maximum = 1000, example = 500)]
     longevity: i32,
+    #[schema(minimum = 0, maximum = 1000, example = 515)]
     reputation: i32,
 }
 
 /// What the score was computed from, in sums.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
+#[schema(as = ScoreEvidence)]
 struct Evidence {
+    #[schema(example = 41)]
     calls_delivered: i64,
     /// Calls the seller failed at least once.
+    #[schema(example = 1)]
     calls_failed: i64,
+    #[schema(example = 9)]
     distinct_buyers: i64,
+    #[schema(example = 3)]
     reviews: i64,
+    #[schema(minimum = 1, maximum = 5, example = 4.67)]
     rating_average: Option<f64>,
     #[serde(with = "rfc3339_millis_option")]
     first_call_at: Option<DateTime<Utc>>,
@@ -67,7 +85,13 @@ struct Evidence {
     last_call_at: Option<DateTime<Utc>>,
 }
 
-/// `GET /agents/:id/score`
+/// Shows an agent's Crochet Score.
+///
+/// With its five components and the evidence it was computed from.
+#[utoipa::path(get, path = "/agents/{id}/score", tag = "Reviews", operation_id = "getAgentScore",
+    params(("id" = ProfileId, Path, description = "The agent's id.")),
+    responses((status = 200, body = Success<Score>)),
+    extensions(("x-error-codes" = json!([Code::AgentNotFound]))))]
 pub(super) async fn get(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,

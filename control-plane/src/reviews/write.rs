@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use crochet_shared::code::Code;
+use crochet_shared::envelope::Success;
 use crochet_shared::id::uuid_v7;
 use sqlx::PgConnection;
+use utoipa::ToSchema;
 
 use super::fold::REST;
 use super::review::{Ratings, Review};
@@ -24,10 +26,28 @@ use crate::identity::Agent;
 const TITLE_CHARS_MAX: usize = 120;
 /// Longest comment, in characters (contract, head).
 const COMMENT_CHARS_MAX: usize = 4000;
+/// Least and highest rating.
+const RATINGS: [i64; 2] = [1, 5];
 /// The constraint that makes reviews one a buyer and listing.
 const ONCE: &str = "review_once";
 
-/// The body.
+/// The body of `POST /reviews/:listingId`.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "read by the API document")]
+struct WriteReview {
+    #[schema(example = 5, extensions(("x-range" = json!(RATINGS))))]
+    accuracy_rating: i64,
+    #[schema(example = 5, extensions(("x-range" = json!(RATINGS))))]
+    reliability_rating: i64,
+    #[schema(example = 4, extensions(("x-range" = json!(RATINGS))))]
+    value_rating: i64,
+    #[schema(example = "Exact", extensions(("x-text" = json!([0, TITLE_CHARS_MAX]))))]
+    title: Option<String>,
+    #[schema(example = "Right to the degree, every time.", extensions(("x-text" = json!([0, COMMENT_CHARS_MAX]))))]
+    comment: Option<String>,
+}
+
+/// What [`WriteReview`] describes, read.
 #[derive(Debug)]
 pub(super) struct Write {
     ratings: Ratings,
@@ -55,13 +75,23 @@ impl FromFields for Write {
 }
 
 fn rating(fields: &mut Fields<'_>, name: &'static str) -> Option<i16> {
-    let whole = fields::integer(1, 5);
+    let [least, highest] = RATINGS;
+    let whole = fields::integer(least, highest);
     fields.required(name, |raw| {
         whole(raw).and_then(|rating| i16::try_from(rating).map_err(|_| "is too large".into()))
     })
 }
 
-/// `POST /reviews/:listingId`. A listing withdrawn since the purchase can still be reviewed.
+/// Reviews a listing.
+///
+/// Needs a delivered call on it within the last 30 days. One review for each buyer and listing. A
+/// listing withdrawn since the purchase can still be reviewed.
+#[utoipa::path(post, path = "/reviews/{listingId}", tag = "Reviews", operation_id = "createReview",
+    security(("bearer" = [])),
+    params(("listingId" = String, Path, description = "The listing's id or slug.", example = "weather-forecast")),
+    request_body = WriteReview, responses((status = 201, body = Success<Review>)),
+    extensions(("x-error-codes" = json!([Code::ListingNotFound, Code::CannotReviewOwnListing,
+        Code::NoQualifyingPurchase, Code::ReviewAlreadyExists]))))]
 pub(super) async fn write(
     State(app): State<Arc<App>>,
     Path(listing): Path<String>,

@@ -82,7 +82,7 @@ impl Api {
         args.extend(more.iter().map(|arg| (*arg).to_owned()));
         let config = Cli::try_parse_from(args).unwrap().settings.check().unwrap();
         let app = App::with_db(config, Db::from_pool(pool)).unwrap();
-        let public = router::public(Arc::clone(&app));
+        let public = router::public(Arc::clone(&app)).unwrap();
         Self { app, public }
     }
 

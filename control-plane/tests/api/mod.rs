@@ -12,7 +12,7 @@ mod api_keys;
 mod auth_challenge;
 mod bad_input;
 mod categories;
-mod client;
+pub(crate) mod client;
 mod endpoint;
 mod internal;
 mod limits;

@@ -37,6 +37,7 @@ async fn key(stage: &Stage, profile: ProfileId) -> String {
 
 async fn send(stage: &Stage, request: Request<Body>) -> (StatusCode, HeaderMap, Vec<u8>) {
     let response = router::public(Arc::clone(&stage.app))
+        .unwrap()
         .oneshot(request)
         .await
         .unwrap();

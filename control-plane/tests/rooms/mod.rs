@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 
 /// Rooms in order: each may import those before it. A payment's state and its transfers move in one
 /// statement, so payments post to the ledger, and the ledger knows nothing of payments.
-const ROOMS: [&str; 6] = [
+const ROOMS: [&str; 7] = [
     "identity",
     "catalog",
     "endpoints",
     "ledger",
     "payments",
     "reviews",
+    "docs",
 ];
 /// Where each file is its statements: what posts to the ledger, what reads it and what audits it.
 const LEDGER_STATEMENTS: [&str; 3] = ["ledger/post.rs", "ledger/view.rs", "ledger/audit.rs"];

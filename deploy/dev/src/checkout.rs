@@ -73,6 +73,11 @@ impl Checkout {
         &self.root
     }
 
+    /// Where the checks of the documents keep their tools and pictures.
+    pub fn documents(&self) -> PathBuf {
+        self.target.join("documents")
+    }
+
     /// A program that Cargo built.
     pub fn program(&self, build: Build, name: &str) -> PathBuf {
         self.target.join(build.folder()).join(name)

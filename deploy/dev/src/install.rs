@@ -78,11 +78,17 @@ fn is_on_path(program: &str) -> bool {
 
 /// Installs what is missing, telling `say` what it does; where it cannot, the error says the command.
 pub fn install_missing(say: fn(&str)) -> Result<()> {
+    install(&[Part::Postgres, Part::Redis, Part::CMake], say)
+}
+
+/// Installs which of these parts are missing.
+pub fn install(parts: &[Part], say: fn(&str)) -> Result<()> {
     /// Tests ask for it at the same moment; the package manager serves one at a time.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock();
-    let missing: Vec<Part> = [Part::Postgres, Part::Redis, Part::CMake]
-        .into_iter()
+    let missing: Vec<Part> = parts
+        .iter()
+        .copied()
         .filter(|part| !part.is_there())
         .collect();
     if missing.is_empty() {
@@ -106,11 +112,43 @@ pub fn install_missing(say: fn(&str)) -> Result<()> {
     }
 }
 
+/// The browser, when there is one.
+pub fn chromium() -> Option<PathBuf> {
+    let programs = [
+        "chromium",
+        "chromium-browser",
+        "google-chrome",
+        "google-chrome-stable",
+    ];
+    programs
+        .iter()
+        .flat_map(|name| search_path().map(move |folder| folder.join(name)))
+        .find(|path| path.is_file())
+}
+
+/// Whether there is a Python that can make virtual environments.
+fn python() -> bool {
+    Command::new("python3")
+        .args(["-c", "import ensurepip, venv"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// Something that is installed with the system's package manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+pub enum Part {
+    /// The database.
     Postgres,
+    /// The cache.
     Redis,
+    /// Builds pingora's compression.
     CMake,
+    /// Runs the checks of the documents.
+    Python,
+    /// Shows the pages to them.
+    Chromium,
 }
 
 impl Part {
@@ -119,6 +157,8 @@ impl Part {
             Self::Postgres => "Postgres",
             Self::Redis => "Redis",
             Self::CMake => "CMake",
+            Self::Python => "Python",
+            Self::Chromium => "Chromium",
         }
     }
 
@@ -127,6 +167,8 @@ impl Part {
             Self::Postgres => "postgresql",
             Self::Redis => "redis-server",
             Self::CMake => "cmake",
+            Self::Python => "python3-venv",
+            Self::Chromium => "chromium",
         }
     }
 
@@ -135,6 +177,8 @@ impl Part {
             Self::Postgres => "postgresql@17",
             Self::Redis => "redis",
             Self::CMake => "cmake",
+            Self::Python => "python",
+            Self::Chromium => "chromium",
         }
     }
 
@@ -143,6 +187,8 @@ impl Part {
             Self::Postgres => postgres_binaries().is_some(),
             Self::Redis => redis_server().is_some(),
             Self::CMake => is_on_path("cmake"),
+            Self::Python => python(),
+            Self::Chromium => chromium().is_some(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::command::{audit, bench, demo, down, fresh, logs, test, up};
+use crate::command::{audit, bench, demo, documents, down, fresh, logs, test, up};
 
 /// Installs what is missing, builds, starts and shows a whole Crochet on this machine.
 #[derive(Parser)]
@@ -31,6 +31,8 @@ enum Command {
     Down,
     /// Make the paid call again, against the stack that runs.
     Demo(demo::Arguments),
+    /// Hold the documents to the program: OpenAPI, SKILL.md, the pages in Chromium, schemathesis.
+    Documents(documents::Arguments),
     /// Run the tests with a Postgres and a Redis of their own.
     Test(test::Arguments),
     /// Drop all data, secrets and logs of this clone's stack.
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
             Command::Up(arguments) => Box::pin(up::up(arguments)).await,
             Command::Down => down::down().await,
             Command::Demo(arguments) => Box::pin(demo::demo(arguments)).await,
+            Command::Documents(arguments) => Box::pin(documents::documents(arguments)).await,
             Command::Test(arguments) => test::test(arguments).await,
             Command::Fresh => fresh::fresh().await,
             Command::Logs(arguments) => logs::logs(arguments).await,

@@ -4,6 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod bench;
 pub(crate) mod compile;
 pub(crate) mod demo;
+pub(crate) mod documents;
 pub(crate) mod down;
 pub(crate) mod fresh;
 pub(crate) mod lock;

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 
 use super::lock::{Found, take};
 use super::signals::Signals;
-use super::{compile, say};
+use super::{compile, documents, say};
 
 /// Many stacks at once, each with a pool of its own.
 const CONNECTIONS: u16 = 600;
@@ -19,7 +19,8 @@ const CONNECTIONS: u16 = 600;
 pub(crate) struct Arguments {
     /// Only tests whose name contains this.
     filter: Option<String>,
-    /// Let tests that have a long form run it (`CROCHET_TEST_FULL=1`).
+    /// Let tests that have a long form run it (`CROCHET_TEST_FULL=1`); without a filter, then hold the
+    /// documents to the program (`cargo dev documents`).
     #[arg(long)]
     full: bool,
     /// Arguments of the test programs (`-- --nocapture`).
@@ -42,10 +43,23 @@ pub(crate) async fn test(arguments: Arguments) -> Result<ExitCode> {
     say("Starting Postgres and Redis for the tests");
     let stores = Stores::start(&directory, CONNECTIONS).await?;
     let status = run(cargo_test(&checkout, &arguments, &stores), &mut signals).await;
+    let mut held = Ok(true);
+    if arguments.full
+        && arguments.filter.is_none()
+        && status.as_ref().is_ok_and(ExitStatus::success)
+    {
+        held = tokio::select! {
+            held = Box::pin(documents::hold(&checkout, &stores.database_url(), None)) => held,
+            () = signals.any() => Ok(false),
+        };
+    }
     // Tests that were interrupted have left their stacks. The logs of those that failed are kept until the next run.
     end_all_abandoned(&checkout.test_stacks(), Abandoned::Keep).await?;
     stores.stop().await?;
     crochet_dev::Cluster::remove(&directory)?;
+    if !held? {
+        return Ok(ExitCode::FAILURE);
+    }
     let code = status?.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
