@@ -48,8 +48,9 @@ pub(crate) async fn test(arguments: Arguments) -> Result<ExitCode> {
         && arguments.filter.is_none()
         && status.as_ref().is_ok_and(ExitStatus::success)
     {
+        let postgres = stores.database_url();
         held = tokio::select! {
-            held = Box::pin(documents::hold(&checkout, &stores.database_url(), None)) => held,
+            held = Box::pin(documents::hold(&checkout, &postgres, None)) => held,
             () = signals.any() => Ok(false),
         };
     }
