@@ -15,6 +15,7 @@ pub mod halving;
 pub mod history;
 pub mod lapse;
 pub mod model;
+pub mod outcomes;
 pub mod quote;
 pub mod relay;
 mod requirements;
