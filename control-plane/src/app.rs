@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::db::Db;
 use crate::limits::Limits;
 use crate::publish::Publisher;
-use crate::{identity, payments};
+use crate::{catalog, identity, payments};
 
 /// The state of the program, shared by all listeners and tasks.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ pub struct App {
     pub limits: Limits,
     /// How hard proof of work is now.
     pub difficulty: identity::Difficulty,
+    /// State of `catalog` that lives in memory.
+    pub catalog: catalog::Memory,
     /// State of `payments` that lives in memory.
     pub payments: payments::State,
 }
@@ -71,6 +73,7 @@ impl App {
                 config.pow_pinned,
                 Instant::now(),
             ),
+            catalog: catalog::Memory::default(),
             payments: payments::State::new(&config)?,
             config,
         }))

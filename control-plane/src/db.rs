@@ -13,6 +13,16 @@ use sqlx::{ConnectOptions as _, PgConnection, PgPool};
 const RUNS_MAX: u32 = 5;
 /// Longest wait for a free connection; then the caller is refused rather than kept.
 const ACQUIRE_SECONDS_MAX: u64 = 5;
+/// Browsing may take so many connections for one of the others: whatever is searched for, calls are
+/// claimed and settled beside it.
+const CONNECTIONS_FOR_ONE_BROWSING: u32 = 4;
+/// A plan made without knowing the filters would serve none of them; browsing has an index for each,
+/// and reads too little for a second process to help.
+const BROWSING: [(&str, &str); 3] = [
+    ("plan_cache_mode", "force_custom_plan"),
+    ("enable_seqscan", "off"),
+    ("max_parallel_workers_per_gather", "0"),
+];
 /// No statement of ours takes this long; one that does is stopped, so that it holds no lock.
 const STATEMENT_TIMEOUT: &str = "20s";
 /// Postgres's word for none.
@@ -23,10 +33,11 @@ const IDLE_IN_TRANSACTION_TIMEOUT: &str = "15s";
 /// The schema, embedded at build time.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
-/// The pool, and transactions on it.
+/// The pools, and transactions on the first.
 #[derive(Clone, Debug)]
 pub struct Db {
     pool: PgPool,
+    browsing: PgPool,
 }
 
 /// What a transaction does, as a future that may borrow from its caller and from the transaction.
@@ -65,45 +76,39 @@ impl Retry for sqlx::Error {
 }
 
 impl Db {
-    /// A pool of at most `connections`, not yet connected.
+    /// A pool of at most `connections`, of which browsing has its share; not yet connected.
     pub fn new(url: &str, connections: u32) -> Result<Self, sqlx::Error> {
-        Self::with_timeout(url, connections, STATEMENT_TIMEOUT)
+        let options = options(url, STATEMENT_TIMEOUT)?;
+        let browsing = (connections / CONNECTIONS_FOR_ONE_BROWSING).max(1);
+        let planned = options.clone().options(BROWSING);
+        Ok(Self {
+            pool: pool(options, (connections - browsing).max(1)),
+            browsing: pool(planned, browsing),
+        })
     }
 
     /// For a command that a person waits for, such as a migration or an audit of the whole history:
     /// its statements may take as long as they take.
     pub fn patient(url: &str) -> Result<Self, sqlx::Error> {
-        Self::with_timeout(url, 2, NO_TIMEOUT)
-    }
-
-    fn with_timeout(url: &str, connections: u32, statement: &str) -> Result<Self, sqlx::Error> {
-        let options = url
-            .parse::<PgConnectOptions>()?
-            .application_name("crochet-control-plane")
-            .options([
-                ("client_min_messages", "warning"),
-                ("statement_timeout", statement),
-                (
-                    "idle_in_transaction_session_timeout",
-                    IDLE_IN_TRANSACTION_TIMEOUT,
-                ),
-            ])
-            .disable_statement_logging();
-        let pool = PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(Duration::from_secs(ACQUIRE_SECONDS_MAX))
-            .connect_lazy_with(options);
-        Ok(Self { pool })
+        Ok(Self::from_pool(pool(options(url, NO_TIMEOUT)?, 2)))
     }
 
     /// Over a pool that is there already (tests).
-    pub const fn from_pool(pool: PgPool) -> Self {
-        Self { pool }
+    pub fn from_pool(pool: PgPool) -> Self {
+        Self {
+            browsing: pool.clone(),
+            pool,
+        }
     }
 
     /// The pool, for single statements that need no transaction.
     pub const fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    /// The pool for lists of the catalog, whose statements are planned for each call.
+    pub const fn browsing(&self) -> &PgPool {
+        &self.browsing
     }
 
     /// Runs `work` in one transaction and commits it, or rolls it back when it fails.
@@ -179,6 +184,28 @@ impl Db {
             Ok(Ok(()))
         )
     }
+}
+
+fn options(url: &str, statement_timeout: &str) -> Result<PgConnectOptions, sqlx::Error> {
+    Ok(url
+        .parse::<PgConnectOptions>()?
+        .application_name("crochet-control-plane")
+        .options([
+            ("client_min_messages", "warning"),
+            ("statement_timeout", statement_timeout),
+            (
+                "idle_in_transaction_session_timeout",
+                IDLE_IN_TRANSACTION_TIMEOUT,
+            ),
+        ])
+        .disable_statement_logging())
+}
+
+fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(ACQUIRE_SECONDS_MAX))
+        .connect_lazy_with(options)
 }
 
 /// `SQLSTATE` 40001 and 40P01: the transaction lost against another and may be run again.

@@ -11,7 +11,7 @@ use http::{HeaderMap, header};
 
 use crate::app::App;
 use crate::error::ApiError;
-use crate::fields::{Fields, FromFields};
+use crate::fields::{Fields, Findings, FromFields};
 
 /// Largest body of the public API: a listing with four documents of 32 KiB fits three times.
 pub const BODY_BYTES_MAX: usize = 512 * 1024;
@@ -27,18 +27,8 @@ impl<T: FromFields> FromRequest<Arc<App>> for AppJson<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &Arc<App>) -> Result<Self, ApiError> {
-        let (parts, body) = request.into_parts();
-        let body = read_body(&parts.headers, body, BODY_BYTES_MAX).await?;
-        if !body.is_empty() {
-            check_media_type(&parts.headers)?;
-        }
-        let text = if body.is_empty() {
-            "{}"
-        } else {
-            crochet_shared::json::check(&body)
-                .map_err(|error| ApiError::from(Code::InvalidJson).caused_by(error))?
-        };
-        let mut fields = Fields::parse(text)?;
+        let body = json_body(request).await?;
+        let mut fields = Fields::parse(text_of(&body)?)?;
         let value = T::from_fields(&mut fields);
         fields.finish(value).map(Self)
     }
@@ -47,6 +37,43 @@ impl<T: FromFields> FromRequest<Arc<App>> for AppJson<T> {
 /// A body without fields, or none at all.
 #[derive(Debug, utoipa::ToSchema)]
 pub struct NoFields {}
+
+/// As [`AppJson`], with what was found wrong so far beside it: for a handler that looks up what
+/// fields name, so that a bad name is told together with all else.
+///
+/// `T` reads itself whatever is wrong with its fields.
+#[derive(Debug)]
+pub struct OpenJson<T>(pub T, pub Findings);
+
+impl<T: FromFields> FromRequest<Arc<App>> for OpenJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &Arc<App>) -> Result<Self, ApiError> {
+        let body = json_body(request).await?;
+        let mut fields = Fields::parse(text_of(&body)?)?;
+        match T::from_fields(&mut fields) {
+            Some(value) => Ok(Self(value, fields.into_findings())),
+            None => fields.finish(None),
+        }
+    }
+}
+
+async fn json_body(request: Request) -> Result<Bytes, ApiError> {
+    let (parts, body) = request.into_parts();
+    let body = read_body(&parts.headers, body, BODY_BYTES_MAX).await?;
+    if !body.is_empty() {
+        check_media_type(&parts.headers)?;
+    }
+    Ok(body)
+}
+
+fn text_of(body: &[u8]) -> Result<&str, ApiError> {
+    if body.is_empty() {
+        return Ok("{}");
+    }
+    crochet_shared::json::check(body)
+        .map_err(|error| ApiError::from(Code::InvalidJson).caused_by(error))
+}
 
 /// Reads a body of at most `max` bytes.
 pub async fn read_body(headers: &HeaderMap, body: Body, max: usize) -> Result<Bytes, ApiError> {

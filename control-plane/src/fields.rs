@@ -179,6 +179,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// What was found wrong so far, for a handler that has more to look at before it refuses.
+    pub fn into_findings(self) -> Findings {
+        Findings { bad: self.bad }
+    }
+
     fn keep<T>(&mut self, name: &str, outcome: Result<T, Problem>) -> Option<T> {
         match outcome {
             Ok(value) => Some(value),
@@ -190,11 +195,84 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// What is wrong with a body: of its fields, and then of what they name.
+#[derive(Debug, Default)]
+pub struct Findings {
+    bad: Vec<BadField>,
+}
+
+impl Findings {
+    /// Whether nothing was found.
+    pub fn is_empty(&self) -> bool {
+        self.bad.is_empty()
+    }
+
+    /// Whether the field was found bad already.
+    pub fn has_problem(&self, field: &str) -> bool {
+        self.bad.iter().any(|bad| bad.field == field)
+    }
+
+    /// Records a problem with a field, unless it has one.
+    pub fn refuse(&mut self, field: &'static str, problem: impl Into<Problem>) {
+        if !self.has_problem(field) {
+            self.bad.push(BadField {
+                field: field.into(),
+                problem: problem.into(),
+            });
+        }
+    }
+
+    /// Refuses when anything was wrong, naming all of it.
+    pub fn finish(self) -> Result<(), ApiError> {
+        if self.bad.is_empty() {
+            Ok(())
+        } else {
+            Err(Failure::validation(&self.bad).into())
+        }
+    }
+}
+
 // --- readers -----------------------------------------------------------------------------------
 
 /// Text of `min` to `max` characters after trimming, without control characters.
 pub fn text(min: usize, max: usize) -> impl Fn(&RawValue) -> Result<String, Problem> {
     move |raw| bounded(&any_text(raw)?, min, max)
+}
+
+/// A name of `min` to `max` characters after trimming: [`text`] in which every character shows.
+///
+/// What turns the direction of writing, and what has no width, makes one name look like another, so
+/// both are refused like control characters. The two joiners stay where they belong: between
+/// characters beyond ASCII, as in the names of some languages and in pictures made of several.
+pub fn name(min: usize, max: usize) -> impl Fn(&RawValue) -> Result<String, Problem> {
+    move |raw| visible(bounded(&any_text(raw)?, min, max)?)
+}
+
+fn visible(text: String) -> Result<String, Problem> {
+    let chars: Vec<char> = text.chars().collect();
+    let joins = |place: usize| {
+        let beyond = |other: Option<&char>| other.is_some_and(|c| !c.is_ascii());
+        place > 0 && beyond(chars.get(place - 1)) && beyond(chars.get(place + 1))
+    };
+    let hidden = chars.iter().enumerate().any(|(place, c)| match c {
+        '\u{200c}' | '\u{200d}' => !joins(place),
+        '\u{ad}'
+        | '\u{61c}'
+        | '\u{180e}'
+        | '\u{200b}'
+        | '\u{200e}'
+        | '\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{feff}'
+        | '\u{fff9}'..='\u{fffb}' => true,
+        _ => false,
+    });
+    if hidden {
+        Err("must not hold characters that are invisible or turn the direction of writing".into())
+    } else {
+        Ok(text)
+    }
 }
 
 /// Text as it stands, untrimmed and of any content: for what is compared or decoded, not kept.
@@ -253,7 +331,7 @@ pub fn moment(raw: &RawValue) -> Result<DateTime<Utc>, Problem> {
     time(&any_text(raw)?).ok_or_else(|| TIME_PROBLEM.into())
 }
 
-/// A list of at most `count` texts of `min` to `max` characters.
+/// A list of at most `count` names of `min` to `max` characters.
 pub fn texts(
     count: usize,
     min: usize,
@@ -272,7 +350,7 @@ pub fn texts(
         }
         items
             .into_iter()
-            .map(|item| bounded(&any_text(item)?, min, max))
+            .map(|item| visible(bounded(&any_text(item)?, min, max)?))
             .collect::<Result<_, Problem>>()
             .map_err(|found| format!("{}: each {found}", problem()).into())
     }
@@ -433,6 +511,34 @@ mod tests {
         assert_eq!(fields.change("c", boolean), None);
         assert_eq!(fields.present("b", boolean), None);
         assert!(fields.finish(Some(())).is_err());
+    }
+
+    #[test]
+    fn a_name_shows_every_character_it_has() {
+        let judge = |text: &str| {
+            let raw = RawValue::from_string(serde_json::to_string(text).unwrap()).unwrap();
+            name(1, 80)(&raw).is_ok()
+        };
+        for shown in [
+            "Echo",
+            "Wetter \u{fc}berall",
+            "\u{5e9}\u{5dc}\u{5d5}\u{5dd}",
+            "\u{1f468}\u{200d}\u{1f469}",
+            "\u{645}\u{6cc}\u{200c}\u{62e}",
+        ] {
+            assert!(judge(shown), "{shown:?}");
+        }
+        for hidden in [
+            "Echo\u{202e}lakcap",
+            "Ec\u{200b}ho",
+            "Ec\u{200d}ho",
+            "\u{feff}Echo",
+            "Echo\u{2066}x\u{2069}",
+            "Echo\u{200f}",
+            "Ec\u{ad}ho",
+        ] {
+            assert!(!judge(hidden), "{hidden:?}");
+        }
     }
 
     #[test]

@@ -18,6 +18,9 @@ const LIMIT_MIN: i64 = 1;
 const LIMIT_MAX: i64 = 100;
 const PAGE_MAX: i64 = i64::MAX / LIMIT_MAX;
 const LIMIT_DEFAULT: i64 = 20;
+/// A sort and its number, before the id, in a cursor of a sorted list.
+const KEY_BYTES: usize = 9;
+const ID_BYTES: usize = 16;
 
 /// Which part of a list is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,9 +60,23 @@ pub enum Start {
     After(Cursor),
 }
 
-/// What `next_cursor` says: opaque text to callers, the last row's sort key to us.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cursor(pub Uuid);
+/// What `next_cursor` says: opaque text to callers, the last row's place to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// The sort, and what it sorted the last row by; `None` in lists of the newest first.
+    pub key: Option<Key>,
+    /// The last row.
+    pub id: Uuid,
+}
+
+/// A row's place in a list that is sorted by a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Which sort of the list: a cursor of one says nothing in another.
+    pub sort: u8,
+    /// What the row is sorted by. Rows with the same are in the order of their ids.
+    pub value: i64,
+}
 
 /// One page of a list.
 #[derive(Debug)]
@@ -91,15 +108,23 @@ pub struct Pagination {
 }
 
 impl Paging {
-    /// Reads `page`, `limit` and `cursor`; what is wrong is kept in the query's list.
+    /// Reads `page`, `limit` and `cursor` of a list of the newest first; what is wrong is kept in
+    /// the query's list.
     pub fn read(query: &mut Query) -> Self {
+        Self::read_sorted(query, None)
+    }
+
+    /// As [`Self::read`], for a list in the order `sort`. A cursor of another order is refused.
+    pub fn read_sorted(query: &mut Query, sort: Option<u8>) -> Self {
         let limit = query
             .integer("limit", LIMIT_MIN, LIMIT_MAX)
             .unwrap_or(LIMIT_DEFAULT);
         let page = query.integer("page", 1, PAGE_MAX);
         let start = match query.text("cursor") {
             Some(text) => {
-                if let Some(cursor) = Cursor::read(text) {
+                if let Some(cursor) = Cursor::read(text)
+                    && cursor.key.map(|key| key.sort) == sort
+                {
                     Start::After(cursor)
                 } else {
                     query.refuse("cursor", "must be a next_cursor of this list");
@@ -128,7 +153,15 @@ impl Paging {
     pub fn after(&self) -> Option<Uuid> {
         match &self.start {
             Start::Page(_) => None,
-            Start::After(cursor) => Some(cursor.0),
+            Start::After(cursor) => Some(cursor.id),
+        }
+    }
+
+    /// What the row that [`Self::after`] names was sorted by, in a sorted list.
+    pub fn after_key(&self) -> Option<i64> {
+        match &self.start {
+            Start::Page(_) => None,
+            Start::After(cursor) => cursor.key.map(|key| key.value),
         }
     }
 
@@ -140,9 +173,24 @@ impl Paging {
     /// Makes the page of rows read with [`Self::fetch`]; `key` names a row for the cursor.
     pub fn page<R, T>(
         &self,
-        mut rows: Vec<R>,
+        rows: Vec<R>,
         total: Option<i64>,
         key: impl Fn(&R) -> Uuid,
+        show: impl Fn(R) -> T,
+    ) -> Result<Page<T>, ApiError> {
+        let cursor = |row: &R| Cursor {
+            key: None,
+            id: key(row),
+        };
+        self.page_sorted(rows, total, cursor, show)
+    }
+
+    /// As [`Self::page`], for a list that was read with [`Self::read_sorted`].
+    pub fn page_sorted<R, T>(
+        &self,
+        mut rows: Vec<R>,
+        total: Option<i64>,
+        cursor: impl Fn(&R) -> Cursor,
         show: impl Fn(R) -> T,
     ) -> Result<Page<T>, ApiError> {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
@@ -159,10 +207,7 @@ impl Paging {
             }
             rows.clear();
         }
-        let next_cursor = rows
-            .last()
-            .filter(|_| more)
-            .map(|row| Cursor(key(row)).write());
+        let next_cursor = rows.last().filter(|_| more).map(|row| cursor(row).write());
         Ok(Page {
             items: rows.into_iter().map(show).collect(),
             pagination: Pagination {
@@ -176,16 +221,41 @@ impl Paging {
     }
 }
 
+impl<T> Page<T> {
+    /// The same page, its rows shown in another way. `None` for what is not there any more.
+    pub fn filled<U>(self, show: impl FnMut(T) -> Option<U>) -> Page<U> {
+        Page {
+            items: self.items.into_iter().filter_map(show).collect(),
+            pagination: self.pagination,
+        }
+    }
+}
+
 impl Cursor {
     /// Reads what [`Self::write`] wrote.
     pub fn read(text: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-        Uuid::from_slice(&bytes).ok().map(Self)
+        let (key, id) = match bytes.split_at_checked(KEY_BYTES) {
+            Some(([sort, value @ ..], id)) if !id.is_empty() && bytes.len() > ID_BYTES => {
+                let value = i64::from_be_bytes(value.try_into().ok()?);
+                let key = Key { sort: *sort, value };
+                (Some(key), id)
+            }
+            _ => (None, bytes.as_slice()),
+        };
+        let id = Uuid::from_slice(id).ok()?;
+        Some(Self { key, id })
     }
 
     /// The text a caller sends back.
     pub fn write(&self) -> String {
-        URL_SAFE_NO_PAD.encode(self.0.as_bytes())
+        let mut bytes = Vec::with_capacity(KEY_BYTES + ID_BYTES);
+        if let Some(key) = self.key {
+            bytes.push(key.sort);
+            bytes.extend(key.value.to_be_bytes());
+        }
+        bytes.extend(self.id.as_bytes());
+        URL_SAFE_NO_PAD.encode(bytes)
     }
 }
 
@@ -195,4 +265,47 @@ fn beyond_reach() -> ApiError {
         problem: "page × limit reaches 10000 rows; go on with cursor=next_cursor".into(),
     }])
     .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_cursor_serves_its_own_order_alone() {
+        let id = Uuid::from_u128(7);
+        let key = Some(Key { sort: 2, value: -5 });
+        for (cursor, sort, serves) in [
+            (Cursor { key, id }, Some(2), true),
+            (Cursor { key, id }, Some(1), false),
+            (Cursor { key, id }, None, false),
+            (Cursor { key: None, id }, None, true),
+            (Cursor { key: None, id }, Some(2), false),
+        ] {
+            let mut query = Query::parse(&format!("cursor={}", cursor.write()));
+            let paging = Paging::read_sorted(&mut query, sort);
+            assert_eq!(query.finish().is_ok(), serves, "{cursor:?} in {sort:?}");
+            let expected = if serves {
+                Start::After(cursor)
+            } else {
+                Start::Page(1)
+            };
+            assert_eq!(paging.start, expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_cursor_reads_what_it_wrote(sort: u8, value: i64, id: u128, sorted: bool) {
+            let key = sorted.then_some(Key { sort, value });
+            let cursor = Cursor { key, id: Uuid::from_u128(id) };
+            prop_assert_eq!(Cursor::read(&cursor.write()), Some(cursor));
+        }
+
+        #[test]
+        fn any_text_is_a_cursor_or_none(text: String) {
+            let _read = Cursor::read(&text);
+        }
+    }
 }

@@ -1,25 +1,31 @@
 //! `GET /listings` and `GET /me/listings`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use crochet_shared::id::ProfileId;
-use crochet_shared::money::Micros;
+use crochet_shared::money::PRICE_MIN;
+use parking_lot::Mutex;
 use utoipa::IntoParams;
 use utoipa::openapi::schema::Schema;
+use uuid::Uuid;
 
 use super::listing::{
     DELIVERY_TYPES, Listing, PRICING_MODELS, PricingModel, Record, STATUSES, Status,
 };
-use super::price::price_of_text;
-use super::store::{self, Filter};
+use super::price::price_bound;
+use super::search::{self, SEARCH_CHARS_MAX, Sought};
+use super::store::{self, Filter, Place};
 use super::write::PRICE_PATTERN;
 use crate::answer::Listed;
 use crate::app::App;
 use crate::describe;
 use crate::error::ApiError;
+use crate::fields;
 use crate::identity::Agent;
-use crate::paging::{Page, Paging, PagingParams};
+use crate::paging::{Cursor, Key, Page, Paging, PagingParams, ROWS_MAX};
 use crate::query::Query;
 
 /// The filters of `GET /listings`.
@@ -27,6 +33,9 @@ use crate::query::Query;
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "read by the API document")]
 struct BrowseParams {
+    /// Words to look for in names, descriptions and tags; a typo still finds.
+    #[param(max_length = 200, example = "weather forecast")]
+    q: Option<String>,
     /// Id or slug of a category.
     category: Option<String>,
     #[param(schema_with = pricing_models)]
@@ -34,18 +43,16 @@ struct BrowseParams {
     #[param(schema_with = delivery_types)]
     delivery_type: Option<String>,
     /// Least price of a call, in US dollars.
-    #[param(schema_with = price_bound)]
+    #[param(schema_with = price_text)]
     min_price: Option<String>,
     /// Highest price of a call, in US dollars.
-    #[param(schema_with = price_bound)]
+    #[param(schema_with = price_text)]
     max_price: Option<String>,
     /// Only what this agent sells.
     provider_id: Option<ProfileId>,
     #[param(schema_with = sorts)]
     sort: Option<String>,
 }
-
-const SORTS: [(&str, ()); 1] = [("newest", ())];
 
 fn pricing_models() -> Schema {
     describe::one_of(&PRICING_MODELS)
@@ -63,46 +70,116 @@ fn statuses() -> Schema {
     describe::one_of(&STATUSES)
 }
 
-fn price_bound() -> Schema {
+fn price_text() -> Schema {
     describe::pattern(PRICE_PATTERN, "0.25")
 }
 
-/// Browses the active listings.
+/// A sort of `GET /listings`: its public name, and the number that its cursors carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sort {
+    name: &'static str,
+    number: u8,
+}
+
+const NEWEST: Sort = Sort {
+    name: "newest",
+    number: 0,
+};
+
+/// Names of [`Sort`]. A number is never used again for another order.
+const SORTS: [(&str, Sort); 5] = [
+    sort("newest", NEWEST.number),
+    sort("popular", 1),
+    sort("price_low", 2),
+    sort("price_high", 3),
+    sort("rating", 4),
+];
+
+const fn sort(name: &'static str, number: u8) -> (&'static str, Sort) {
+    (name, Sort { name, number })
+}
+
+/// How long it is remembered that a filter passes more than numbered pages reach.
+const REMEMBERED: Duration = Duration::from_mins(1);
+/// Filters that are remembered so; then all are forgotten.
+const REMEMBERED_MAX: usize = 10_000;
+
+/// What this room keeps in memory. All of it may be lost at any time.
+#[derive(Debug, Default)]
+pub struct Memory {
+    beyond_reach: Mutex<HashMap<String, Instant>>,
+}
+
+impl Memory {
+    fn is_beyond_reach(&self, filter: &str) -> bool {
+        let found = self.beyond_reach.lock().get(filter).copied();
+        found.is_some_and(|since| since.elapsed() < REMEMBERED)
+    }
+
+    fn remember_beyond_reach(&self, filter: String) {
+        let mut known = self.beyond_reach.lock();
+        if known.len() >= REMEMBERED_MAX {
+            known.clear();
+        }
+        known.insert(filter, Instant::now());
+    }
+}
+
+/// What was asked of `GET /listings`.
+struct Asked {
+    paging: Paging,
+    sort: Sort,
+    filter: Filter,
+    /// Text to look for. Blank text narrows nothing.
+    text: Option<String>,
+}
+
+/// Browses the active listings, the newest first or as sorted.
 #[utoipa::path(get, path = "/listings", tag = "Catalog", operation_id = "listListings",
     params(BrowseParams, PagingParams), responses((status = 200, body = Listed<Listing>)))]
-pub async fn browse(
-    State(app): State<Arc<App>>,
-    mut query: Query,
-) -> Result<Page<Listing>, ApiError> {
-    let paging = Paging::read(&mut query);
-    let category = query.text("category").map(str::to_owned);
-    let category = match category {
-        None => None,
-        Some(text) => {
-            let found = store::category(app.db.pool(), &text).await?;
-            if found.is_none() {
-                query.refuse("category", "must be the id or slug of a category");
+pub async fn browse(State(app): State<Arc<App>>, query: Query) -> Result<Page<Listing>, ApiError> {
+    let mut asked = Asked::read(&app, query).await?;
+    let mut known = None;
+    if let Some(text) = asked.text.take() {
+        match understand(&app, &text).await? {
+            Sought::Nothing => return asked.page(&app, Vec::new(), 0).await,
+            Sought::Listings { query, count } => {
+                // How many have a word is known; how many of those pass a filter is not.
+                known = count.filter(|_| !asked.filter.narrows());
+                asked.filter.words = Some(query);
             }
-            found
         }
-    };
-    let filter = Filter {
-        seller: query.parsed("provider_id", "must be an agent's id"),
-        status: Some("active"),
-        category,
-        pricing_model: query
-            .one_of("pricing_model", &PRICING_MODELS)
-            .map(PricingModel::as_str),
-        delivery_type: query.one_of("delivery_type", &DELIVERY_TYPES),
-        min_price: bound(&mut query, "min_price"),
-        max_price: bound(&mut query, "max_price"),
-    };
-    query.one_of("sort", &SORTS);
-    if query.text("q").is_some() {
-        query.refuse("q", "is not offered yet");
     }
-    query.finish()?;
-    page(&app, &paging, &filter).await
+    let count = match known {
+        Some(known) => known.min(ROWS_MAX),
+        None => count(&app, &asked).await?,
+    };
+    let sort = asked.sort.name;
+    let places =
+        store::places(app.db.browsing(), &asked.filter, sort, &asked.paging, count).await?;
+    asked.page(&app, places, count).await
+}
+
+/// How many pass the filter: as far as numbered pages reach or, on the way of a cursor, as far as it
+/// decides how the page is read.
+///
+/// That there are more than a page could reach is remembered for a while. It is dear to find out of
+/// common words, and what it says would change only if nearly all of them went.
+async fn count(app: &App, asked: &Asked) -> Result<i64, sqlx::Error> {
+    let most = if asked.paging.counts() {
+        ROWS_MAX
+    } else {
+        store::GATHERED_MAX + 1
+    };
+    let name = format!("{:?}", asked.filter);
+    if app.catalog.is_beyond_reach(&name) {
+        return Ok(most);
+    }
+    let count = store::count(app.db.browsing(), &asked.filter, most).await?;
+    if count >= ROWS_MAX {
+        app.catalog.remember_beyond_reach(name);
+    }
+    Ok(count)
 }
 
 /// The filter of `GET /me/listings`.
@@ -124,35 +201,113 @@ pub(super) async fn mine(
     mut query: Query,
 ) -> Result<Page<Listing>, ApiError> {
     let paging = Paging::read(&mut query);
-    let filter = Filter {
-        seller: Some(seller.profile),
-        status: query.one_of("status", &STATUSES).map(Status::as_str),
-        ..Filter::default()
-    };
+    let status = query.one_of("status", &STATUSES).map(Status::as_str);
     query.finish()?;
-    page(&app, &paging, &filter).await
-}
-
-async fn page(app: &App, paging: &Paging, filter: &Filter) -> Result<Page<Listing>, ApiError> {
+    let db = app.db.browsing();
     let total = if paging.counts() {
-        Some(store::count(app.db.pool(), filter).await?)
+        Some(store::count_own(db, seller.profile, status).await?)
     } else {
         None
     };
-    let ids = store::ids(app.db.pool(), filter, paging).await?;
-    let rows = store::by_ids(app.db.pool(), &ids).await?;
-    paging.page(
-        rows,
-        total,
-        |row: &Record| row.id.0,
-        |row| Listing::new(app, row),
-    )
+    let ids = store::own(db, seller.profile, status, &paging).await?;
+    filled(&app, paging.page(ids, total, |id| *id, |id| id)?).await
 }
 
-fn bound(query: &mut Query, name: &'static str) -> Option<Micros> {
-    let price = price_of_text(query.text(name)?);
-    if price.is_none() {
-        query.refuse(name, "must be US dollars as a decimal number");
+impl Asked {
+    async fn read(app: &App, mut query: Query) -> Result<Self, ApiError> {
+        let category = match query.text("category").map(str::to_owned) {
+            None => None,
+            Some(text) => {
+                let found = store::category(app.db.pool(), &text).await?;
+                if found.is_none() {
+                    query.refuse("category", "must be the id or slug of a category");
+                }
+                found
+            }
+        };
+        let sort = query.one_of("sort", &SORTS).unwrap_or(NEWEST);
+        let paging = Paging::read_sorted(&mut query, Some(sort.number));
+        let (min_price, max_price) = prices(&mut query);
+        let asked = Self {
+            filter: Filter {
+                seller: query.parsed("provider_id", "must be an agent's id"),
+                category,
+                delivery_type: query.one_of("delivery_type", &DELIVERY_TYPES),
+                min_price,
+                max_price,
+                words: None,
+            },
+            text: text(&mut query),
+            sort,
+            paging,
+        };
+        query.finish()?;
+        Ok(asked)
     }
-    price
+
+    /// Shows the listings at these places.
+    async fn page(
+        &self,
+        app: &App,
+        places: Vec<Place>,
+        total: i64,
+    ) -> Result<Page<Listing>, ApiError> {
+        let cursor = |place: &Place| Cursor {
+            key: Some(Key {
+                sort: self.sort.number,
+                value: place.value,
+            }),
+            id: place.id,
+        };
+        let total = Some(total).filter(|_| self.paging.counts());
+        let page = self
+            .paging
+            .page_sorted(places, total, cursor, |place| place.id)?;
+        filled(app, page).await
+    }
+}
+
+/// `min_price` and `max_price`, and `pricing_model`, which says whether a price is zero.
+fn prices(query: &mut Query) -> (Option<i64>, Option<i64>) {
+    let mut bound = |name| {
+        let price = price_bound(query.text(name)?);
+        if price.is_none() {
+            query.refuse(name, "must be US dollars as a decimal number");
+        }
+        price.map(|price| price.0)
+    };
+    let (min, max) = (bound("min_price"), bound("max_price"));
+    match query.one_of("pricing_model", &PRICING_MODELS) {
+        None => (min, max),
+        Some(PricingModel::Free) => (min, Some(0)),
+        Some(PricingModel::PerCall) => (Some(min.unwrap_or(0).max(PRICE_MIN.0)), max),
+    }
+}
+
+/// `q`, unless it is blank.
+fn text(query: &mut Query) -> Option<String> {
+    match fields::bounded(query.text("q")?, 0, SEARCH_CHARS_MAX) {
+        Ok(text) => Some(text).filter(|text| !text.is_empty()),
+        Err(problem) => {
+            query.refuse("q", problem);
+            None
+        }
+    }
+}
+
+async fn understand(app: &App, text: &str) -> Result<Sought, sqlx::Error> {
+    let words = store::words(app.db.browsing(), text).await?;
+    let similar = match search::unknown(&words) {
+        None => return Ok(Sought::Nothing),
+        Some(unknown) if unknown.is_empty() => Vec::new(),
+        Some(unknown) => store::similar(app.db.browsing(), &unknown).await?,
+    };
+    Ok(search::sought(&words, &similar))
+}
+
+/// A page of ids as a page of listings. One that went in this moment is left out.
+async fn filled(app: &App, page: Page<Uuid>) -> Result<Page<Listing>, ApiError> {
+    let rows = store::by_ids(app.db.browsing(), &page.items).await?;
+    let mut rows: HashMap<Uuid, Record> = rows.into_iter().map(|row| (row.id.0, row)).collect();
+    Ok(page.filled(|id| Some(Listing::new(app, rows.remove(&id)?))))
 }

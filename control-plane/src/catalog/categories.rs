@@ -12,6 +12,7 @@ use super::store;
 use crate::answer::Data;
 use crate::app::App;
 use crate::error::ApiError;
+use crate::fields::Findings;
 
 /// A category and how much is in it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -35,9 +36,15 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Data<Vec<Categor
     Ok(Data(store::categories(app.db.pool()).await?))
 }
 
-/// The category that a seller named by id or slug.
-pub async fn find_category(app: &App, text: &str) -> Result<CategoryId, ApiError> {
-    store::category(app.db.pool(), text)
-        .await?
-        .ok_or_else(|| ApiError::field("category", "must be the id or slug of a category"))
+/// The category that a seller named by id or slug; one that is none is found to be bad.
+pub async fn find_category(
+    app: &App,
+    text: &str,
+    findings: &mut Findings,
+) -> Result<Option<CategoryId>, ApiError> {
+    let found = store::category(app.db.pool(), text).await?;
+    if found.is_none() {
+        findings.refuse("category", "must be the id or slug of a category");
+    }
+    Ok(found)
 }

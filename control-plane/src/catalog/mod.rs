@@ -1,13 +1,16 @@
 //! Catalog: what is sold, as everyone may see it.
 //!
 //! Owns `category`, `listing` and what browsing reads of it: `listing_stats`, `search_word`,
-//! `call_tally`. It never sees a private endpoint: that is [`crate::endpoints`]'
-//! room, which also makes listings, since a `per_call` one is made together with its endpoint.
+//! `call_tally`. It never sees a private endpoint: that is [`crate::endpoints`]' room, which also makes
+//! listings, since a `per_call` one is made together with its endpoint.
 //!
 //! Invariants:
 //! - A price is exact: read from its text, kept in micro-dollars.
 //! - A slug never changes, and never looks like an id.
 //! - What was active once never becomes a draft, and is suspended instead of deleted.
+//! - What browsing reads follows `listing` by triggers, so an operator's own statement is followed too.
+//! - Ended calls and reviews reach a listing's stats from their own rooms, through [`tally`] and
+//!   [`add_rating`]; nothing of a listing's stats is computed when it is read.
 //! - Every change of a listing raises its version and stands in the outbox, in one transaction.
 
 use std::sync::Arc;
@@ -24,6 +27,7 @@ mod listing;
 mod price;
 mod read;
 mod remove;
+mod search;
 mod slug;
 mod stats;
 mod store;
@@ -36,7 +40,7 @@ pub use listing::{
 pub use read::{named, owned, show};
 pub use remove::{__path_remove, remove};
 pub use slug::made_of;
-pub use store::{add_rating, insert, lock, raise_version, replace};
+pub use store::{Tallies, add_rating, insert, lock, raise_version, replace, tally};
 pub use write::{Change, Content, DESCRIPTION_CHARS_MAX, ListingContent, NAME_CHARS_MAX, Price};
 
 /// `/categories`, `/listings/challenge`, `GET /listings`, `GET /me/listings`.
@@ -50,6 +54,6 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
 }
 
 /// `GET /listings`, with its description.
-pub use browse::{__path_browse, browse};
+pub use browse::{Memory, __path_browse, browse};
 /// `GET /listings/:id`, with its description.
 pub use read::{__path_get_listing, get_listing};

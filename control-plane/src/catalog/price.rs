@@ -1,6 +1,6 @@
 //! Prices, read exactly from their text. Pure.
 
-use crochet_shared::money::{Micros, PriceError};
+use crochet_shared::money::{Micros, PRICE_MAX, PriceError};
 use serde_json::value::RawValue;
 
 use crate::fields::{Problem, any_text};
@@ -23,9 +23,13 @@ pub(super) fn price(raw: &RawValue) -> Result<Micros, Problem> {
     outcome.map_err(|error| error.to_string().into())
 }
 
-/// A price in a query string.
-pub(super) fn price_of_text(text: &str) -> Option<Micros> {
-    Micros::from_dollars(text).ok()
+/// A bound of prices in a query string. One above every price is a bound as well.
+pub(super) fn price_bound(text: &str) -> Option<Micros> {
+    match Micros::from_dollars(text) {
+        Ok(price) => Some(price),
+        Err(PriceError::OutOfRange) => Some(Micros(PRICE_MAX.0 + 1)),
+        Err(PriceError::NotDecimal | PriceError::TooPrecise) => None,
+    }
 }
 
 /// A JSON number without its exponent.
@@ -135,6 +139,16 @@ mod tests {
             "\"-1\"",
         ] {
             assert!(read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bound_may_be_above_every_price() {
+        assert_eq!(price_bound("0.5"), Some(Micros(500_000)));
+        assert_eq!(price_bound("10000"), Some(PRICE_MAX));
+        assert!(price_bound("99999999999999999999").is_some_and(|bound| bound > PRICE_MAX));
+        for text in ["", "-1", "1e3", "0.0000001", "1,5", " 1", "NaN"] {
+            assert_eq!(price_bound(text), None, "{text}");
         }
     }
 

@@ -172,8 +172,8 @@ pub struct Change {
 
 impl Change {
     /// Reads the fields of a new listing. What a listing cannot do without is required.
-    pub fn new_listing(fields: &mut Fields<'_>) -> Option<Self> {
-        let name = fields.required("name", fields::text(1, NAME_CHARS_MAX));
+    pub fn new_listing(fields: &mut Fields<'_>) -> Self {
+        let name = fields.required("name", fields::name(1, NAME_CHARS_MAX));
         let description = fields.required("description", fields::text(1, DESCRIPTION_CHARS_MAX));
         let delivery_type = fields.required("delivery_type", fields::one_of(&DELIVERY_TYPES));
         let pricing_model = fields.required("pricing_model", fields::one_of(&PRICING_MODELS));
@@ -186,19 +186,20 @@ impl Change {
         if status == Some(Status::Suspended) {
             fields.refuse("status", "must be one of draft, active");
         }
-        let mut change = Self::what_may_be_absent(fields);
-        change.name = Some(name?);
-        change.description = Some(description?);
-        change.delivery_type = Some(delivery_type?);
-        change.pricing_model = Some(pricing_model?);
-        change.price = price;
-        change.status = status;
-        Some(change)
+        Self {
+            name,
+            description,
+            pricing_model,
+            price,
+            delivery_type,
+            status,
+            ..Self::what_may_be_absent(fields)
+        }
     }
 
     /// Reads the fields of a change.
     pub fn of_listing(fields: &mut Fields<'_>) -> Self {
-        let name = fields.present("name", fields::text(1, NAME_CHARS_MAX));
+        let name = fields.present("name", fields::name(1, NAME_CHARS_MAX));
         let description = fields.present("description", fields::text(1, DESCRIPTION_CHARS_MAX));
         let delivery_type = fields.present("delivery_type", fields::one_of(&DELIVERY_TYPES));
         let pricing_model = fields.present("pricing_model", fields::one_of(&PRICING_MODELS));
@@ -239,6 +240,16 @@ impl Change {
         }
     }
 
+    /// What is wrong with the price for the model, after this change of `standing` (`None` when it
+    /// makes a listing). A model or price that could not be read is judged by nobody.
+    pub fn price_problem(&self, standing: Option<&Content>) -> Option<PriceProblem> {
+        let model = self
+            .pricing_model
+            .or_else(|| standing.map(|content| content.pricing_model))?;
+        let price = standing.map_or(Micros::ZERO, |content| content.price);
+        new_price(model, price, self.price).err()
+    }
+
     /// The content of a new listing. `None` only for a change that was not read as one.
     pub fn into_new(self, category: Option<CategoryId>) -> Result<Option<Content>, PriceProblem> {
         let (Some(name), Some(description), Some(model), Some(delivery_type)) = (
@@ -277,7 +288,8 @@ impl Change {
         content: &mut Content,
         category: Option<Option<CategoryId>>,
     ) -> Result<(), PriceProblem> {
-        content.price = new_price(content, self.pricing_model, self.price)?;
+        let model = self.pricing_model.unwrap_or(content.pricing_model);
+        content.price = new_price(model, content.price, self.price)?;
         set(&mut content.pricing_model, self.pricing_model);
         set(&mut content.name, self.name);
         set(&mut content.description, self.description);
@@ -323,16 +335,16 @@ impl From<PriceProblem> for crate::error::ApiError {
 
 /// The price after a change. Becoming free drops it; becoming `per_call` needs one.
 fn new_price(
-    content: &Content,
-    model: Option<PricingModel>,
+    model: PricingModel,
+    standing: Micros,
     price: Option<Micros>,
 ) -> Result<Micros, PriceProblem> {
-    match model.unwrap_or(content.pricing_model) {
+    match model {
         PricingModel::Free => match price {
             Some(price) if price != Micros::ZERO => Err(PriceProblem::NotFree),
             _ => Ok(Micros::ZERO),
         },
-        PricingModel::PerCall => match price.unwrap_or(content.price) {
+        PricingModel::PerCall => match price.unwrap_or(standing) {
             price if price < PRICE_MIN => Err(PriceProblem::TooLow),
             price => Ok(price),
         },

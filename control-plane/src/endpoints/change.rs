@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::model::{CheckedUrl, EndpointChange, EndpointSettings, Row};
 use super::sell::{Sold, Written, endpoint_fields, refuse_endpoint, show};
-use super::settings::check_url;
+use super::settings::{check_url, finish};
 use super::store;
 use crate::answer::{Data, Secret};
 use crate::app::App;
@@ -20,7 +20,7 @@ use crate::catalog::{self, Change, ListingContent, Price, PricingModel, Record, 
 use crate::db::work;
 use crate::describe;
 use crate::error::ApiError;
-use crate::extract::AppJson;
+use crate::extract::OpenJson;
 use crate::fields::{Fields, FromFields};
 use crate::identity::Agent;
 
@@ -84,18 +84,28 @@ pub(super) async fn change(
     State(app): State<Arc<App>>,
     owner: Agent,
     Path(text): Path<String>,
-    AppJson(patch): AppJson<Patch>,
+    OpenJson(patch, mut findings): OpenJson<Patch>,
 ) -> Result<Secret<Data<Sold>>, ApiError> {
-    let listing = catalog::owned(&app, owner, &text).await?.id;
+    let record = catalog::owned(&app, owner, &text).await?;
+    let listing = record.id;
     let category = match &patch.change.category {
-        Some(Some(text)) => Some(Some(catalog::find_category(&app, text).await?)),
+        Some(Some(text)) => Some(catalog::find_category(&app, text, &mut findings).await?),
         Some(None) => Some(None),
         None => None,
     };
-    let url = match &patch.endpoint.url {
-        Some(url) => Some(check_url(&app, url).await?),
-        None => None,
-    };
+    // Judged here to be told with all else, and again below, where nobody else can change it.
+    if let Some(status) = patch.change.status
+        && let Err(Unbecoming::Never(problem)) = may_become(&record, status)
+    {
+        findings.refuse("status", problem);
+    }
+    if !findings.has_problem("pricing_model")
+        && let Some(problem) = patch.change.price_problem(Some(&record.content))
+    {
+        findings.refuse("pricing_amount", problem.to_string());
+    }
+    let url = check_url(&app, patch.endpoint.url.as_ref()).await;
+    let url = finish(findings, url)?;
     let now = crochet_shared::clock::now();
     let wanted = Wanted {
         listing,
@@ -174,20 +184,35 @@ impl Wanted<'_> {
     }
 }
 
+/// Why a listing cannot become what is wanted.
+enum Unbecoming {
+    /// An operator withdrew it.
+    Withheld,
+    /// There is no such way.
+    Never(&'static str),
+}
+
+impl From<Unbecoming> for ApiError {
+    fn from(unbecoming: Unbecoming) -> Self {
+        match unbecoming {
+            Unbecoming::Withheld => Code::Forbidden.into(),
+            Unbecoming::Never(problem) => Self::field("status", problem),
+        }
+    }
+}
+
 /// draft → active ↔ suspended, and what an operator withdrew stays withdrawn (contract §4).
-fn may_become(record: &Record, wanted: Status) -> Result<(), ApiError> {
+fn may_become(record: &Record, wanted: Status) -> Result<(), Unbecoming> {
     match (record.content.status, wanted) {
         (Status::Suspended, Status::Active) if record.suspended_by_operator => {
-            Err(Code::Forbidden.into())
+            Err(Unbecoming::Withheld)
         }
         (Status::Draft, Status::Draft | Status::Active)
         | (Status::Active | Status::Suspended, Status::Active | Status::Suspended) => Ok(()),
-        (Status::Draft, Status::Suspended) => Err(ApiError::field(
-            "status",
+        (Status::Draft, Status::Suspended) => Err(Unbecoming::Never(
             "must be one of draft, active: a draft is deleted rather than suspended",
         )),
-        (Status::Active | Status::Suspended, Status::Draft) => Err(ApiError::field(
-            "status",
+        (Status::Active | Status::Suspended, Status::Draft) => Err(Unbecoming::Never(
             "must be one of active, suspended: what was active never becomes a draft",
         )),
     }

@@ -8,7 +8,8 @@
 //! - A private URL, an auth header's value and a signing secret are sealed at rest, each bound to its
 //!   row and column; none of them is in any answer but the one that makes a signing secret.
 //! - A `per_call` listing has an endpoint; every address of its host was allowed when it was saved.
-//! - A rotated secret signs beside its successor until its overlap is over.
+//! - A replaced secret signs beside its successors until its own overlap is over; none is dropped early,
+//!   so at most five are, and a further rotation is refused (429) until the first has ended.
 
 use std::sync::Arc;
 

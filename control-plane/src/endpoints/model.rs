@@ -91,7 +91,7 @@ pub(super) struct Row {
     pub(super) secret_sealed: Vec<u8>,
     pub(super) secret_prefix: String,
     pub(super) secret_rotated_at: DateTime<Utc>,
-    pub(super) previous_secret_sealed: Option<Vec<u8>>,
+    /// The end of the newest secret that was replaced and still signs.
     pub(super) previous_secret_expires_at: Option<DateTime<Utc>>,
     pub(super) last_test: Option<Value>,
 }
@@ -271,7 +271,6 @@ impl Row {
             secret_sealed: seal(keys, listing, Column::Secret, &secret)?,
             secret_prefix: shown_part(&secret),
             secret_rotated_at: now,
-            previous_secret_sealed: None,
             previous_secret_expires_at: None,
             last_test: None,
         };
@@ -325,16 +324,38 @@ impl Row {
         listing: ListingId,
         now: DateTime<Utc>,
         until: DateTime<Utc>,
-    ) -> Result<SecretString, Unsealable> {
+    ) -> Result<Rotated, Unsealable> {
         let old = open(keys, listing, Column::Secret, &self.secret_sealed)?;
         let new = signing::generate_secret();
-        self.previous_secret_sealed = Some(seal(keys, listing, Column::PreviousSecret, &old)?);
-        self.previous_secret_expires_at = Some(until);
         self.secret_sealed = seal(keys, listing, Column::Secret, &new)?;
         self.secret_prefix = shown_part(&new);
         self.secret_rotated_at = now;
-        Ok(new)
+        self.previous_secret_expires_at = Some(until);
+        Ok(Rotated {
+            new,
+            previous: Previous {
+                sealed: seal(keys, listing, Column::PreviousSecret, &old)?,
+                expires_at: until,
+            },
+        })
     }
+}
+
+/// A secret that was replaced.
+#[derive(Clone, Debug)]
+pub(super) struct Previous {
+    /// Sealed as [`Column::PreviousSecret`].
+    pub(super) sealed: Vec<u8>,
+    /// Until when it signs.
+    pub(super) expires_at: DateTime<Utc>,
+}
+
+/// What a rotation made.
+pub(super) struct Rotated {
+    /// The secret now in force, shown this once.
+    pub(super) new: SecretString,
+    /// The one that was.
+    pub(super) previous: Previous,
 }
 
 fn shown_part(secret: &SecretString) -> String {

@@ -6,11 +6,12 @@ use axum::extract::{Path, State};
 use chrono::{DateTime, Utc};
 use crochet_shared::clock::rfc3339_millis;
 use crochet_shared::code::Code;
-use crochet_shared::envelope::Success;
+use crochet_shared::envelope::{Failure, Success};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::model::Previous;
 use super::settings::sold_per_call;
 use super::store;
 use crate::answer::{Data, Secret};
@@ -41,6 +42,10 @@ pub(super) struct Rotated {
     previous_secret_expires_at: DateTime<Utc>,
 }
 
+/// Secrets that sign beside the one in force. Each was promised its overlap, so none is dropped for a
+/// new one: a rotation beyond these waits until the oldest has ended.
+const PREVIOUS_MAX: usize = 5;
+
 /// Rotates the signing secret.
 ///
 /// The new secret is shown this once. Until `previous_secret_expires_at` both sign every call.
@@ -70,10 +75,15 @@ pub(super) async fn rotate(
                 let mut row = store::read(&mut *tx, listing)
                     .await?
                     .ok_or(Code::ListingNotPerCall)?;
-                let secret = row.rotate(&app.vault, listing, now, until)?;
+                let previous = store::previous_secrets(&mut *tx, listing, now).await?;
+                if previous.len() >= PREVIOUS_MAX {
+                    return Err(too_often(&previous, now));
+                }
+                let rotated = row.rotate(&app.vault, listing, now, until)?;
                 store::put(tx, listing, &row).await?;
+                store::keep_previous(tx, listing, now, &rotated.previous).await?;
                 catalog::raise_version(tx, listing).await?;
-                Ok::<_, ApiError>(secret)
+                Ok::<_, ApiError>(rotated.new)
             })
         })
         .await?;
@@ -81,4 +91,16 @@ pub(super) async fn rotate(
         signing_secret: secret.expose_secret().to_owned(),
         previous_secret_expires_at: until,
     })))
+}
+
+/// Until the first of them ends there is no place for another.
+fn too_often(previous: &[Previous], now: DateTime<Utc>) -> ApiError {
+    let first = previous.iter().map(|one| one.expires_at).min();
+    let wait = first.map_or(0, |end| (end - now).num_seconds().saturating_add(1));
+    Failure::from(Code::RateLimited)
+        .with_message(format!(
+            "{PREVIOUS_MAX} replaced secrets still sign; rotate again when the first of them has ended."
+        ))
+        .with_retry_after(u32::try_from(wait).unwrap_or(u32::MAX))
+        .into()
 }

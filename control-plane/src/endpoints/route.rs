@@ -6,7 +6,7 @@ use crochet_shared::money::Micros;
 use crochet_shared::seal::Unsealable;
 use secrecy::ExposeSecret as _;
 
-use super::model::{Column, Row, open};
+use super::model::{Column, Previous, Row, open};
 use super::store;
 use crate::app::App;
 use crate::error::ApiError;
@@ -19,7 +19,11 @@ pub async fn route_record(app: &App, name: &RouteName) -> Result<Option<RouteRec
     let listing_id = ListingId(route.id);
     let endpoint = match store::read(app.db.pool(), listing_id).await? {
         // A listing that became free keeps its endpoint for the day it is sold again.
-        Some(row) if route.pricing_model == "per_call" => Some(opened(app, listing_id, &row)?),
+        Some(row) if route.pricing_model == "per_call" => {
+            let now = crochet_shared::clock::now();
+            let previous = store::previous_secrets(app.db.pool(), listing_id, now).await?;
+            Some(opened(app, listing_id, &row, &previous)?)
+        }
         _ => None,
     };
     Ok(Some(RouteRecord {
@@ -37,7 +41,12 @@ pub async fn route_record(app: &App, name: &RouteName) -> Result<Option<RouteRec
     }))
 }
 
-fn opened(app: &App, listing: ListingId, row: &Row) -> Result<EndpointRecord, Unsealable> {
+fn opened(
+    app: &App,
+    listing: ListingId,
+    row: &Row,
+    previous: &[Previous],
+) -> Result<EndpointRecord, Unsealable> {
     let open = |column, sealed: &[u8]| {
         open(&app.vault, listing, column, sealed).map(|secret| secret.expose_secret().to_owned())
     };
@@ -46,12 +55,9 @@ fn opened(app: &App, listing: ListingId, row: &Row) -> Result<EndpointRecord, Un
         _ => None,
     };
     let mut secrets = vec![(open(Column::Secret, &row.secret_sealed)?, None)];
-    let now = crochet_shared::clock::now();
-    if let (Some(sealed), Some(end)) = (&row.previous_secret_sealed, row.previous_secret_expires_at)
-        && end > now
-    {
-        let end = Some(end.timestamp_millis());
-        secrets.push((open(Column::PreviousSecret, sealed)?, end));
+    for one in previous {
+        let end = Some(one.expires_at.timestamp_millis());
+        secrets.push((open(Column::PreviousSecret, &one.sealed)?, end));
     }
     // The columns are checked to be positive.
     let positive = |value: i32| value.unsigned_abs();

@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 use utoipa::ToSchema;
 
 use super::model::{CheckedUrl, Endpoint, EndpointChange, EndpointSettings, Row, url_field};
-use super::settings::check_url;
+use super::settings::{check_url, finish};
 use super::store;
 use crate::answer::{Created, Secret};
 use crate::app::App;
@@ -21,7 +21,7 @@ use crate::catalog::{self, Change, Content, Listing, ListingContent, Price, Pric
 use crate::db::work;
 use crate::describe;
 use crate::error::ApiError;
-use crate::extract::AppJson;
+use crate::extract::OpenJson;
 use crate::fields::{Fields, FromFields};
 use crate::identity::{self, Agent, ListingProof};
 
@@ -70,7 +70,8 @@ struct NewListing {
 /// What [`NewListing`] describes, read.
 #[derive(Debug)]
 pub(super) struct Sell {
-    proof: ListingProof,
+    /// `None` when it could not be read.
+    proof: Option<ListingProof>,
     change: Change,
     endpoint: EndpointChange,
 }
@@ -80,7 +81,7 @@ impl FromFields for Sell {
         let proof = ListingProof::from_fields(fields);
         let change = Change::new_listing(fields);
         let endpoint = endpoint_fields(fields);
-        match change.as_ref().and_then(|change| change.pricing_model) {
+        match change.pricing_model {
             Some(PricingModel::PerCall)
                 if endpoint.url.is_none() && !fields.has_problem("private_endpoint_url") =>
             {
@@ -93,8 +94,8 @@ impl FromFields for Sell {
             _ => {}
         }
         Some(Self {
-            proof: proof?,
-            change: change?,
+            proof,
+            change,
             endpoint,
         })
     }
@@ -148,21 +149,27 @@ pub(super) type Written = Option<(Row, Option<SecretString>)>;
 pub(super) async fn sell(
     State(app): State<Arc<App>>,
     seller: Agent,
-    AppJson(sell): AppJson<Sell>,
+    OpenJson(sell, mut findings): OpenJson<Sell>,
 ) -> Result<Secret<Created<Sold>>, ApiError> {
-    let nonce = identity::listing_challenge(&app, seller.profile, &sell.proof).await?;
-    let category = match sell.change.category.clone().flatten() {
-        Some(text) => Some(catalog::find_category(&app, &text).await?),
+    // The work comes before what costs us a look-up, unless the body is refused in any case.
+    let nonce = match &sell.proof {
+        Some(proof) if findings.is_empty() => {
+            Some(identity::listing_challenge(&app, seller.profile, proof).await?)
+        }
+        _ => None,
+    };
+    let category = match sell.change.category.as_ref().and_then(Option::as_deref) {
+        Some(text) => catalog::find_category(&app, text, &mut findings).await?,
         None => None,
     };
-    let url = match &sell.endpoint.url {
-        Some(url) => Some(check_url(&app, url).await?),
-        None => None,
-    };
-    let content = sell
-        .change
-        .into_new(category)?
-        .ok_or_else(|| ApiError::internal(anyhow::anyhow!("a listing was read in part")))?;
+    if let Some(problem) = sell.change.price_problem(None) {
+        findings.refuse("pricing_amount", problem.to_string());
+    }
+    let url = check_url(&app, sell.endpoint.url.as_ref()).await;
+    let url = finish(findings, url)?;
+    let read = sell.change.into_new(category)?.zip(nonce);
+    let (content, nonce) =
+        read.ok_or_else(|| ApiError::internal(anyhow::anyhow!("a listing was read in part")))?;
     let now = crochet_shared::clock::now();
     let new = New {
         id: ListingId::new(now),

@@ -15,7 +15,8 @@ use crate::app::App;
 use crate::catalog::{self, PricingModel, Record};
 use crate::db::work;
 use crate::error::ApiError;
-use crate::extract::AppJson;
+use crate::extract::OpenJson;
+use crate::fields::Findings;
 use crate::identity::Agent;
 
 /// Shows a listing's private endpoint, safely.
@@ -52,13 +53,11 @@ pub(super) async fn put(
     State(app): State<Arc<App>>,
     owner: Agent,
     Path(text): Path<String>,
-    AppJson(change): AppJson<EndpointChange>,
+    OpenJson(change, findings): OpenJson<EndpointChange>,
 ) -> Result<Data<Endpoint>, ApiError> {
     let listing = sold_per_call(catalog::owned(&app, owner, &text).await?)?.id;
-    let url = match &change.url {
-        Some(url) => Some(check_url(&app, url).await?),
-        None => None,
-    };
+    let url = check_url(&app, change.url.as_ref()).await;
+    let url = finish(findings, url)?;
     let (app, change, url) = (&app, &change, url.as_ref());
     let row = app
         .db
@@ -92,21 +91,44 @@ pub(super) fn sold_per_call(listing: Record) -> Result<Record, ApiError> {
     }
 }
 
-/// Judges a private URL and every address its host has now. The refusal says which rule, and never
-/// an address.
-pub(super) async fn check_url(app: &App, url: &SecretString) -> Result<CheckedUrl, ApiError> {
-    let target = crate::resolve::check(&app.egress, &app.resolver, url.expose_secret())
-        .await
-        .map_err(|forbidden| {
-            let problem = forbidden.to_string();
-            Failure::from(Code::EndpointUrlForbidden)
+/// Why a private URL is refused: which rule, and never an address.
+pub(super) struct UrlRefused(String);
+
+/// Judges a private URL, when there is one, and every address its host has now.
+pub(super) async fn check_url(
+    app: &App,
+    url: Option<&SecretString>,
+) -> Result<Option<CheckedUrl>, UrlRefused> {
+    let Some(url) = url else {
+        return Ok(None);
+    };
+    match crate::resolve::check(&app.egress, &app.resolver, url.expose_secret()).await {
+        Ok(target) => Ok(Some(CheckedUrl {
+            url: url.clone(),
+            hint: target.hint(),
+        })),
+        Err(forbidden) => Err(UrlRefused(forbidden.to_string())),
+    }
+}
+
+/// Refuses what was found wrong: a URL that is the only fault by its own code, else with the others.
+pub(super) fn finish(
+    mut findings: Findings,
+    url: Result<Option<CheckedUrl>, UrlRefused>,
+) -> Result<Option<CheckedUrl>, ApiError> {
+    match url {
+        Ok(url) => findings.finish().map(|()| url),
+        Err(UrlRefused(problem)) if findings.is_empty() => {
+            Err(Failure::from(Code::EndpointUrlForbidden)
                 .with_message(format!("This endpoint URL is not allowed: it {problem}."))
                 .with_details(
                     json!({ "fields": [{ "field": "private_endpoint_url", "problem": problem }] }),
                 )
-        })?;
-    Ok(CheckedUrl {
-        url: url.clone(),
-        hint: target.hint(),
-    })
+                .into())
+        }
+        Err(UrlRefused(problem)) => {
+            findings.refuse("private_endpoint_url", problem);
+            findings.finish().map(|()| None)
+        }
+    }
 }

@@ -1,11 +1,12 @@
 //! All SQL of endpoints.
 
+use chrono::{DateTime, Utc};
 use crochet_shared::id::ListingId;
 use crochet_shared::internal::RouteName;
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
-use super::model::Row;
+use super::model::{Previous, Row};
 
 /// What a route takes from its listing.
 pub(super) struct RouteRow {
@@ -55,9 +56,11 @@ pub(super) async fn read(
         Row,
         "select url_sealed, url_hint, auth_header_name, auth_header_value_sealed, timeout_ms,
                 max_request_bytes, max_response_bytes, max_concurrency, redelivery, status,
-                secret_sealed, secret_prefix, secret_rotated_at, previous_secret_sealed,
-                previous_secret_expires_at, last_test
-         from endpoint where listing_id = $1",
+                secret_sealed, secret_prefix, secret_rotated_at,
+                (select max(expires_at) from previous_secret p where p.listing_id = e.listing_id)
+                    as previous_secret_expires_at,
+                last_test
+         from endpoint e where listing_id = $1",
         listing.0,
     )
     .fetch_optional(db)
@@ -74,9 +77,8 @@ pub(super) async fn put(
         "insert into endpoint
             (listing_id, url_sealed, url_hint, auth_header_name, auth_header_value_sealed,
              timeout_ms, max_request_bytes, max_response_bytes, max_concurrency, redelivery, status,
-             secret_sealed, secret_prefix, secret_rotated_at, previous_secret_sealed,
-             previous_secret_expires_at, last_test)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+             secret_sealed, secret_prefix, secret_rotated_at, last_test)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
          on conflict (listing_id) do update set
             url_sealed = excluded.url_sealed, url_hint = excluded.url_hint,
             auth_header_name = excluded.auth_header_name,
@@ -86,8 +88,6 @@ pub(super) async fn put(
             max_concurrency = excluded.max_concurrency, redelivery = excluded.redelivery,
             status = excluded.status, secret_sealed = excluded.secret_sealed,
             secret_prefix = excluded.secret_prefix, secret_rotated_at = excluded.secret_rotated_at,
-            previous_secret_sealed = excluded.previous_secret_sealed,
-            previous_secret_expires_at = excluded.previous_secret_expires_at,
             last_test = excluded.last_test",
         listing.0,
         row.url_sealed,
@@ -103,9 +103,51 @@ pub(super) async fn put(
         row.secret_sealed,
         row.secret_prefix,
         row.secret_rotated_at,
-        row.previous_secret_sealed,
-        row.previous_secret_expires_at,
         row.last_test,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Secrets that were replaced and sign after `now`, the newest first.
+pub(super) async fn previous_secrets(
+    db: impl PgExecutor<'_>,
+    listing: ListingId,
+    now: DateTime<Utc>,
+) -> Result<Vec<Previous>, sqlx::Error> {
+    sqlx::query_as!(
+        Previous,
+        "select secret_sealed as sealed, expires_at from previous_secret
+         where listing_id = $1 and expires_at > $2 order by rotated_at desc",
+        listing.0,
+        now,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Keeps a secret that is replaced now, in the place of those that sign no more.
+pub(super) async fn keep_previous(
+    tx: &mut PgConnection,
+    listing: ListingId,
+    now: DateTime<Utc>,
+    previous: &Previous,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "delete from previous_secret where listing_id = $1 and expires_at <= $2",
+        listing.0,
+        now,
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!(
+        "insert into previous_secret (listing_id, rotated_at, secret_sealed, expires_at)
+         values ($1, $2, $3, $4)",
+        listing.0,
+        now,
+        previous.sealed,
+        previous.expires_at,
     )
     .execute(tx)
     .await?;

@@ -61,7 +61,7 @@ pub(super) struct WantedKey {
 
 impl FromFields for WantedKey {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let name = fields.required("name", fields::text(1, NAME_CHARS_MAX));
+        let name = fields.required("name", fields::name(1, NAME_CHARS_MAX));
         let expires_at = fields.optional("expires_at", |raw| {
             let time = fields::moment(raw)?;
             if time > crochet_shared::clock::now() {

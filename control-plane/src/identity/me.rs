@@ -100,7 +100,7 @@ async fn me(app: &App, id: ProfileId) -> Result<Data<Me>, ApiError> {
 impl FromFields for ProfileChange {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         Some(Self {
-            display_name: fields.present("display_name", fields::text(1, NAME_CHARS_MAX)),
+            display_name: fields.present("display_name", fields::name(1, NAME_CHARS_MAX)),
             description: fields.change("description", fields::text(0, DESCRIPTION_CHARS_MAX)),
             avatar_url: fields.change("avatar_url", fields::web_url),
         })

@@ -72,7 +72,7 @@ pub(super) struct Register {
 impl FromFields for Register {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         let proof = Proof::from_fields(fields);
-        let display_name = fields.required("display_name", fields::text(1, NAME_CHARS_MAX));
+        let display_name = fields.required("display_name", fields::name(1, NAME_CHARS_MAX));
         let description = fields.optional("description", fields::text(0, DESCRIPTION_CHARS_MAX));
         let avatar_url = fields.optional("avatar_url", fields::web_url);
         Some(Self {

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::evidence::{self, Urgency};
 use super::model::State;
 use super::store::sweep as store;
-use super::{answers, lapse, sweep};
+use super::{answers, lapse, outcomes, sweep};
 use crate::app::App;
 use crate::ledger::audit;
 
@@ -19,6 +19,8 @@ const DEADLINES: Duration = Duration::from_secs(1);
 const DEADLINES_MAX: i64 = 200;
 /// How often the partitions of stored answers are tended.
 const ANSWERS: Duration = Duration::from_mins(10);
+/// How often ended calls are counted into their listings' stats.
+const OUTCOMES: Duration = Duration::from_secs(2);
 /// How often the invariants are run, over the last two days.
 const INVARIANTS: Duration = Duration::from_mins(5);
 /// How often gauges are read.
@@ -44,6 +46,13 @@ pub async fn run(app: Arc<App>, stopped: watch::Receiver<bool>) {
             &app,
             stopped.clone(),
             |app| async move { Ok(answers::tend(&app).await?) }
+        ),
+        every(
+            "outcomes",
+            OUTCOMES,
+            &app,
+            stopped.clone(),
+            |app| async move { Ok(outcomes::fold(&app).await?) }
         ),
         every(
             "invariants",

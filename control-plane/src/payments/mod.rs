@@ -16,6 +16,7 @@ pub mod halving;
 pub mod history;
 pub mod lapse;
 pub mod model;
+pub mod outcomes;
 pub mod quote;
 pub mod relay;
 mod requirements;

@@ -401,3 +401,55 @@ async fn a_member_that_stands_twice_is_refused(pool: PgPool) {
         .await;
     assert_eq!(answer.bad_fields(), ["private_endpoint_url"]);
 }
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_bad_name_is_told_together_with_bad_fields(pool: PgPool) {
+    let api = Api::new(pool);
+    let agent = api.agent().await;
+    let mut body = agent.listing_body(json!({})).await;
+    for (field, bad) in [
+        ("category", json!("nowhere")),
+        ("private_endpoint_url", json!("ftp://example.com/")),
+        ("pricing_amount", json!(0)),
+        ("name", json!("Ec\u{200b}ho")),
+        ("delivery_type", json!("owl")),
+    ] {
+        body[field] = bad;
+    }
+    let wanted = [
+        "category",
+        "delivery_type",
+        "name",
+        "pricing_amount",
+        "private_endpoint_url",
+    ];
+    assert_eq!(agent.post("/listings", &body).await.bad_fields(), wanted);
+    let listing = agent.list(json!({})).await;
+    let path = format!("/listings/{}", listing["id"].as_str().unwrap());
+    let patch = json!({
+        "category": "nowhere", "private_endpoint_url": "https://10.0.0.1/", "pricing_amount": 0,
+        "name": "\u{202e}", "status": "draft",
+    });
+    let wanted = [
+        "category",
+        "name",
+        "pricing_amount",
+        "private_endpoint_url",
+        "status",
+    ];
+    assert_eq!(agent.patch(&path, &patch).await.bad_fields(), wanted);
+    let put = json!({ "private_endpoint_url": "https://10.0.0.1/", "timeout_ms": 1 });
+    assert_eq!(
+        agent
+            .put(&format!("{path}/endpoint"), &put)
+            .await
+            .bad_fields(),
+        ["private_endpoint_url", "timeout_ms"]
+    );
+    let alone = json!({ "private_endpoint_url": "https://10.0.0.1/" });
+    agent
+        .put(&format!("{path}/endpoint"), &alone)
+        .await
+        .error(400, "ENDPOINT_URL_FORBIDDEN");
+    assert_eq!(agent.get(&path).await.data(200)["name"], "Echo");
+}

@@ -88,11 +88,46 @@ async fn a_rotated_secret_is_new_and_the_old_one_signs_on(pool: PgPool) {
             .collect::<Vec<_>>()
     };
     assert_eq!(secrets().await, [new, old]);
-    sqlx::query("update endpoint set previous_secret_expires_at = now() - interval '1 second'")
+
+    // A second one takes nothing from the first: its hour was promised.
+    let mut all = vec![old.to_owned(), new.to_owned()];
+    for _ in 0..4 {
+        let again = agent
+            .call(Method::POST, &format!("{path}/rotate-secret"), None)
+            .await
+            .data(200);
+        all.push(again["signing_secret"].as_str().unwrap().to_owned());
+    }
+    all.reverse();
+    assert_eq!(secrets().await, all);
+    let refused = agent
+        .call(Method::POST, &format!("{path}/rotate-secret"), None)
+        .await;
+    refused.error(429, "RATE_LIMITED");
+    let wait: u32 = refused.header("retry-after").parse().unwrap();
+    assert!((80_000..=86_401).contains(&wait), "{wait}");
+    assert_eq!(secrets().await, all, "a refusal changes nothing");
+    let first_ends = "update previous_secret set expires_at = now() - interval '1 second'
+        where rotated_at = (select min(rotated_at) from previous_secret)";
+    sqlx::query(first_ends)
         .execute(api.app.db.pool())
         .await
         .unwrap();
-    assert_eq!(secrets().await, [new]);
+    assert_eq!(secrets().await, all[..5]);
+    let place = agent
+        .call(Method::POST, &format!("{path}/rotate-secret"), None)
+        .await
+        .data(200);
+    assert_eq!(
+        secrets().await[0],
+        place["signing_secret"].as_str().unwrap()
+    );
+    assert_eq!(secrets().await[1..], all[..5]);
+    sqlx::query("update previous_secret set expires_at = now() - interval '1 second'")
+        .execute(api.app.db.pool())
+        .await
+        .unwrap();
+    assert_eq!(secrets().await.len(), 1);
     assert!(agent.get(&path).await.data(200)["previous_secret_expires_at"].is_null());
 }
 

@@ -11,6 +11,7 @@ mod agents;
 mod api_keys;
 mod auth_challenge;
 mod bad_input;
+mod browse;
 mod categories;
 pub(crate) mod client;
 mod endpoint;

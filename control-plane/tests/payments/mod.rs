@@ -13,6 +13,7 @@ mod evidence;
 mod history;
 mod internal;
 mod machine;
+mod outcomes;
 mod quotes;
 mod refusals;
 mod settlements;

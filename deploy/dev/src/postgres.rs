@@ -17,6 +17,8 @@ use crate::{Deadline, files, install, ports};
 const USER: &str = "crochet";
 const PASSWORD_BYTES: usize = 24;
 const START_LIMIT: std::time::Duration = std::time::Duration::from_mins(1);
+/// Memory of its own for pages, in megabytes: enough for a development stack and for tests.
+const SHARED_BUFFERS_MB: u16 = 128;
 /// How often a start is tried again with another port.
 const START_TRIES: usize = 5;
 
@@ -29,6 +31,7 @@ pub struct Cluster {
     password: String,
     port: u16,
     connections: u16,
+    shared_buffers_mb: u16,
 }
 
 impl Cluster {
@@ -53,11 +56,19 @@ impl Cluster {
             password,
             port: ports::free()?,
             connections,
+            shared_buffers_mb: SHARED_BUFFERS_MB,
         };
         if !cluster.data().join("PG_VERSION").is_file() {
             cluster.initialise()?;
         }
         Ok(cluster)
+    }
+
+    /// With other memory of its own for pages, in megabytes: for databases that are to be in memory.
+    #[must_use]
+    pub const fn shared_buffers_mb(mut self, megabytes: u16) -> Self {
+        self.shared_buffers_mb = megabytes;
+        self
     }
 
     /// Where the files are.
@@ -141,7 +152,7 @@ impl Cluster {
             format!("port={}", self.port),
             "unix_socket_directories=".to_owned(),
             format!("max_connections={}", self.connections),
-            "shared_buffers=128MB".to_owned(),
+            format!("shared_buffers={}MB", self.shared_buffers_mb),
             "max_wal_size=2GB".to_owned(),
             "fsync=on".to_owned(),
             "synchronous_commit=on".to_owned(),

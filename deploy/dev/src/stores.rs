@@ -21,9 +21,13 @@ pub struct Stores {
 impl Stores {
     /// Starts both with their logs in `directory`; Postgres takes `connections` at once.
     pub async fn start(directory: &Path, connections: u16) -> Result<Self> {
+        Self::start_with(directory, Cluster::open(directory, connections)?).await
+    }
+
+    /// As [`Self::start`], with this Postgres.
+    pub async fn start_with(directory: &Path, mut cluster: Cluster) -> Result<Self> {
         let logs = directory.join("logs");
         files::make_directory(&logs)?;
-        let mut cluster = Cluster::open(directory, connections)?;
         let mut cache = Cache::new()?;
         let postgres = cluster.start(&logs.join("postgres.log")).await?;
         let redis = cache.start(&logs.join("redis.log")).await?;

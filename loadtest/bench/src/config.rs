@@ -24,6 +24,10 @@ pub(crate) struct Config {
     #[arg(long)]
     pub(crate) quick: bool,
 
+    /// Measure browsing instead: `GET /listings` among a thousand listings and among a million.
+    #[arg(long)]
+    pub(crate) browse: bool,
+
     /// Fail (exit 1) when a mark is missed, not only when an answer is wrong.
     #[arg(long)]
     pub(crate) check: bool,

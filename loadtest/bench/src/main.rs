@@ -9,6 +9,7 @@
 //! but what the path itself does.
 
 mod baseline;
+mod browse;
 mod config;
 mod crochet;
 mod load;
@@ -55,16 +56,22 @@ fn measure_and_show(config: &Config) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let report = runtime.block_on(async {
+    runtime.block_on(async {
         let mut terminated = signal(SignalKind::terminate())?;
+        let run = async {
+            if config.browse {
+                return browse::run(config).await;
+            }
+            let report = run::run(config).await?;
+            println!("{}", report::table::render(&report));
+            let path = report::json::write(&report, config)?;
+            println!("Also in {}", path.display());
+            Ok(report.exit_code(config.check))
+        };
         tokio::select! {
-            report = run::run(config) => report,
+            outcome = run => outcome,
             _ = tokio::signal::ctrl_c() => bail!("interrupted"),
             _ = terminated.recv() => bail!("terminated"),
         }
-    })?;
-    println!("{}", report::table::render(&report));
-    let path = report::json::write(&report, config)?;
-    println!("Also in {}", path.display());
-    Ok(report.exit_code(config.check))
+    })
 }

@@ -4,5 +4,6 @@ pub mod answers;
 pub mod claim;
 pub mod evidence;
 pub mod history;
+pub mod outcomes;
 pub mod quote;
 pub mod sweep;

@@ -16,6 +16,7 @@ use crate::load::{Outcome, Wrong};
 use crate::measure::Role;
 use crate::statistics::{Summary, quantile};
 use crate::subject::Subject;
+pub(crate) use grid::Grid;
 use mark::Mark;
 
 /// One subject in one round.

@@ -232,7 +232,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("80 requests measured and right, 0 answers wrong"),
+            text.contains("100 requests measured and right, 0 answers wrong"),
             "{text}"
         );
     }

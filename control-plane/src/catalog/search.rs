@@ -1,0 +1,244 @@
+//! What is sought: words, each as it stands or, when nothing has it, as it was probably meant. Pure.
+//!
+//! Postgres takes text apart, on both sides alike; here it is judged what a word may stand for.
+//! Nothing of a search is syntax: quotes and operators were dropped with all that is not a letter or
+//! a digit, and words are quoted again on their way back.
+
+use strsim::osa_distance;
+
+/// Longest search, in characters (contract, head).
+pub(super) const SEARCH_CHARS_MAX: usize = 200;
+/// Words that may be misspelled in one search; with more of them it finds nothing.
+pub(super) const UNKNOWN_WORDS_MAX: usize = 4;
+/// Words that one misspelled word may stand for.
+const MEANINGS_MAX: usize = 4;
+
+/// A word of a search, as Postgres understands it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Word {
+    /// As it was written, in lower case.
+    pub(super) written: String,
+    /// Its stem; `None` of a word too common to be found by, such as `the`.
+    pub(super) stem: Option<String>,
+    /// Active listings with its stem.
+    pub(super) stem_listings: i64,
+    /// Active listings with the word as it stands in their name or tags.
+    pub(super) listings: i64,
+}
+
+/// A word of the catalog that is spelled like an unknown one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Similar {
+    /// The unknown word, as written.
+    pub(super) written: String,
+    /// The word of the catalog.
+    pub(super) word: String,
+    /// Active listings with it.
+    pub(super) listings: i64,
+}
+
+/// What is to be looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Sought {
+    /// No listing can match.
+    Nothing,
+    /// Listings with all of these.
+    Listings {
+        /// A `tsquery`.
+        query: String,
+        /// How many match, when that is known beforehand: of a single word.
+        count: Option<i64>,
+    },
+}
+
+/// The words by which listings are looked for: stop words only when there are no others.
+fn telling(words: &[Word]) -> Vec<&Word> {
+    let stemmed: Vec<&Word> = words.iter().filter(|word| word.stem.is_some()).collect();
+    if stemmed.is_empty() {
+        words.iter().collect()
+    } else {
+        stemmed
+    }
+}
+
+impl Word {
+    /// What it is found by, and how many listings have that.
+    fn known(&self) -> (&str, i64) {
+        match &self.stem {
+            Some(stem) => (stem, self.stem_listings),
+            None => (&self.written, self.listings),
+        }
+    }
+}
+
+/// Words that no listing has; too many to be slips of the pen are `None`.
+pub(super) fn unknown(words: &[Word]) -> Option<Vec<String>> {
+    let unknown: Vec<String> = telling(words)
+        .into_iter()
+        .filter(|word| word.known().1 == 0)
+        .map(|word| word.written.clone())
+        .collect();
+    (unknown.len() <= UNKNOWN_WORDS_MAX).then_some(unknown)
+}
+
+/// Puts a search together. `similar` holds, the likest first, words spelled like those of [`unknown`].
+pub(super) fn sought(words: &[Word], similar: &[Similar]) -> Sought {
+    let mut parts = Vec::new();
+    let mut count = None;
+    for word in telling(words) {
+        let (text, listings) = word.known();
+        count = Some(listings);
+        if listings > 0 {
+            parts.push(quoted(text));
+            continue;
+        }
+        let meant: Vec<&Similar> = similar
+            .iter()
+            .filter(|like| like.written == word.written && is_meant(&word.written, &like.word))
+            .take(MEANINGS_MAX)
+            .collect();
+        count = match meant.as_slice() {
+            [] => return Sought::Nothing,
+            [one] => Some(one.listings),
+            _ => None,
+        };
+        let meant: Vec<String> = meant.iter().map(|like| quoted(&like.word)).collect();
+        parts.push(format!("( {} )", meant.join(" | ")));
+    }
+    if parts.is_empty() {
+        return Sought::Nothing;
+    }
+    Sought::Listings {
+        count: count.filter(|_| parts.len() == 1),
+        query: parts.join(" & "),
+    }
+}
+
+/// Whether a word of the catalog may be what was meant: the beginning of it was written, or it is
+/// one slip away (two in a longer word). Numbers and names with digits are meant as they stand.
+fn is_meant(written: &str, word: &str) -> bool {
+    let chars = written.chars().count();
+    let begun = chars >= 3 || (chars >= 2 && !written.is_ascii());
+    if begun && word.starts_with(written) {
+        return true;
+    }
+    let slips = match chars {
+        _ if written.chars().any(char::is_numeric) => 0,
+        0..=2 => 0,
+        3..=5 => 1,
+        _ => 2,
+    };
+    slips > 0 && osa_distance(written, word) <= slips
+}
+
+/// A word as a `tsquery` has it, so that nothing in it is an operator.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn word(written: &str, stem: Option<&str>, stem_listings: i64) -> Word {
+        Word {
+            written: written.to_owned(),
+            stem: stem.map(str::to_owned),
+            stem_listings,
+            listings: stem_listings,
+        }
+    }
+
+    fn like(written: &str, word: &str, listings: i64) -> Similar {
+        Similar {
+            written: written.to_owned(),
+            word: word.to_owned(),
+            listings,
+        }
+    }
+
+    fn found(query: &str, count: Option<i64>) -> Sought {
+        Sought::Listings {
+            query: query.to_owned(),
+            count,
+        }
+    }
+
+    #[test]
+    fn all_words_must_be_there_and_common_ones_are_left_out() {
+        let words = [
+            word("the", None, 0),
+            word("weather", Some("weather"), 5),
+            word("maps", Some("map"), 3),
+        ];
+        assert_eq!(unknown(&words), Some(vec![]));
+        assert_eq!(sought(&words, &[]), found("'weather' & 'map'", None));
+        assert_eq!(sought(&words[..2], &[]), found("'weather'", Some(5)));
+        assert_eq!(
+            sought(&[word("the", None, 2)], &[]),
+            found("'the'", Some(2))
+        );
+        assert_eq!(sought(&[], &[]), Sought::Nothing);
+    }
+
+    #[test]
+    fn an_unknown_word_stands_for_those_spelled_like_it() {
+        let words = [
+            word("wether", Some("wether"), 0),
+            word("map", Some("map"), 3),
+        ];
+        assert_eq!(unknown(&words), Some(vec!["wether".to_owned()]));
+        let similar = [
+            like("wether", "weather", 7),
+            like("wether", "whether", 1),
+            like("wether", "wetland", 9),
+            like("other", "others", 9),
+        ];
+        assert_eq!(
+            sought(&words, &similar),
+            found("( 'weather' | 'whether' ) & 'map'", None)
+        );
+        assert_eq!(
+            sought(&words[..1], &similar[..1]),
+            found("( 'weather' )", Some(7))
+        );
+        assert_eq!(sought(&words, &similar[2..]), Sought::Nothing);
+    }
+
+    #[test]
+    fn a_search_of_many_unknown_words_is_no_slip() {
+        let words: Vec<Word> = ["aa", "bb", "cc", "dd", "ee"]
+            .map(|text| word(text, Some(text), 0))
+            .to_vec();
+        assert_eq!(unknown(&words), None);
+        assert!(unknown(&words[1..]).is_some());
+    }
+
+    #[test]
+    fn a_slip_is_near_and_a_number_is_meant() {
+        for (written, word) in [
+            ("wether", "weather"),
+            ("wheather", "weather"),
+            ("imgae", "image"),
+            ("tranlsate", "translate"),
+            ("trans", "translate"),
+            ("天气", "天气预报"),
+        ] {
+            assert!(is_meant(written, word), "{written} {word}");
+        }
+        for (written, word) in [
+            ("gpt5", "gpt4"),
+            ("2024", "2025"),
+            ("ab", "ac"),
+            ("cat", "dog"),
+            ("wether", "wetland"),
+        ] {
+            assert!(!is_meant(written, word), "{written} {word}");
+        }
+    }
+
+    #[test]
+    fn a_word_is_never_an_operator() {
+        assert_eq!(quoted("a'b\\c|"), "'a''b\\\\c|'");
+    }
+}
