@@ -32,6 +32,7 @@ mod money;
 mod pressure;
 mod provider;
 mod quotes;
+mod recovery;
 mod refusals;
 mod reviews;
 mod sellers_view;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         money::trials(),
         manners::trials(),
         front_door::trials(),
+        recovery::trials(),
         bad_input::trials(),
         bad_listings::trials(),
     ];
