@@ -137,7 +137,9 @@ fn judge_target(target: &[u8]) -> Result<Option<&[u8]>, BadHead> {
         .find(|scheme| lower.starts_with(scheme));
     let rest = scheme.and_then(|scheme| target.get(scheme.len()..));
     let authority = rest.map(|rest| {
-        let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#'));
+        let end = rest
+            .iter()
+            .position(|byte| matches!(byte, b'/' | b'?' | b'#'));
         rest.get(..end.unwrap_or(rest.len())).unwrap_or_default()
     });
     authority

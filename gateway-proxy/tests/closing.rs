@@ -69,7 +69,10 @@ async fn five_failures_make_a_refund_due() {
         "{last}"
     );
     assert_eq!(
-        (&error["recovery"]["preserve"], &error["recovery"]["discard"]),
+        (
+            &error["recovery"]["preserve"],
+            &error["recovery"]["discard"]
+        ),
         (&json!([]), &json!(["X-Crochet-Relay-Request-Id"])),
         "nothing is left to retry with: {last}"
     );

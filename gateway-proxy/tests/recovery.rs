@@ -45,7 +45,11 @@ async fn a_broken_chunk_is_answered_on_both_ways() {
         format!("/api/v1/gateway/{}", market.listing.id),
         "/api/v1/listings".to_owned(),
     ] {
-        for broken in ["zz\r\n{}\r\n0\r\n\r\n", "2\r\n{}xx\r\n0\r\n\r\n", "-1\r\n\r\n"] {
+        for broken in [
+            "zz\r\n{}\r\n0\r\n\r\n",
+            "2\r\n{}xx\r\n0\r\n\r\n",
+            "-1\r\n\r\n",
+        ] {
             let mut wire = Wire::to(market.api()).await;
             let answer = wire
                 .ask(&format!("POST {path}"), &headers, broken.as_bytes())
@@ -130,7 +134,10 @@ async fn a_forged_webhook_is_not_told_of_wallets() {
         .post("/webhooks/relay", None, &body)
         .await
         .unwrap();
-    assert_eq!((answer.status, answer.code().as_deref()), (401, Some("INVALID_SIGNATURE")));
+    assert_eq!(
+        (answer.status, answer.code().as_deref()),
+        (401, Some("INVALID_SIGNATURE"))
+    );
     let error = answer.at("/error");
     let text = error.to_string().to_lowercase();
     assert!(
