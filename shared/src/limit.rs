@@ -72,27 +72,52 @@ pub fn counted(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Adds hits to a window and tells how it stands: `{count, milliseconds left}`.
+/// Adds a control plane's hits to a window and tells how it stands: `{count, milliseconds left}`.
 ///
 /// `KEYS[1]` the name; `ARGV[1]` hits to add, `ARGV[2]` the count this process was told last, 0 for
 /// none, `ARGV[3]` the milliseconds its window lasts still, or a whole window's for a new one.
 ///
-/// A window that is gone begins again, as the caller knows it. A count below what the caller was
-/// told of the same window has been lost (`FLUSHALL`, a restart) and is restored. Windows are the
-/// same when they end within a quarter of a second; hits of a window that is over are not added to the
-/// next one.
+/// A window is a hash, so that each gateway's part stands for itself ([`TELL`]). One that is gone
+/// begins again, as the caller knows it. A count below what the caller was told of the same window
+/// has been lost (`FLUSHALL`, a restart) and is restored. Windows are the same when they end within
+/// a quarter of a second; hits of a window that is over are not added to the next one.
 pub const COUNT: &str = r"
-local count = tonumber(redis.call('GET', KEYS[1])) or 0
-local left = redis.call('PTTL', KEYS[1])
 local hits, known, mine = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-if left <= 0 then count, left = 0, mine end
-if known > 0 and left - mine > 250 then
-  hits = 0
-elseif mine - left <= 250 then
-  count = math.max(count, known)
+local left, total = redis.call('PTTL', KEYS[1]), 0
+if left > 0 then
+  for _, part in ipairs(redis.call('HVALS', KEYS[1])) do total = total + part end
+else
+  redis.call('DEL', KEYS[1])
+  left = mine
 end
-redis.call('SET', KEYS[1], string.format('%d', count + hits), 'PX', left)
-return {count + hits, left}
+if known > 0 and left - mine > 250 then return {total, left} end
+if mine - left <= 250 and known > total then hits = hits + known - total end
+redis.call('HINCRBY', KEYS[1], 'control_planes', hits)
+redis.call('PEXPIRE', KEYS[1], left)
+return {total + hits, left}
+";
+
+/// Says how many hits a gateway has had in a window, and tells how it stands, as [`COUNT`] does.
+///
+/// `KEYS[1]` the name; `ARGV[1]` the process's own name, `ARGV[2]` its hits, all of them: said twice
+/// they count once, and a Redis that lost them has them again; `ARGV[3]` the milliseconds its window
+/// lasts still; `ARGV[4]` 1 when it was told of this window before.
+pub const TELL: &str = r"
+local mine = tonumber(ARGV[3])
+local left, total = redis.call('PTTL', KEYS[1]), 0
+local over = false
+if left <= 0 then
+  redis.call('DEL', KEYS[1])
+  left = mine
+else
+  over = ARGV[4] == '1' and left - mine > 250
+end
+if not over then
+  redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+  redis.call('PEXPIRE', KEYS[1], left)
+end
+for _, part in ipairs(redis.call('HVALS', KEYS[1])) do total = total + part end
+return {total, left}
 ";
 
 /// Notes that a gateway lives and tells how many do. `KEYS[1]` is [`GATEWAYS`], `ARGV[1]` the

@@ -1,11 +1,11 @@
-//! The exchange with Redis: hits since the last one go out, the others' come back.
+//! The exchange with Redis: own hits go out, the others' come back.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crochet_shared::id;
-use crochet_shared::limit::{COUNT, COUNT_GATEWAYS, GATEWAYS};
+use crochet_shared::limit::{COUNT_GATEWAYS, GATEWAYS, TELL};
 use crochet_shared::redis_key::hex;
 
 use super::{ROOM_LATER, Rates, WINDOW_MS, Window, halves, join, ms_left};
@@ -48,10 +48,10 @@ struct Report {
     began: u32,
     /// Own hits when it was made.
     count: u32,
-    /// Those that Redis does not have.
+    /// Those since the last exchange.
     hits: u32,
-    /// All hits as Redis told them last.
-    known: u32,
+    /// The others' hits as told last; `None` when this window was never told of.
+    others: Option<u32>,
     left_ms: u32,
     at: u32,
 }
@@ -71,7 +71,7 @@ pub async fn run(gateway: Arc<Gateway>) {
             answered = lives(&gateway, &name, &mut most).await;
             lived = answered.then(Instant::now);
         }
-        answered = answered && exchange(&gateway).await;
+        answered = answered && exchange(&gateway, &name).await;
         if !answered {
             rates.gateways.store(1, Ordering::Relaxed);
             lived = None;
@@ -114,7 +114,7 @@ async fn lives(gateway: &Gateway, name: &str, most: &mut (u32, Instant)) -> bool
 }
 
 /// One exchange of all windows that were hit. Whether Redis answered.
-async fn exchange(gateway: &Gateway) -> bool {
+async fn exchange(gateway: &Gateway, name: &str) -> bool {
     let rates = &gateway.rates;
     let now = gateway.millis(Instant::now());
     let active = std::mem::take(&mut *rates.active.lock());
@@ -132,15 +132,16 @@ async fn exchange(gateway: &Gateway) -> bool {
         let mut pipe = redis::pipe();
         for report in chunk {
             pipe.cmd("EVAL")
-                .arg(COUNT)
+                .arg(TELL)
                 .arg(1)
                 .arg(&report.window.name)
-                .arg(report.hits)
-                .arg(report.known)
-                .arg(report.left_ms);
+                .arg(name)
+                .arg(report.count)
+                .arg(report.left_ms)
+                .arg(u8::from(report.others.is_some()));
         }
         let Some(answers) = gateway.redis.pipeline::<Vec<(u32, u32)>>(&pipe).await else {
-            // What Redis was not told stays to be told with the next hit.
+            // It is told with the next hit.
             return false;
         };
         for (report, (total, left_ms)) in chunk.iter().zip(answers) {
@@ -180,14 +181,12 @@ fn report(window: Arc<Window>, now: u32) -> Option<Report> {
     }
     let hits = told.hits;
     drop(told);
-    let known = window
-        .view(began)
-        .map_or(0, |(others, _)| others.saturating_add(hits));
+    let others = window.view(began).map(|(others, _)| others);
     Some(Report {
         began,
         count,
         hits: count.saturating_sub(hits),
-        known,
+        others,
         left_ms: ms_left(began, now).max(1),
         at: now,
         window,
@@ -197,7 +196,7 @@ fn report(window: Arc<Window>, now: u32) -> Option<Report> {
 impl Report {
     /// Takes what Redis answered: all hits, and how long its window lasts.
     fn learn(&self, total: u32, left_ms: u32, rates: &Rates) {
-        if self.known > 0 && left_ms > self.left_ms.saturating_add(OTHER_WINDOW_MS) {
+        if self.others.is_some() && left_ms > self.left_ms.saturating_add(OTHER_WINDOW_MS) {
             // Others have begun the next window already; this one's end is near.
             return;
         }
@@ -205,20 +204,28 @@ impl Report {
         // Counted from before it was asked, so never longer than Redis's own.
         let left_ms = left_ms.min(WINDOW_MS);
         let began = self.at.wrapping_sub(WINDOW_MS - left_ms);
-        let others = total.saturating_sub(self.count);
+        // Never fewer than before: a Redis that forgot is told again by who still calls.
+        let before = self.others.unwrap_or_default();
+        let others = total.saturating_sub(self.count).max(before);
         let mut told = window.told.lock();
-        let before = window.view(self.began).map_or(0, |(others, _)| others);
         told.began = began;
         told.hits = self.count;
         told.at = self.at;
         told.own_lately = (told.own_lately + self.hits).div_ceil(2);
         told.others_lately = (told.others_lately + others.saturating_sub(before)).div_ceil(2);
-        let left = window.limit.saturating_sub(total);
+        let left = window
+            .limit
+            .saturating_sub(others.saturating_add(self.count));
         let gateways = rates.gateways();
         let share = if gateways > 1 {
-            // Who was told nothing yet knows nothing of the traffic. And nobody gets all: what is
-            // used up is told at once, and the next share is a better one.
-            let most = left / if self.known == 0 { gateways } else { 2 };
+            // Nobody gets much at once: what is used up is told at once, and the next share is a
+            // better one. Who was told nothing yet knows nothing of the traffic.
+            let parts = if self.others.is_none() {
+                2 * gateways
+            } else {
+                gateways.max(4)
+            };
+            let most = left / parts;
             let least = (rates.room(window.limit) / ROOM_LATER).max(1);
             told.share_of(left).min(most).max(least.min(left))
         } else {
@@ -277,7 +284,10 @@ mod tests {
         let window = Arc::new(Window::new("w".into(), 1_000));
         assert_eq!(hits(&rates, &window, 50_000, 10), 10);
         let told = report(Arc::clone(&window), 50_000).unwrap();
-        assert_eq!((told.hits, told.known, told.left_ms), (10, 0, WINDOW_MS));
+        assert_eq!(
+            (told.count, told.others, told.left_ms),
+            (10, None, WINDOW_MS)
+        );
         told.learn(1_000, 20_000, &rates);
         let Hit::Full(full) = rates.hit(&window, 50_000) else {
             panic!("the quota is used up elsewhere");
@@ -324,10 +334,25 @@ mod tests {
         first.learn(50, 10_000, &rates);
         hits(&rates, &window, 9_000, 1);
         let late = report(Arc::clone(&window), 9_990).unwrap();
-        assert_eq!((late.hits, late.known, late.left_ms), (1, 50, 10));
+        assert_eq!((late.count, late.others, late.left_ms), (3, Some(48), 10));
         late.learn(100, WINDOW_MS, &rates);
         assert!(window.check(9_990).is_ok());
         assert!(window.check(10_000).is_ok());
+    }
+
+    #[test]
+    fn a_redis_that_forgot_makes_nothing_undone() {
+        let rates = two_gateways();
+        let window = Arc::new(Window::new("w".into(), 100));
+        hits(&rates, &window, 0, 2);
+        let first = report(Arc::clone(&window), 0).unwrap();
+        first.learn(98, WINDOW_MS, &rates);
+        hits(&rates, &window, 1, 1);
+        let after = report(Arc::clone(&window), 1).unwrap();
+        // Of the others' 96 it knows nothing any more.
+        after.learn(3, WINDOW_MS - 1, &rates);
+        assert_eq!(hits(&rates, &window, 2, 10), 1);
+        assert!(matches!(rates.hit(&window, 2), Hit::Full(_)));
     }
 
     #[test]
