@@ -67,7 +67,7 @@ impl App {
             resolver: crate::resolve::resolver(&config.dns_servers)?,
             relay: payments::relay::Client::new(&config)?,
             publisher: Publisher::new(&config)?,
-            limits: Limits::new(&config.limits),
+            limits: Limits::new(&config)?,
             difficulty: identity::Difficulty::new(
                 config.pow_difficulty,
                 config.pow_pinned,

@@ -201,9 +201,9 @@ pub struct Limits {
     /// Unknown keys of an address, a minute
     #[arg(long = "rate-limit-unknown-keys-per-minute", env = "RATE_LIMIT_UNKNOWN_KEYS_PER_MINUTE", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..), global = true)]
     pub unknown_keys_per_minute: u32,
-    /// New quotes of a buyer, a minute
-    #[arg(long = "rate-limit-quotes-per-minute", env = "RATE_LIMIT_QUOTES_PER_MINUTE", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..), global = true)]
-    pub quotes_per_minute: u32,
+    /// New quotes of a buyer, a second
+    #[arg(long = "rate-limit-quotes-per-second", env = "RATE_LIMIT_QUOTES_PER_SECOND", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), global = true)]
+    pub quotes_per_second: u32,
     /// Open unpaid quotes of a buyer
     #[arg(long = "rate-limit-open-quotes", env = "RATE_LIMIT_OPEN_QUOTES", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..), global = true)]
     pub open_quotes: u32,

@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Router, body::Body};
 use crochet_shared::code::Code;
+use crochet_shared::envelope::preserving_only;
 use crochet_shared::header as names;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use ipnet::IpNet;
@@ -134,6 +135,7 @@ async fn finish(State(app): State<Arc<App>>, mut request: Request, next: Next) -
         .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
     let client = client_address(&request, &app.config.trusted_proxies);
     let slot = RateSlot::default();
+    let asked = request.headers().clone();
     request.extensions_mut().insert(ClientAddress(client));
     request.extensions_mut().insert(slot.clone());
 
@@ -143,7 +145,7 @@ async fn finish(State(app): State<Arc<App>>, mut request: Request, next: Next) -
     }
     let refused = response.extensions_mut().remove::<Refused>();
     if let Some(refused) = &refused {
-        response = envelope(&app, refused, response);
+        response = envelope(&app, refused, &asked, response);
     }
     let standing = *slot.0.lock();
     common_headers(response.headers_mut(), &id, &path, standing);
@@ -209,8 +211,15 @@ fn is_text(path: &str) -> bool {
 }
 
 /// Writes a refusal's envelope, keeping the headers that the refusing layer set (`Allow`).
-fn envelope(app: &App, refused: &Refused, response: Response) -> Response {
+fn envelope(app: &App, refused: &Refused, asked: &HeaderMap, response: Response) -> Response {
     let failure = &refused.failure;
+    let body = failure.to_json(&app.docs);
+    let has_body = asked.contains_key(header::TRANSFER_ENCODING)
+        || asked
+            .get(header::CONTENT_LENGTH)
+            .is_some_and(|length| length.as_bytes() != b"0");
+    let has_header = |name: &str| asked.contains_key(name);
+    let body = preserving_only(&body, has_header, has_body).unwrap_or(body);
     let (mut parts, _) = response.into_parts();
     parts.headers.insert(
         header::CONTENT_TYPE,
@@ -225,7 +234,7 @@ fn envelope(app: &App, refused: &Refused, response: Response) -> Response {
             .headers
             .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    Response::from_parts(parts, Body::from(failure.to_json(&app.docs)))
+    Response::from_parts(parts, Body::from(body))
 }
 
 fn common_headers(

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crochet_shared::header;
-use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use ipnet::IpNet;
 
 /// `X-Forwarded-For`.
@@ -52,6 +52,14 @@ pub fn request_id(headers: &HeaderMap) -> Option<HeaderValue> {
         return None;
     };
     header::is_request_id(value.as_bytes()).then(|| value.clone())
+}
+
+/// Whether a request has a body, as its head says.
+pub fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING)
+        || headers
+            .get(CONTENT_LENGTH)
+            .is_some_and(|length| length.as_bytes() != b"0")
 }
 
 /// Names of the headers that a client sent and only we may say.

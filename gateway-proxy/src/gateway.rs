@@ -1,11 +1,13 @@
 //! Everything a request needs, made once and shared.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use crochet_shared::id;
+use crochet_shared::limit::{self, Kind};
 use crochet_shared::redis_key;
 use quick_cache::sync::Cache;
 use secrecy::ExposeSecret as _;
@@ -20,8 +22,9 @@ use crate::cache::routes::Routes;
 use crate::call::quote::Learned;
 use crate::config::Config;
 use crate::error::Errors;
-use crate::limits::{Budget, Underway, Window};
+use crate::limits::{Budget, Underway};
 use crate::metrics::Metrics;
+use crate::rate::{Rates, Window};
 use crate::seller::{Network, NetworkConfig};
 
 /// Addresses whose unknown keys are counted at once.
@@ -48,8 +51,9 @@ pub struct Gateway {
     pub network: Network,
     pub budget: Budget,
     pub underway: Underway,
-    /// Unknown keys tried, by address.
-    pub strangers: Strangers,
+    pub rates: Rates,
+    /// Unknown keys tried, by address; IPv6 counts by /64 (contract §1).
+    strangers: Cache<IpAddr, Arc<Window>>,
     pub request_ids: RequestIds,
     /// SIGTERM came: readiness fails and connections are not kept.
     pub draining: AtomicBool,
@@ -80,14 +84,15 @@ impl Gateway {
             control_plane: ControlPlane::new(&config, &metrics.batch_items)?,
             redis: Redis::new(config.redis_url.expose_secret(), config.cache_keys.clone())?,
             hearing: Hearing::default(),
-            keys: Keys::default(),
+            keys: Keys::new(config.key_calls_per_minute),
+            rates: Rates::default(),
             routes: Routes::default(),
             quotes: Quotes::default(),
             quoting: Flights::default(),
             network,
             budget,
             underway: Underway::default(),
-            strangers: Strangers(Cache::new(ADDRESSES_MAX)),
+            strangers: Cache::new(ADDRESSES_MAX),
             request_ids: RequestIds::new(),
             draining: AtomicBool::new(false),
             started: Instant::now(),
@@ -96,46 +101,34 @@ impl Gateway {
         }))
     }
 
-    /// Whole seconds since the start: the clock of the rate windows.
-    pub fn seconds(&self, now: Instant) -> u32 {
-        let since = now.duration_since(self.started).as_secs();
-        u32::try_from(since).unwrap_or(u32::MAX)
+    /// Milliseconds since the start, wrapping: the clock of the rate windows.
+    pub fn millis(&self, now: Instant) -> u32 {
+        let since = now.duration_since(self.started).as_millis();
+        u32::try_from(since & u128::from(u32::MAX)).unwrap_or(0)
+    }
+
+    /// The window of an address's unknown keys.
+    pub fn stranger(&self, address: IpAddr) -> Arc<Window> {
+        let address = limit::counted(address);
+        let limit = self.config.unknown_keys_per_minute;
+        let made = self.strangers.get_or_insert_with(&address, || {
+            let name = limit::by_address(Kind::UnknownKeys, self.redis.keys(), address);
+            Ok::<_, Infallible>(Arc::new(Window::new(name, limit)))
+        });
+        match made {
+            Ok(window) => window,
+            Err(never) => match never {},
+        }
+    }
+
+    /// The window of an address that tried an unknown key before.
+    pub fn known_stranger(&self, address: IpAddr) -> Option<Arc<Window>> {
+        self.strangers.get(&limit::counted(address))
     }
 
     /// Whether this process is on its way out.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
-    }
-}
-
-/// Counts unknown keys by address; IPv6 counts by /64 (contract §1).
-#[derive(Debug)]
-pub struct Strangers(Cache<u64, Arc<Window>>);
-
-impl Strangers {
-    /// The window of an address.
-    pub fn window(&self, address: IpAddr) -> Arc<Window> {
-        let name = network_of(address);
-        if let Some(window) = self.0.get(&name) {
-            return window;
-        }
-        let window = Arc::new(Window::default());
-        self.0.insert(name, Arc::clone(&window));
-        window
-    }
-
-    /// The window of an address that tried an unknown key before.
-    pub fn known(&self, address: IpAddr) -> Option<Arc<Window>> {
-        self.0.get(&network_of(address))
-    }
-}
-
-/// An IPv4 address, or the first half of an IPv6 one. The two cannot meet: a mapped address is
-/// counted as the IPv4 address it is, and no global IPv6 network begins with 32 zero bits.
-fn network_of(address: IpAddr) -> u64 {
-    match address.to_canonical() {
-        IpAddr::V4(ip) => u64::from(u32::from(ip)),
-        IpAddr::V6(ip) => u64::try_from(u128::from(ip) >> 64).unwrap_or(u64::MAX),
     }
 }
 
@@ -167,15 +160,6 @@ impl RequestIds {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ipv6_counts_by_64_and_mapped_addresses_as_ipv4() {
-        let of = |text: &str| network_of(text.parse().unwrap());
-        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
-        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
-        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
-        assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
-    }
 
     #[test]
     fn made_ids_are_ids_and_differ() {

@@ -6,6 +6,7 @@
 //! smuggled.
 
 use crochet_shared::header::is_token_byte;
+use http::uri::Authority;
 
 /// Largest head of a request.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -73,16 +74,21 @@ pub fn judge(head: &[u8]) -> Result<Length, BadHead> {
         return Err(BadHead::TooLarge);
     }
     let mut lines = lines(head).skip_while(|line| line.is_empty());
-    judge_request_line(lines.next().unwrap_or_default())?;
+    let authority = judge_request_line(lines.next().unwrap_or_default())?;
     let mut length: Option<Length> = None;
     let mut hosts = 0_u32;
     for (number, line) in lines.take_while(|line| !line.is_empty()).enumerate() {
         if number >= HEAD_LINES_MAX {
             return Err(BadHead::TooLarge);
         }
-        hosts += u32::from(is_host(line));
-        if hosts > 1 {
-            return Err(BadHead::malformed("Host", "must stand once"));
+        if let Some(host) = host(line) {
+            hosts += 1;
+            if hosts > 1 {
+                return Err(BadHead::malformed("Host", "must stand once"));
+            }
+            if authority.is_some_and(|authority| authority != host) {
+                return Err(BadHead::malformed("Host", "must be the host of the target"));
+            }
         }
         let Some(said) = judge_header(line)? else {
             continue;
@@ -96,8 +102,9 @@ pub fn judge(head: &[u8]) -> Result<Length, BadHead> {
 
 const FRAMED_TWICE: &str = "the body's length must be said once";
 
-/// A method, a target without spaces, a version.
-fn judge_request_line(line: &[u8]) -> Result<(), BadHead> {
+/// A method, a target without spaces, a version. Gives the authority of a target that is a whole
+/// URI (RFC 9112 §3.2.2).
+fn judge_request_line(line: &[u8]) -> Result<Option<&[u8]>, BadHead> {
     let mut words = line.split(|byte| *byte == b' ');
     let (method, target, version) = (words.next(), words.next(), words.next());
     let is_method =
@@ -112,15 +119,44 @@ fn judge_request_line(line: &[u8]) -> Result<(), BadHead> {
     }
     let is_version = matches!(version, Some(b"HTTP/1.1" | b"HTTP/1.0"));
     if is_method && is_target && is_version && words.next().is_none() {
-        return Ok(());
+        return judge_target(target.unwrap_or_default());
     }
     let problem = "must be a method, a target and HTTP/1.1, in visible ASCII";
     Err(BadHead::malformed("request_line", problem))
 }
 
-fn is_host(line: &[u8]) -> bool {
-    line.get(..5)
-        .is_some_and(|name| name.eq_ignore_ascii_case(b"host:"))
+/// A path, `*`, or a whole `http` URI, whose authority is given: only a host and a port, so that it
+/// means one thing to everyone who reads it.
+fn judge_target(target: &[u8]) -> Result<Option<&[u8]>, BadHead> {
+    if target == b"*" || target.starts_with(b"/") {
+        return Ok(None);
+    }
+    let lower = target.get(..8).unwrap_or(target).to_ascii_lowercase();
+    let scheme = [&b"http://"[..], b"https://"]
+        .into_iter()
+        .find(|scheme| lower.starts_with(scheme));
+    let rest = scheme.and_then(|scheme| target.get(scheme.len()..));
+    let authority = rest.map(|rest| {
+        let end = rest
+            .iter()
+            .position(|byte| matches!(byte, b'/' | b'?' | b'#'));
+        rest.get(..end.unwrap_or(rest.len())).unwrap_or_default()
+    });
+    authority
+        .filter(|name| name.iter().all(|byte| is_of_authority(*byte)))
+        .filter(|name| Authority::try_from(*name).is_ok())
+        .map(Some)
+        .ok_or_else(|| {
+            let problem = "must have a path, or a URI of http with a host, as its target";
+            BadHead::malformed("request_line", problem)
+        })
+}
+
+/// The value of a `Host` header.
+fn host(line: &[u8]) -> Option<&[u8]> {
+    let (name, value) = line.split_at_checked(5)?;
+    name.eq_ignore_ascii_case(b"host:")
+        .then(|| value.trim_ascii())
 }
 
 /// A token, a colon, a value without control characters (RFC 9110 §5.5). Tells the length of the
@@ -199,6 +235,35 @@ mod tests {
         }
         let head = b"GET / HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n";
         assert_eq!(judge(head), Ok(Length::Bytes(0)));
+    }
+
+    #[test]
+    fn a_whole_uri_names_the_host_that_the_header_names() {
+        let judged = |target: &str, host: &str| {
+            judge(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes())
+        };
+        for (target, host) in [
+            ("http://x/api", "x"),
+            ("HTTP://x:80?q", "x:80"),
+            ("https://[::1]", "[::1]"),
+        ] {
+            assert_eq!(judged(target, host), Ok(Length::Bytes(0)), "{target}");
+        }
+        assert!(judge(b"GET http://x/ HTTP/1.0\r\n\r\n").is_ok());
+        for (target, host, named) in [
+            ("http://x/api", "y", "Host"),
+            ("http://x/api", "x:80", "Host"),
+            ("http://x/api", "", "Host"),
+            ("http://u@x/", "x", "request_line"),
+            ("http:///api", "x", "request_line"),
+            ("http:/api", "x", "request_line"),
+            ("http://[::1/", "[::1", "request_line"),
+            ("http:\\\\x/", "x", "request_line"),
+            ("ftp://x/", "x", "request_line"),
+            ("api", "x", "request_line"),
+        ] {
+            assert_eq!(field(judged(target, host)), named, "{target} {host}");
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod limits;
 pub mod metrics;
 pub mod path;
 pub mod proxy;
+pub mod rate;
 pub mod reply;
 pub mod seller;
 pub mod serve;

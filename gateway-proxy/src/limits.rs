@@ -1,92 +1,11 @@
-//! Local limits: calls in a minute, bytes held, requests under way.
+//! Limits of this process: bytes held, requests under way.
 //!
 //! Invariant: taking is one atomic operation, and what was taken comes back on drop.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-
-/// Length of a rate window, in seconds.
-pub const WINDOW_SECONDS: u32 = 60;
-
-/// Counts hits in a window that begins with its first hit.
-///
-/// One word holds both the second it began (upper half) and the count (lower half), so a hit is one
-/// compare-and-swap and no lock.
-#[derive(Debug, Default)]
-pub struct Window(AtomicU64);
-
-/// Where a window stands after a hit that it took.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usage {
-    /// Hits left in the window.
-    pub remaining: u32,
-    /// Seconds until the window ends.
-    pub reset_seconds: u32,
-}
-
-/// The window is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full {
-    /// Seconds until it ends, at least 1.
-    pub retry_after_seconds: u32,
-}
-
-impl Window {
-    /// Takes one hit if fewer than `limit` stand. `now` is in whole seconds of a clock that only
-    /// needs to move forward.
-    pub fn hit(&self, now: u32, limit: u32) -> Result<Usage, Full> {
-        let mut full = None;
-        let taken = self
-            .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
-                let (began, count) = split(word, now);
-                full = (count >= limit).then_some(began);
-                (count < limit).then(|| join(began, count + 1))
-            });
-        if let Some(began) = full {
-            return Err(Full {
-                retry_after_seconds: left(began, now).max(1),
-            });
-        }
-        let (began, count) = split(taken.unwrap_or_default(), now);
-        Ok(Usage {
-            remaining: limit.saturating_sub(count + 1),
-            reset_seconds: left(began, now),
-        })
-    }
-
-    /// Whether `limit` hits stand, without taking one.
-    pub fn check(&self, now: u32, limit: u32) -> Result<(), Full> {
-        let (began, count) = split(self.0.load(Ordering::Relaxed), now);
-        if count >= limit {
-            return Err(Full {
-                retry_after_seconds: left(began, now).max(1),
-            });
-        }
-        Ok(())
-    }
-}
-
-/// The window that holds at `now`: the one in the word, or a new one.
-fn split(word: u64, now: u32) -> (u32, u32) {
-    let began = u32::try_from(word >> 32).unwrap_or(0);
-    let count = u32::try_from(word & u64::from(u32::MAX)).unwrap_or(0);
-    if count == 0 || now.wrapping_sub(began) >= WINDOW_SECONDS {
-        (now, 0)
-    } else {
-        (began, count)
-    }
-}
-
-fn join(began: u32, count: u32) -> u64 {
-    (u64::from(began) << 32) | u64::from(count)
-}
-
-fn left(began: u32, now: u32) -> u32 {
-    WINDOW_SECONDS.saturating_sub(now.wrapping_sub(began))
-}
 
 /// Bytes of bodies that may be held at once: requests' and, above a size, sellers' answers.
 #[derive(Clone, Debug)]
@@ -185,29 +104,6 @@ impl Drop for UnderwayGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_window_takes_its_limit_and_opens_again_a_minute_later() {
-        let window = Window::default();
-        assert_eq!(window.hit(100, 2).unwrap().remaining, 1);
-        assert_eq!(
-            window.hit(130, 2),
-            Ok(Usage {
-                remaining: 0,
-                reset_seconds: 30
-            })
-        );
-        assert_eq!(
-            window.hit(131, 2),
-            Err(Full {
-                retry_after_seconds: 29
-            })
-        );
-        assert!(window.check(131, 2).is_err());
-        assert!(window.check(160, 2).is_ok());
-        assert_eq!(window.hit(160, 2).unwrap().remaining, 1);
-        assert!(Window::default().hit(0, 0).is_err());
-    }
 
     #[test]
     fn a_budget_gets_back_what_was_taken() {

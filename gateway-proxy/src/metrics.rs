@@ -34,6 +34,8 @@ pub struct Metrics {
     pub budget_left: Gauge,
     /// 1 while the channel of changes is open.
     pub changes_connected: Gauge,
+    /// 1 while calls are counted together with other gateways.
+    pub limits_shared: Gauge,
     /// 1 while the internal API answers.
     pub control_plane_up: Gauge,
     /// Claims and settlements whose reply was lost and asked again.
@@ -92,6 +94,7 @@ impl Metrics {
             underway: gauge!("gateway_underway"),
             budget_left: gauge!("gateway_body_budget_left_bytes"),
             changes_connected: gauge!("gateway_changes_connected"),
+            limits_shared: gauge!("gateway_limits_shared"),
             control_plane_up: gauge!("gateway_control_plane_up"),
             replies_lost: counter!("gateway_replies_lost_total"),
             settle_late: counter!("gateway_settle_late_total"),
@@ -150,6 +153,10 @@ fn describe() {
     describe_gauge!(
         "gateway_changes_connected",
         "1 while changes are heard of through Redis."
+    );
+    describe_gauge!(
+        "gateway_limits_shared",
+        "1 while calls are counted together with other gateways, through Redis."
     );
     describe_gauge!(
         "gateway_control_plane_up",

@@ -12,14 +12,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use crochet_shared::clock;
 use crochet_shared::code::Code;
-use crochet_shared::envelope::Failure;
+use crochet_shared::envelope::{Failure, preserving_only};
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, HeaderValue, ORIGIN};
 use http::{Method, Uri};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorSource, Result};
+use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use crate::call::{self, Arrival, head, probe, record};
 use crate::client::{self, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, Forwarded, REQUEST_ID};
@@ -28,6 +28,9 @@ use crate::gateway::Gateway;
 use crate::path::{self, Place};
 use crate::reply;
 use crate::upstream::Upstream;
+
+/// What is wrong with a body that cannot be read.
+const BROKEN_BODY: &str = "must be complete and framed as HTTP says";
 
 /// The proxy.
 #[derive(Debug)]
@@ -118,7 +121,24 @@ impl FrontDoor {
         }
     }
 
-    async fn write(&self, session: &mut Session, ctx: &Ctx, answer: Reply) -> bool {
+    /// 400 for a body that broke off or is not framed as HTTP says, and no more on this connection:
+    /// where the next request begins is unknown.
+    async fn refuse_body(&self, session: &mut Session, ctx: &Ctx) {
+        session.set_keepalive(None);
+        let bad = head::field("body", BROKEN_BODY);
+        let refusal = self.gateway.errors.failure(&Failure::validation(&[bad]));
+        let answer = refusal.into_reply();
+        self.gateway.metrics.count(answer.kind);
+        self.write(session, ctx, answer).await;
+    }
+
+    async fn write(&self, session: &mut Session, ctx: &Ctx, mut answer: Reply) -> bool {
+        if matches!(answer.kind, Kind::Code(_)) {
+            let headers = &session.req_header().headers;
+            let has_header = |name: &str| headers.contains_key(name);
+            let cut = preserving_only(&answer.body, has_header, client::has_body(headers));
+            answer.body = cut.map_or(answer.body, Bytes::from);
+        }
         let made = HeaderValue::from_static("unknown-request");
         let request_id = ctx.request_id.as_ref().unwrap_or(&made);
         reply::write(session, answer, request_id)
@@ -236,8 +256,13 @@ impl ProxyHttp for FrontDoor {
             error_code: 0,
             can_reuse_downstream: false,
         };
-        let of_the_client = *error.esource() == ErrorSource::Downstream;
-        if of_the_client || session.response_written().is_some() {
+        if session.response_written().is_some() {
+            return unanswerable;
+        }
+        if *error.esource() == ErrorSource::Downstream {
+            if is_of_the_body(error.etype()) {
+                self.refuse_body(session, ctx).await;
+            }
             return unanswerable;
         }
         self.gateway.metrics.pass_failed.increment(1);
@@ -264,6 +289,18 @@ impl ProxyHttp for FrontDoor {
     fn request_summary(&self, session: &Session, ctx: &Ctx) -> String {
         format!("{} {}", session.req_header().method, ctx.path)
     }
+}
+
+/// Whether it is the request's body that could not be read, and not the answer that could not be
+/// written.
+fn is_of_the_body(error: &ErrorType) -> bool {
+    matches!(
+        error,
+        ErrorType::ReadError
+            | ErrorType::ConnectionClosed
+            // pingora's names for what its parser of bodies finds; the constants are its own.
+            | ErrorType::Custom("InvalidChunk" | "InvalidTrailerEnd")
+    )
 }
 
 fn passed_uri(path: &str, query: Option<&str>) -> Result<Uri> {

@@ -22,7 +22,7 @@ use pingora::proxy::Session;
 use crate::call::head::BodyHead;
 use crate::client::REQUEST_ID;
 use crate::error::{Kind, Reply};
-use crate::limits::WINDOW_SECONDS;
+use crate::rate::WINDOW_SECONDS;
 
 static CROCHET_REQUEST_ID: HeaderName = HeaderName::from_static(names::CROCHET_REQUEST_ID);
 static IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static(names::IDEMPOTENT_REPLAYED);
@@ -174,7 +174,7 @@ async fn read_rest(session: &mut Session, head: BodyHead) {
     if session.is_body_done() || head.expects_continue || !small {
         return;
     }
-    // Whatever comes of it shows in whether the body is done.
+    // Whatever else comes of it shows in whether the body is done.
     let _ = tokio::time::timeout(REST_TIME, read_off(session, REST_BYTES_MAX)).await;
 }
 
@@ -187,7 +187,12 @@ async fn read_off(session: &mut Session, most: usize) {
     while read <= most {
         match session.read_request_body().await {
             Ok(Some(chunk)) => read += chunk.len(),
-            Ok(None) | Err(_) => return,
+            Ok(None) => return,
+            Err(_) => {
+                // Where the next request would begin is unknown.
+                session.set_keepalive(None);
+                return;
+            }
         }
     }
 }

@@ -30,6 +30,7 @@ use crate::cache::invalidation;
 use crate::front::Front;
 use crate::gateway::Gateway;
 use crate::proxy::FrontDoor;
+use crate::rate;
 use crate::upstream::Upstream;
 
 /// Buffers of a connection. An answer with its head that fits leaves in one write; both are
@@ -137,6 +138,7 @@ impl Service for FrontService {
             tracing::error!(%error, "Redis cannot be used");
         }
         tokio::spawn(invalidation::listen(Arc::clone(&self.gateway)));
+        tokio::spawn(rate::run(Arc::clone(&self.gateway)));
         tokio::spawn(try_control_plane(Arc::clone(&self.gateway)));
         let upstream = Arc::clone(&self.upstream);
         tokio::spawn(async move { upstream.follow().await });

@@ -68,6 +68,14 @@ async fn five_failures_make_a_refund_due() {
         ((json!(5), json!(0)), &json!("await_refund")),
         "{last}"
     );
+    assert_eq!(
+        (
+            &error["recovery"]["preserve"],
+            &error["recovery"]["discard"]
+        ),
+        (&json!([]), &json!(["X-Crochet-Relay-Request-Id"])),
+        "nothing is left to retry with: {last}"
+    );
     assert_closed(&market, &call, &quote, 5).await;
 }
 

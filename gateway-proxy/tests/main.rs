@@ -18,6 +18,7 @@
 mod bad_input;
 mod bad_listings;
 mod breaker;
+mod canary;
 mod closing;
 mod crashes;
 mod egress;
@@ -32,8 +33,11 @@ mod money;
 mod pressure;
 mod provider;
 mod quotes;
+mod rates;
+mod recovery;
 mod refusals;
 mod reviews;
+mod revocation;
 mod sellers_view;
 mod states;
 mod test_calls;
@@ -51,6 +55,8 @@ fn main() -> ExitCode {
         // The longest first, so that nothing is waited for at the end.
         crashes::trials(),
         pressure::trials(),
+        rates::trials(),
+        revocation::trials(),
         lost_replies::trials(),
         provider::trials(),
         egress::trials(),
@@ -69,6 +75,8 @@ fn main() -> ExitCode {
         money::trials(),
         manners::trials(),
         front_door::trials(),
+        recovery::trials(),
+        canary::trials(),
         bad_input::trials(),
         bad_listings::trials(),
     ];

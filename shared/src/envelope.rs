@@ -57,6 +57,10 @@ pub struct Failure {
     pub retryable: Option<bool>,
     /// In place of the table's wait.
     pub retry_after_seconds: Option<u32>,
+    /// In place of the table's names to keep for the retry.
+    pub preserve: Option<&'static [&'static str]>,
+    /// In place of the table's names to drop for the retry.
+    pub discard: Option<&'static [&'static str]>,
     /// `recovery.retry_same_route`, where it applies.
     pub retry_same_route: Option<bool>,
     /// `recovery.use_new_idempotency_key`, where it applies.
@@ -74,6 +78,8 @@ impl From<Code> for Failure {
             summary: None,
             retryable: None,
             retry_after_seconds: None,
+            preserve: None,
+            discard: None,
             retry_same_route: None,
             use_new_idempotency_key: None,
         }
@@ -151,6 +157,18 @@ impl Failure {
         self
     }
 
+    /// Names what to keep and what to drop for the retry, where the table's names do not hold.
+    #[must_use]
+    pub const fn with_names(
+        mut self,
+        preserve: &'static [&'static str],
+        discard: &'static [&'static str],
+    ) -> Self {
+        self.preserve = Some(preserve);
+        self.discard = Some(discard);
+        self
+    }
+
     /// The HTTP status.
     pub const fn status(&self) -> u16 {
         self.code.status()
@@ -175,8 +193,8 @@ impl Failure {
                     retryable: self.retryable.unwrap_or(entry.retryable),
                     next_action: self.next_action.unwrap_or(entry.next_action),
                     summary: self.summary.as_deref().unwrap_or(entry.summary),
-                    preserve: entry.preserve,
-                    discard: entry.discard,
+                    preserve: self.preserve.unwrap_or(entry.preserve),
+                    discard: self.discard.unwrap_or(entry.discard),
                     retry_after_seconds: self.retry_after(),
                     docs_url: &docs.error(self.code),
                     reference_url: docs.reference(),
@@ -189,6 +207,48 @@ impl Failure {
         // A struct of text, numbers and values cannot fail to serialise.
         serde_json::to_vec(&body).unwrap_or_default()
     }
+}
+
+/// A failure's body with `recovery.preserve` cut down to what the request carried, or `None` when it
+/// names nothing else: nobody can keep a header that was not there. What the table spells with a
+/// capital is a header; the rest is the body or a field in it.
+///
+/// `body` is what [`Failure::to_json`] made, with or without `data` put in. The list is found by its
+/// spelling, which inside a JSON string would have its quotes escaped.
+pub fn preserving_only(
+    body: &[u8],
+    has_header: impl Fn(&str) -> bool,
+    has_body: bool,
+) -> Option<Vec<u8>> {
+    const OPEN: &[u8] = b"\"recovery\":{";
+    const LIST: &[u8] = b"\"preserve\":[";
+    let recovery = find(body, OPEN)?;
+    let start = recovery + find(body.get(recovery..)?, LIST)? + LIST.len();
+    let length = body.get(start..)?.iter().position(|byte| *byte == b']')?;
+    let (before, rest) = body.split_at_checked(start)?;
+    let (names, after) = rest.split_at_checked(length)?;
+    if names.is_empty() {
+        return None;
+    }
+    // Names are tokens: no comma, no escape.
+    let names: Vec<&str> = std::str::from_utf8(names).ok()?.split(',').collect();
+    let kept: Vec<&str> = names
+        .iter()
+        .copied()
+        .filter(|name| {
+            let name = name.trim_matches('"');
+            if name.starts_with(|first: char| first.is_ascii_uppercase()) {
+                has_header(name)
+            } else {
+                has_body
+            }
+        })
+        .collect();
+    (kept.len() < names.len()).then(|| [before, kept.join(",").as_bytes(), after].concat())
+}
+
+fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
+    text.windows(wanted.len()).position(|part| part == wanted)
 }
 
 #[derive(Serialize)]
@@ -331,6 +391,37 @@ mod tests {
             "http://x/docs/errors#PAYMENT_ROUTE_MINIMUM_NOT_MET"
         );
         assert!(body.get("data").is_none());
+    }
+
+    #[test]
+    fn what_the_request_did_not_carry_is_not_to_be_preserved() {
+        let docs = DocLinks::new("http://x");
+        let tricky = serde_json::json!({ "preserve": ["in the details"], "text": "\"recovery\":{\"preserve\":[1]" });
+        let body = Failure::from(Code::ServiceUnavailable)
+            .with_details(tricky.clone())
+            .to_json(&docs);
+        assert_eq!(preserving_only(&body, |_| true, true), None);
+        for (header, has_body, expected) in [
+            ("", true, serde_json::json!(["body"])),
+            ("", false, serde_json::json!([])),
+            (
+                "Idempotency-Key",
+                true,
+                serde_json::json!(["Idempotency-Key", "body"]),
+            ),
+        ] {
+            let cut = preserving_only(&body, |name| name == header, has_body).unwrap();
+            let cut: Value = serde_json::from_slice(&cut).unwrap();
+            assert_eq!(cut["error"]["recovery"]["preserve"], expected);
+            assert_eq!(cut["error"]["details"], tricky);
+            assert_eq!(
+                cut["error"]["recovery"]["discard"],
+                serde_json::json!([]),
+                "what follows stands"
+            );
+        }
+        let none = Failure::from(Code::NotFound).to_json(&docs);
+        assert_eq!(preserving_only(&none, |_| false, false), None);
     }
 
     #[test]

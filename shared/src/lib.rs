@@ -14,6 +14,7 @@ pub mod header;
 pub mod id;
 pub mod internal;
 pub mod json;
+pub mod limit;
 pub mod money;
 pub mod outcome;
 pub mod redis_key;

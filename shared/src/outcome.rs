@@ -34,6 +34,12 @@ pub enum SellerFailure {
 
 impl SellerFailure {
     /// Whether the seller answered completely: then even `redelivery: never` may try again.
+    ///
+    /// The contract (§5) names 3xx and 5xx there, and makes "any other failure after the first byte
+    /// (timeout, broken answer, crash)" a refund. The six 4xx of [`is_billable`] are not among what
+    /// it lists as other: they are complete answers too, and say more surely than a 500 does that
+    /// the seller has not acted ("not now", "not like this"). What `never` guards against, a call
+    /// that is carried out twice, cannot come of trying them again; so they are as good as a 5xx.
     pub const fn answered(self) -> bool {
         matches!(self, Self::Status)
     }

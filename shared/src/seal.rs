@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
+use sha2::{Digest as _, Sha256};
 
 use crate::id;
 
@@ -19,6 +20,7 @@ const FORMAT_ROW: u8 = 2;
 const NONCE_BYTES: usize = 24;
 const TAG_BYTES: usize = 16;
 const KEY_BYTES: usize = 32;
+const PSEUDONYM_BYTES: usize = 16;
 const WRAPPED_BYTES: usize = NONCE_BYTES + KEY_BYTES + TAG_BYTES;
 /// Longest name of a key.
 const KEY_ID_MAX: usize = 32;
@@ -53,6 +55,8 @@ pub struct Keyring(Vec<NamedKey>);
 struct NamedKey {
     id: String,
     cipher: XChaCha20Poly1305,
+    /// The key of pseudonyms, apart from the cipher's: what one does tells nothing of the other.
+    pseudonyms: [u8; 32],
 }
 
 impl std::fmt::Debug for Keyring {
@@ -88,6 +92,7 @@ impl Keyring {
             keys.push(NamedKey {
                 id: id.to_owned(),
                 cipher: cipher(&bytes),
+                pseudonyms: pseudonyms(&bytes),
             });
         }
         if keys.is_empty() {
@@ -100,6 +105,17 @@ impl Keyring {
     /// The id of the key that seals now.
     pub fn sealing_id(&self) -> &str {
         self.0.first().map_or("", |key| key.id.as_str())
+    }
+
+    /// A name for what must not be named in clear: the same for all who hold the sealing key, and
+    /// telling nothing to who does not. Changes when the key is rotated.
+    pub fn pseudonym(&self, of: &[u8]) -> [u8; PSEUDONYM_BYTES] {
+        let key = self.0.first().map_or([0; 32], |key| key.pseudonyms);
+        let digest: [u8; 32] = Sha256::new_with_prefix(key)
+            .chain_update(of)
+            .finalize()
+            .into();
+        digest.first_chunk().copied().unwrap_or_default()
     }
 
     /// Seals `plain` for the place named by `aad`.
@@ -211,6 +227,14 @@ impl DataKey {
     pub fn open(&self, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Unsealable> {
         decrypt(&self.0, aad, sealed)
     }
+}
+
+/// The key of pseudonyms, derived from a ring's key.
+fn pseudonyms(key: &[u8; KEY_BYTES]) -> [u8; 32] {
+    Sha256::new_with_prefix(b"crochet pseudonyms")
+        .chain_update(key)
+        .finalize()
+        .into()
 }
 
 fn cipher(key: &[u8; KEY_BYTES]) -> XChaCha20Poly1305 {

@@ -14,7 +14,6 @@ use http::{HeaderMap, Method, header};
 use super::store::{self, KeyOwner};
 use crate::app::App;
 use crate::error::ApiError;
-use crate::limits::counted;
 use crate::router::{ClientAddress, RateSlot};
 
 /// `last_used_at` is written at most this often.
@@ -47,7 +46,7 @@ impl FromRequestParts<Arc<App>> for Agent {
             .get::<RateSlot>()
             .cloned()
             .unwrap_or_default();
-        let owner = look_up(app, &digest, counted(address), &slot).await?;
+        let owner = look_up(app, &digest, address, &slot).await?;
         let now = Instant::now();
         let reads = matches!(parts.method, Method::GET | Method::HEAD);
         let window = if reads {
@@ -55,7 +54,7 @@ impl FromRequestParts<Arc<App>> for Agent {
         } else {
             &app.limits.writes
         };
-        slot.apply(window.take(owner.key_id, now))?;
+        slot.apply(window.take(owner.key_id, now).await)?;
         touch(app, &owner);
         Ok(Self {
             profile: ProfileId(owner.profile_id),
@@ -112,7 +111,11 @@ async fn look_up(
         Some(owner) if holds(&owner, now) => Ok(owner),
         found => {
             if found.is_none() {
-                app.limits.unknown_keys.take(address, Instant::now());
+                let standing = app.limits.unknown_keys.take(address, Instant::now()).await;
+                if !standing.allowed {
+                    // Others have counted it full; from here on this process knows.
+                    slot.apply(standing)?;
+                }
             }
             Err(Code::InvalidApiKey.into())
         }

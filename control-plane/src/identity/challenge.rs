@@ -25,7 +25,6 @@ use crate::describe;
 use crate::error::ApiError;
 use crate::extract::AppJson;
 use crate::fields::{self, Fields, FromFields};
-use crate::limits::counted;
 use crate::router::{ClientAddress, RateSlot};
 
 /// Life of a challenge, in seconds.
@@ -457,7 +456,7 @@ impl FromRequestParts<Arc<App>> for SignIn {
             .await
             .map_err(ApiError::internal)?;
         let slot: RateSlot = parts.extensions.get().cloned().unwrap_or_default();
-        let standing = app.limits.sign_in.take(counted(client.0), Instant::now());
+        let standing = app.limits.sign_in.take(client.0, Instant::now()).await;
         slot.apply(standing)?;
         Ok(Self)
     }

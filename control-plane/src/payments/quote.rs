@@ -31,7 +31,6 @@ use super::store::quote::{self as store, Found, Identities, NewQuote, Sale};
 use crate::app::App;
 use crate::config::Config;
 use crate::error::ApiError;
-use crate::limits::Window;
 
 /// Sessions that may hold an identity's lock at once: quotes being made in this process.
 const LOCK_SESSIONS_MAX: u32 = 8;
@@ -49,7 +48,6 @@ const RETRY_OPEN_QUOTES_SECONDS: u32 = 30;
 pub struct Desk {
     /// One at a time for an identity; what nobody holds any more is swept out at the next look.
     under_way: Mutex<HashMap<[u8; 32], Weak<tokio::sync::Mutex<()>>>>,
-    per_buyer: Window<Uuid>,
     open_max: u32,
     routes: RouteTable,
     lock_pool: OnceLock<PgPool>,
@@ -60,7 +58,6 @@ impl Desk {
     pub fn new(config: &Config) -> Self {
         Self {
             under_way: Mutex::default(),
-            per_buyer: Window::new(config.limits.quotes_per_minute, Duration::from_mins(1)),
             open_max: config.limits.open_quotes,
             routes: RouteTable::default(),
             lock_pool: OnceLock::new(),
@@ -287,6 +284,8 @@ struct Terms<'a> {
     price: Micros,
     wallet: String,
     now: DateTime<Utc>,
+    /// The buyer's, before this one.
+    open_quotes: i64,
 }
 
 async fn make(
@@ -309,7 +308,11 @@ async fn make(
         Ok(terms) => terms,
         Err(refusal) => return Ok(QuoteCreated::Refused(refusal)),
     };
-    let standing = desk.per_buyer.take(identity.buyer.0, Instant::now());
+    let standing = app
+        .limits
+        .quotes
+        .take(identity.buyer.0, Instant::now())
+        .await;
     if !standing.allowed {
         return Ok(QuoteCreated::Refused(QuoteRefusal::RateLimited {
             retry_after_seconds: u32::try_from(standing.reset_seconds).unwrap_or(u32::MAX),
@@ -317,9 +320,10 @@ async fn make(
     }
     let request = request(app, &terms);
     match app.relay.quote(&request, terms.price.0).await {
-        Ok(quote) => write(app, identity, digest, request_bytes, &terms, &quote)
-            .await
-            .map(QuoteCreated::New),
+        Ok(quote) => {
+            let written = write(app, identity, digest, request_bytes, &terms, &quote).await?;
+            Ok(written.map_or(QuoteCreated::Refused(TOO_MANY_OPEN), QuoteCreated::New))
+        }
         Err(error) => Ok(QuoteCreated::Refused(refusal(&error))),
     }
 }
@@ -352,9 +356,7 @@ fn terms<'a>(
     let price = Micros(price);
     route.admit(price).map_err(|_| QuoteRefusal::BelowMinimum)?;
     if sale.open_quotes >= i64::from(open_max) {
-        return Err(QuoteRefusal::RateLimited {
-            retry_after_seconds: RETRY_OPEN_QUOTES_SECONDS,
-        });
+        return Err(TOO_MANY_OPEN);
     }
     Ok(Terms {
         route,
@@ -362,6 +364,7 @@ fn terms<'a>(
         price,
         wallet,
         now: sale.now,
+        open_quotes: sale.open_quotes,
     })
 }
 
@@ -387,7 +390,12 @@ fn request(app: &App, terms: &Terms<'_>) -> QuoteRequest {
     }
 }
 
-/// Makes the quote durable.
+const TOO_MANY_OPEN: QuoteRefusal = QuoteRefusal::RateLimited {
+    retry_after_seconds: RETRY_OPEN_QUOTES_SECONDS,
+};
+
+/// Makes the quote durable; nothing when its buyer holds too many by now. The count is made exact
+/// only where it can matter: one buyer's quotes cannot fill half of her limit while one is made.
 async fn write(
     app: &App,
     identity: &QuoteIdentity,
@@ -395,7 +403,7 @@ async fn write(
     request_bytes: i32,
     terms: &Terms<'_>,
     quote: &ProviderQuote,
-) -> Result<Quote, ApiError> {
+) -> Result<Option<Quote>, ApiError> {
     // Counted from before the provider was asked, so never longer than the provider's own time.
     let expires_at = terms.now + app.config.quote_ttl;
     let requirements =
@@ -423,8 +431,13 @@ async fn write(
         deposit_address: &quote.deposit_address,
         refund_to: &terms.wallet,
     };
-    store::insert(app.db.pool(), &new).await?;
-    Ok(Quote {
+    let open_max = app.payments.quotes.open_max;
+    if terms.open_quotes < i64::from(open_max / 2) {
+        store::insert(app.db.pool(), &new).await?;
+    } else if !store::insert_within(app.db.pool(), &new, open_max).await? {
+        return Ok(None);
+    }
+    Ok(Some(Quote {
         relay_request_id: quote.request_id.clone(),
         request_id: RequestId(id),
         price: terms.price,
@@ -432,7 +445,7 @@ async fn write(
         requirements,
         made_at_ms: terms.now.timestamp_millis(),
         expires_at_ms: expires_at.timestamp_millis(),
-    })
+    }))
 }
 
 /// What the provider's no means to the buyer (relay.md).

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use crochet_shared::code::Code;
-use crochet_shared::envelope::Success;
+use crochet_shared::code::{Code, NextAction};
+use crochet_shared::envelope::{Failure, Success};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -23,6 +23,18 @@ use crate::extract::read_body;
 pub(super) struct Accepted {
     /// Whether it led to a look at the payment.
     accepted: bool,
+}
+
+/// The table speaks of a wallet's signature; this one is the provider's.
+fn forged() -> Failure {
+    Failure::from(Code::InvalidSignature)
+        .with_message("The signature is not the payment provider's over this body.")
+        .with_retryable(false)
+        .with_next(
+            NextAction::FixRequest,
+            "Only the payment provider sends webhooks, signed over their timestamp and exact body.",
+        )
+        .with_names(&[], &[])
 }
 
 /// Receives the payment provider's news.
@@ -53,7 +65,7 @@ pub(super) async fn receive(
     let result = if genuine { "genuine" } else { "forged" };
     metrics::counter!("crochet_webhooks_total", "result" => result).increment(1);
     if !genuine {
-        return Err(Code::InvalidSignature.into());
+        return Err(forged().into());
     }
     // What does not name a request, or finds the queue full, is left to the sweep.
     let accepted = request_id(&body).is_some_and(|id| evidence::hint(&app, &id, Urgency::Hint));

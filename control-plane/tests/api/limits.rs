@@ -6,6 +6,7 @@ use serde_json::json;
 use sqlx::PgPool;
 
 use super::client::{Answer, Api};
+use super::redis_server::Redis;
 use super::wallet::Wallet;
 
 async fn from(api: &Api, forwarded: &str, path: &str, body: &str, key: &str) -> Answer {
@@ -113,4 +114,94 @@ async fn an_address_that_guesses_keys_is_refused_before_any_look_up(pool: PgPool
     from(&api, "203.0.113.9", "/me", "", &agent.key)
         .await
         .error(429, "RATE_LIMITED");
+}
+
+/// Reads of one key by two control planes in turn: how many were allowed, and the last standings.
+async fn reads(apis: [&Api; 2], key: &str, times: usize) -> usize {
+    let mut allowed = 0;
+    for n in 0..times {
+        let answer = apis[n % 2].call(Method::GET, "/me", Some(key), None).await;
+        assert!([200, 429].contains(&answer.status.as_u16()), "{answer:?}");
+        allowed += usize::from(answer.status == 200);
+    }
+    allowed
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn two_control_planes_share_one_count_also_when_redis_forgets_or_goes(pool: PgPool) {
+    let mut redis = Redis::start();
+    let mut connection = redis.connect().await;
+    let args = [
+        &format!("--redis-url={}", redis.url()),
+        "--rate-limit-key-reads-per-minute=20",
+    ];
+    let (one, two) = (Api::with(pool.clone(), &args), Api::with(pool, &args));
+    let (shared, forgotten, alone) = (one.agent().await, one.agent().await, one.agent().await);
+    // The first asking connects, which may take longer than a request waits.
+    reads([&one, &two], &one.agent().await.key, 2).await;
+
+    assert_eq!(reads([&one, &two], &shared.key, 50).await, 20);
+    let names: Vec<String> = redis::cmd("KEYS")
+        .arg("crochet:limit:reads:*")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(names.len(), 2, "one count each: {names:?}");
+
+    assert_eq!(reads([&one, &two], &forgotten.key, 10).await, 10);
+    let _: String = redis::cmd("FLUSHALL")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    // What the two were told last restores the count; one of them may know of one less.
+    let more = reads([&one, &two], &forgotten.key, 50).await;
+    assert!((10..=11).contains(&more), "{more} after ten");
+
+    assert_eq!(reads([&one, &two], &alone.key, 10).await, 10);
+    redis.stop();
+    // From here each counts on from what it knew.
+    let more = reads([&one, &two], &alone.key, 50).await;
+    assert!((20..=22).contains(&more), "{more} after ten");
+    assert_eq!(reads([&one, &two], &shared.key, 4).await, 0);
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn no_name_in_redis_tells_a_key_or_an_address(pool: PgPool) {
+    let redis = Redis::start();
+    let mut connection = redis.connect().await;
+    let api = Api::with(
+        pool,
+        &[
+            &format!("--redis-url={}", redis.url()),
+            "--trusted-proxies=127.0.0.0/8",
+        ],
+    );
+    let agent = api.agent().await;
+    let guess = crochet_shared::api_key::generate(|| crochet_shared::id::random::<1>()[0]);
+    let guess = secrecy::ExposeSecret::expose_secret(&guess.text).to_owned();
+    let body = json!({ "wallet_address": Wallet::evm().address() }).to_string();
+    for _ in 0..3 {
+        agent.get("/me").await;
+        from(&api, "203.0.113.9", "/me", "", &guess).await;
+        from(&api, "203.0.113.9", "/auth/challenge", &body, "").await;
+    }
+    let names: Vec<String> = redis::cmd("KEYS")
+        .arg("*")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    for kind in ["reads", "unknown_keys", "sign_in"] {
+        let prefix = format!("crochet:limit:{kind}:");
+        assert!(
+            names.iter().any(|name| name.starts_with(&prefix)),
+            "{names:?}"
+        );
+    }
+    let digest =
+        crochet_shared::redis_key::hex(&crochet_shared::api_key::parse(&agent.key).unwrap().0);
+    for name in names.iter().filter(|name| name.contains(":limit:")) {
+        for secret in ["203.0.113", &agent.key[5..], &guess[5..], &digest] {
+            assert!(!name.contains(secret), "{name}");
+        }
+    }
 }

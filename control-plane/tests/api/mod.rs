@@ -22,6 +22,7 @@ mod listings;
 mod manners;
 mod me;
 mod publishing;
+mod redis_server;
 mod refused;
 mod register;
 mod reviews;

@@ -1,6 +1,5 @@
 //! The outbox and the records in Redis
 
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use control_plane::publish;
@@ -16,70 +15,7 @@ use serde_json::json;
 use sqlx::PgPool;
 
 use super::client::Api;
-
-/// A Redis of the test's own, on a free port, without a file.
-struct Redis {
-    process: Child,
-    port: u16,
-}
-
-impl Redis {
-    fn start() -> Self {
-        let port = free_port();
-        Self {
-            process: Self::spawn(port),
-            port,
-        }
-    }
-
-    fn spawn(port: u16) -> Child {
-        Command::new("redis-server")
-            .args([
-                "--port",
-                &port.to_string(),
-                "--save",
-                "",
-                "--bind",
-                "127.0.0.1",
-            ])
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is installed: `cargo dev setup` does it")
-    }
-
-    fn stop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-
-    fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-
-    async fn connect(&self) -> redis::aio::MultiplexedConnection {
-        let client = redis::Client::open(self.url()).unwrap();
-        let end = Instant::now() + Duration::from_secs(10);
-        loop {
-            match client.get_multiplexed_async_connection().await {
-                Ok(connection) => return connection,
-                Err(error) => assert!(Instant::now() < end, "{error}"),
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
+use super::redis_server::Redis;
 
 async fn read<T: DeserializeOwned>(
     api: &Api,
@@ -223,7 +159,7 @@ async fn what_redis_missed_is_told_when_it_is_back(pool: PgPool) {
     agent.get("/me").await.data(200);
     assert!(publish::publish_once(&api.app).await.is_err());
     assert_eq!(waiting(&api).await, 1, "kept for later");
-    redis.process = Redis::spawn(redis.port);
+    redis.start_again();
     let mut connection = redis.connect().await;
     let end = Instant::now() + Duration::from_secs(10);
     while publish::publish_once(&api.app).await.is_err() {

@@ -1,6 +1,6 @@
 //! Quotes that are not made: each refusal, in its order, and the limits of a buyer.
 
-use crochet_shared::internal::{QuoteCreated, QuoteIdentity, QuoteRefusal};
+use crochet_shared::internal::{QuoteCreated, QuoteFound, QuoteIdentity, QuoteRefusal};
 use crochet_shared::route::{Family, OriginCurrency};
 use serde_json::json;
 use sqlx::PgPool;
@@ -115,15 +115,8 @@ async fn the_providers_no_is_told_as_what_it_means(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "./migrations")]
-async fn a_buyer_holds_so_many_open_quotes_and_makes_so_many_a_minute(pool: PgPool) {
-    let stage = Stage::with_sandbox(
-        pool,
-        &[
-            "--rate-limit-open-quotes=2",
-            "--rate-limit-quotes-per-minute=3",
-        ],
-    )
-    .await;
+async fn a_buyer_holds_so_many_open_quotes(pool: PgPool) {
+    let stage = Stage::with_sandbox(pool, &["--rate-limit-open-quotes=2"]).await;
     let mut identity = stage.identity();
     let mut quotes = Vec::new();
     for n in 0..2 {
@@ -141,7 +134,45 @@ async fn a_buyer_holds_so_many_open_quotes_and_makes_so_many_a_minute(pool: PgPo
     // A paid one is open no longer.
     pay(&stage, &quotes[0]).await;
     made(&stage, &identity).await;
-    pay(&stage, &quotes[1]).await;
-    identity.body_sha256 = [3; 32];
-    assert!(limited(create(&stage, &identity).await));
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_buyer_makes_one_new_quote_a_second(pool: PgPool) {
+    let stage = Stage::with_sandbox(pool, &["--rate-limit-quotes-per-second=1"]).await;
+    let mut identity = stage.identity();
+    let first = made(&stage, &identity).await;
+    identity.body_sha256 = [1; 32];
+    assert!(matches!(
+        create(&stage, &identity).await,
+        QuoteCreated::Refused(QuoteRefusal::RateLimited {
+            retry_after_seconds: 1
+        })
+    ));
+    // The same one again is none more.
+    let again = create(&stage, &stage.identity()).await;
+    assert!(
+        matches!(&again, QuoteCreated::Found(QuoteFound::Open(quote)) if quote.relay_request_id == first.relay_request_id),
+        "{again:?}"
+    );
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn quotes_made_at_once_stay_within_the_open_ones(pool: PgPool) {
+    let stage = Stage::with_sandbox(pool, &["--rate-limit-open-quotes=3"]).await;
+    let base = stage.identity();
+    let asking = (0..8).map(|n| {
+        let mut identity = base.clone();
+        identity.body_sha256 = [n; 32];
+        let stage = &stage;
+        async move { create(stage, &identity).await }
+    });
+    let answers = futures_util::future::join_all(asking).await;
+    let new = |created: &&QuoteCreated| matches!(created, QuoteCreated::New(_));
+    assert_eq!(answers.iter().filter(new).count(), 3, "{answers:?}");
+    let open: i64 = sqlx::query_scalar("select count(*) from deadline where unpaid_by = $1")
+        .bind(stage.buyer.0)
+        .fetch_one(stage.pool())
+        .await
+        .unwrap();
+    assert_eq!(open, 3);
 }

@@ -58,6 +58,7 @@ pub(crate) fn config(relay: &str, more: &[&str]) -> Config {
         format!("--relay-api-key={RELAY_KEY}"),
         format!("--settlement-address={SETTLEMENT}"),
         "--redis-url=redis://127.0.0.1:1".to_owned(),
+        "--rate-limit-quotes-per-second=1000000".to_owned(),
     ];
     args.extend(more.iter().map(|arg| (*arg).to_owned()));
     Cli::try_parse_from(args).unwrap().settings.check().unwrap()

@@ -1,4 +1,4 @@
-//! Redis, read only: sealed records that save a question to the control plane.
+//! Redis: sealed records that save a question to the control plane, and counts of calls.
 //!
 //! Never the arbiter of anything. A record that does not open, a slow answer and a dead Redis are
 //! all the same: a miss. After a failure it is left alone for a moment, so that a dead one costs a
@@ -11,13 +11,15 @@ use std::time::Duration;
 use crochet_shared::clock;
 use crochet_shared::redis_key;
 use crochet_shared::seal::Keyring;
-use redis::Client;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{Client, FromRedisValue, Pipeline};
 use serde::de::DeserializeOwned;
 
 const CONNECT_TIME: Duration = Duration::from_millis(500);
 /// Longer than this, the control plane is the faster answer.
 const ANSWER_TIME: Duration = Duration::from_millis(100);
+/// Longest wait for a whole pipeline.
+const PIPELINE_TIME: Duration = Duration::from_millis(250);
 /// How long it is left alone after a failure, in milliseconds.
 const REST_MS: i64 = 500;
 /// Commands that may wait for the connection's writer.
@@ -81,6 +83,14 @@ impl Redis {
     /// Notes that it answered, here or on the channel.
     pub fn note_answer(&self) {
         self.answered.store(true, Ordering::Relaxed);
+    }
+
+    /// The answers to several commands at once, or nothing. Off every call's path.
+    pub async fn pipeline<T: FromRedisValue>(&self, commands: &Pipeline) -> Option<T> {
+        let mut connection = self.manager.get()?.clone();
+        let asked = commands.query_async::<T>(&mut connection);
+        let answered = tokio::time::timeout(PIPELINE_TIME, asked).await;
+        answered.ok()?.ok()
     }
 
     /// The record under a name, or nothing.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crochet_shared::api_key::KeyDigest;
 use crochet_shared::internal::KeyRecord;
+use crochet_shared::limit::{self, Kind};
 use crochet_shared::redis_key;
 use quick_cache::sync::Cache;
 
@@ -12,7 +13,7 @@ use super::flight::Flights;
 use super::{Changes, FRESH};
 use crate::adapter::batch::Unanswered;
 use crate::gateway::Gateway;
-use crate::limits::Window;
+use crate::rate::Window;
 
 const KEYS_MAX: usize = 100_000;
 /// Digests known to be nobody's. Apart, so that guesses push out no key.
@@ -54,20 +55,21 @@ pub struct Keys {
     unknown: Cache<KeyDigest, (Instant, u64)>,
     flights: Flights<KeyDigest, Fetched>,
     changes: Changes<KeyDigest>,
+    calls_per_minute: u32,
 }
 
-impl Default for Keys {
-    fn default() -> Self {
+impl Keys {
+    /// None yet. Each key may call so often a minute.
+    pub fn new(calls_per_minute: u32) -> Self {
         Self {
             known: Cache::new(KEYS_MAX),
             unknown: Cache::new(UNKNOWN_MAX),
             flights: Flights::default(),
             changes: Changes::new(),
+            calls_per_minute,
         }
     }
-}
 
-impl Keys {
     /// What is known now.
     pub fn cached(&self, digest: &KeyDigest, now: Instant, epoch: u64) -> Cached {
         let fresh = |at: Instant, of: u64| of == epoch && now.duration_since(at) < FRESH;
@@ -125,10 +127,11 @@ impl Keys {
         let key = match before {
             Some(before) if before.key.record == record => before.key,
             before => Arc::new(Key {
+                calls: before.map_or_else(
+                    || Arc::new(self.window(&record)),
+                    |known| Arc::clone(&known.key.calls),
+                ),
                 record,
-                calls: before
-                    .map(|known| Arc::clone(&known.key.calls))
-                    .unwrap_or_default(),
             }),
         };
         // Kept even when a change came in meanwhile, but as too old to be believed: its rate window
@@ -145,6 +148,11 @@ impl Keys {
         };
         self.known.insert(digest, known);
         Some(key)
+    }
+
+    fn window(&self, record: &KeyRecord) -> Window {
+        let name = limit::by_id(Kind::Calls, record.key_id.0);
+        Window::new(name, self.calls_per_minute)
     }
 
     /// A change was told.
@@ -185,10 +193,10 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_believed_for_five_seconds_in_its_epoch() {
-        let (keys, digest, now) = (Keys::default(), KeyDigest([1; 32]), Instant::now());
+    fn a_key_is_believed_for_four_seconds_in_its_epoch() {
+        let (keys, digest, now) = (Keys::new(6_000), KeyDigest([1; 32]), Instant::now());
         keys.keep(digest, Some(record(false)), (now, 1), true);
-        let young = now + Duration::from_millis(4_999);
+        let young = now + Duration::from_millis(3_999);
         assert!(found(&keys.cached(&digest, young, 1)).is_some());
         assert!(matches!(keys.cached(&digest, now + FRESH, 1), Cached::Miss));
         assert!(matches!(keys.cached(&digest, now, 2), Cached::Miss));
@@ -199,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_told_change_ends_belief_at_once_and_the_rate_window_lives_on() {
-        let (keys, digest, now) = (Keys::default(), KeyDigest([1; 32]), Instant::now());
+        let (keys, digest, now) = (Keys::new(6_000), KeyDigest([1; 32]), Instant::now());
         let first = keys
             .keep(digest, Some(record(false)), (now, 1), true)
             .unwrap();
@@ -215,7 +223,7 @@ mod tests {
 
     #[test]
     fn what_raced_with_a_change_is_used_once_and_not_kept() {
-        let (keys, digest, now) = (Keys::default(), KeyDigest([1; 32]), Instant::now());
+        let (keys, digest, now) = (Keys::new(6_000), KeyDigest([1; 32]), Instant::now());
         assert!(
             keys.keep(digest, Some(record(false)), (now, 1), false)
                 .is_some()
@@ -227,7 +235,7 @@ mod tests {
 
     #[test]
     fn an_unchanged_record_keeps_the_prepared_entry() {
-        let (keys, digest, now) = (Keys::default(), KeyDigest([1; 32]), Instant::now());
+        let (keys, digest, now) = (Keys::new(6_000), KeyDigest([1; 32]), Instant::now());
         let record = record(false);
         let first = keys
             .keep(digest, Some(record.clone()), (now, 1), true)

@@ -45,6 +45,7 @@ pub fn answer(gateway: &Arc<Gateway>, settled: Settled) -> Result<Reply, Refusal
                 failure
                     .with_retryable(false)
                     .with_next(NextAction::AwaitRefund, AWAIT_REFUND)
+                    .with_names(&[], &["X-Crochet-Relay-Request-Id"])
             } else {
                 failure
             };

@@ -72,9 +72,14 @@ pub async fn read(
         // pingora takes any response before the end of the body for the last on the connection.
         session.set_keepalive(keepalive);
     }
-    tokio::time::timeout(time, read_all(session, head, limit, budget, share))
+    let read = tokio::time::timeout(time, read_all(session, head, limit, budget, share))
         .await
-        .unwrap_or(Err(NoBody::TooSlow))
+        .unwrap_or(Err(NoBody::TooSlow));
+    if matches!(read, Err(NoBody::Broken)) {
+        // Where the next request would begin is unknown.
+        session.set_keepalive(None);
+    }
+    read
 }
 
 async fn read_all(

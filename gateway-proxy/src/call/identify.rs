@@ -15,6 +15,7 @@ use super::head::NoCredential;
 use crate::cache::keys::{Cached, Key};
 use crate::error::Refusal;
 use crate::gateway::Gateway;
+use crate::rate::{Full, Window};
 
 /// A caller with a good key, within its rate.
 #[derive(Debug)]
@@ -46,28 +47,20 @@ pub async fn identify(
     arrival: Arrival,
 ) -> Result<Identified, Refusal> {
     let digest = credential.map_err(|_| gateway.errors.code(Code::Unauthorized))?;
+    let now = gateway.millis(arrival.at);
     let key = known(gateway, digest, arrival).await?;
     let Some(key) = key.filter(|key| is_good(&key.record, arrival.now_ms)) else {
-        let seconds = gateway.seconds(arrival.at);
-        let limit = gateway.config.unknown_keys_per_minute;
-        gateway
-            .strangers
-            .window(arrival.client)
-            .hit(seconds, limit)
-            .map_err(|full| limited(gateway, full.retry_after_seconds))?;
+        let window = gateway.stranger(arrival.client);
+        let taken = gateway.rates.take(&window, now).await;
+        taken.map_err(|full| limited(gateway, &window, full))?;
         return Err(gateway.errors.code(Code::InvalidApiKey));
     };
-    let limit = gateway.config.key_calls_per_minute;
-    let usage = key
-        .calls
-        .hit(gateway.seconds(arrival.at), limit)
-        .map_err(|full| {
-            limited(gateway, full.retry_after_seconds).with_rate(limit, 0, full.retry_after_seconds)
-        })?;
+    let taken = gateway.rates.take(&key.calls, now).await;
+    let usage = taken.map_err(|full| limited(gateway, &key.calls, full))?;
     Ok(Identified {
+        rate: (key.calls.limit(), usage.remaining, usage.reset_seconds),
         key,
         digest,
-        rate: (limit, usage.remaining, usage.reset_seconds),
     })
 }
 
@@ -84,13 +77,10 @@ async fn known(
         Cached::Unknown => return Ok(None),
         Cached::Miss => {}
     }
-    if let Some(window) = gateway.strangers.known(arrival.client) {
+    if let Some(window) = gateway.known_stranger(arrival.client) {
         window
-            .check(
-                gateway.seconds(arrival.at),
-                gateway.config.unknown_keys_per_minute,
-            )
-            .map_err(|full| limited(gateway, full.retry_after_seconds))?;
+            .check(gateway.millis(arrival.at))
+            .map_err(|full| limited(gateway, &window, full))?;
     }
     gateway
         .keys
@@ -99,8 +89,12 @@ async fn known(
         .map_err(|_| gateway.errors.code(Code::ServiceUnavailable))
 }
 
-fn limited(gateway: &Gateway, retry_after_seconds: u32) -> Refusal {
-    gateway.errors.wait(Code::RateLimited, retry_after_seconds)
+fn limited(gateway: &Gateway, window: &Window, full: Full) -> Refusal {
+    let seconds = full.retry_after_seconds;
+    gateway
+        .errors
+        .wait(Code::RateLimited, seconds)
+        .with_rate(window.limit(), 0, seconds)
 }
 
 #[cfg(test)]

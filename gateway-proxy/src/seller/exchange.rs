@@ -257,6 +257,11 @@ pub(super) async fn exchange(
     started.watch(Arc::clone(&connection.watch), first_byte);
     let response = connection.head(request).await?;
     let (head, body) = response.into_parts();
+    // 600 to 999 parse and are no statuses of HTTP (RFC 9110 §15): such a head is malformed, and no
+    // complete answer of any class, so an endpoint of `redelivery: never` is not called again.
+    if !is_status(head.status) {
+        return Err(Broken::Failed(SellerFailure::Invalid));
+    }
     started.answered(head.status);
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Broken::Failed(SellerFailure::Invalid));
@@ -285,6 +290,11 @@ pub(super) async fn exchange(
         },
         idle_for,
     })
+}
+
+/// Whether a status is one of HTTP's five classes.
+fn is_status(status: StatusCode) -> bool {
+    (100..600).contains(&status.as_u16())
 }
 
 /// How long a connection may idle: as the seller says, less a margin (`Keep-Alive: timeout=5`).

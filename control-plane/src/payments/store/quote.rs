@@ -1,7 +1,7 @@
 //! Quotes: finding the one of an identity, the facts to make one from, and writing it.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
 
 use crate::payments::model::{EXPIRY_MARGIN_SECONDS, State};
@@ -171,7 +171,7 @@ pub struct Sale {
 
 /// Reads what a quote is made from.
 pub async fn sale(
-    pool: &PgPool,
+    db: impl PgExecutor<'_>,
     buyer: Uuid,
     listing: Uuid,
     family: &str,
@@ -197,7 +197,7 @@ pub async fn sale(
         f64::from(EXPIRY_MARGIN_SECONDS),
         open_quotes_max,
     )
-    .fetch_one(pool)
+    .fetch_one(db)
     .await
 }
 
@@ -246,8 +246,32 @@ pub struct NewQuote<'a> {
     pub refund_to: &'a str,
 }
 
+/// Writes a quote while its buyer has fewer than `open_max` open ones, counted now and one after the
+/// other: quotes that are made at the same time were all counted before any of them was written.
+/// Tells whether it was written.
+pub async fn insert_within(
+    pool: &PgPool,
+    new: &NewQuote<'_>,
+    open_max: u32,
+) -> Result<bool, sqlx::Error> {
+    let mut tx = pool.begin().await?;
+    // Buyers whose ids end in the same eight bytes would only wait for each other.
+    let (_, low) = new.buyer.as_u64_pair();
+    sqlx::query("select pg_advisory_xact_lock($1)")
+        .bind(low.cast_signed())
+        .execute(&mut *tx)
+        .await?;
+    let sale = sale(&mut *tx, new.buyer, new.listing, "", open_max.into()).await?;
+    if sale.open_quotes >= i64::from(open_max) {
+        return Ok(false);
+    }
+    insert(&mut *tx, new).await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
 /// Writes a quote: the request, what was asked, its deadline, and word to the caches.
-pub async fn insert(pool: &PgPool, new: &NewQuote<'_>) -> Result<(), sqlx::Error> {
+pub async fn insert(db: impl PgExecutor<'_>, new: &NewQuote<'_>) -> Result<(), sqlx::Error> {
     sqlx::query!(
         r#"
         with request as (
@@ -287,7 +311,7 @@ pub async fn insert(pool: &PgPool, new: &NewQuote<'_>) -> Result<(), sqlx::Error
         new.refund_to,
         f64::from(EXPIRY_MARGIN_SECONDS),
     )
-    .execute(pool)
+    .execute(db)
     .await?;
     Ok(())
 }

@@ -1,0 +1,141 @@
+//! One quota for all gateways (contract §2): counted here, reconciled through Redis, never waiting for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crochet_dev::Role;
+use demo_agent::{Agent, Api, Chain, Method};
+use secrecy::ExposeSecret as _;
+
+use crate::harness::{Door, World, trials};
+
+trials!(
+    gateways_share_one_quota_and_go_on_without_redis,
+    unknown_keys_of_an_address_are_counted_together,
+);
+
+/// Calls under way at once.
+const AT_ONCE: usize = 16;
+
+/// Calls a minute that a test's key may make: the contract's in a full run.
+fn quota() -> usize {
+    if std::env::var_os("CROCHET_TEST_FULL").is_some() {
+        6_000
+    } else {
+        1_500
+    }
+}
+
+/// Which gateway the nth call goes through.
+type Route = fn(usize) -> usize;
+
+/// Calls that ask for nothing, so often: how many were not refused. Whatever happens, none fails.
+async fn calls(door: &Door, agent: &Agent, times: usize, route: Route) -> usize {
+    let (next, allowed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let workers: Vec<_> = (0..AT_ONCE)
+        .map(|_| {
+            let (next, allowed) = (Arc::clone(&next), Arc::clone(&allowed));
+            let through: Vec<Agent> = door.apis.iter().map(|api| agent.through(api)).collect();
+            tokio::spawn(async move {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= times {
+                        return;
+                    }
+                    let agent = &through[route(number)];
+                    let answer = agent
+                        .send(Method::POST, "/gateway/nobody", &[], Some("{}".into()))
+                        .await
+                        .unwrap();
+                    match answer.status {
+                        404 => drop(allowed.fetch_add(1, Ordering::Relaxed)),
+                        429 => assert!(answer.header("ratelimit").is_some(), "{answer}"),
+                        _ => panic!("a call failed: {answer}"),
+                    }
+                }
+            })
+        })
+        .collect();
+    for worker in workers {
+        worker.await.unwrap();
+    }
+    allowed.load(Ordering::Relaxed)
+}
+
+async fn agent(door: &Door) -> Agent {
+    Agent::fresh(&door.apis[0], Chain::Evm, "Carla Caller")
+        .await
+        .unwrap()
+}
+
+async fn gateways_share_one_quota_and_go_on_without_redis() {
+    let quota = quota();
+    let over = quota + quota / 10;
+    let mut world = World::own("rates", |options| {
+        options
+            .set("RATE_LIMIT_KEY_CALLS_PER_MINUTE", &quota.to_string())
+            .unwrap()
+    })
+    .await;
+    let door = world.door.clone();
+
+    // Both at once, in parts that differ.
+    let steady = agent(&door).await;
+    let allowed = calls(&door, &steady, quota * 3 / 2, |n| usize::from(n % 4 == 0)).await;
+    println!("{allowed} of a quota of {quota} through two gateways");
+    assert!((quota..=over).contains(&allowed), "{allowed} of {quota}");
+
+    // First the one, then the other, then both: nobody is refused early, nobody gets more.
+    let moving = agent(&door).await;
+    let mut allowed = calls(&door, &moving, quota / 3, |_| 0).await;
+    allowed += calls(&door, &moving, quota / 3, |_| 1).await;
+    assert_eq!(allowed, quota / 3 * 2, "none was refused early");
+    allowed += calls(&door, &moving, quota, |n| n % 2).await;
+    println!("{allowed} of a quota of {quota} with traffic that moves");
+    assert!((quota..=over).contains(&allowed), "{allowed} of {quota}");
+
+    // A Redis that forgets costs nobody anything, and gives nobody more.
+    let flushed = agent(&door).await;
+    let mut allowed = calls(&door, &flushed, quota / 2, |n| n % 2).await;
+    door.flush().await;
+    allowed += calls(&door, &flushed, quota, |n| n % 2).await;
+    println!("{allowed} of a quota of {quota} with a Redis that was flushed");
+    assert!((quota..=over).contains(&allowed), "{allowed} of {quota}");
+
+    // Without Redis each counts for itself, still limits, and no call fails.
+    let alone = agent(&door).await;
+    world.stack.kill(Role::Redis).unwrap();
+    let allowed = calls(&door, &alone, quota * 5 / 2, |n| n % 2).await;
+    println!("{allowed} of a quota of {quota} each of two gateways without Redis");
+    assert!(
+        (quota..=quota * 2).contains(&allowed),
+        "{allowed} of {quota} each"
+    );
+    world.stack.start_again(Role::Redis).await.unwrap();
+    world.close().await;
+}
+
+async fn unknown_keys_of_an_address_are_counted_together() {
+    let world = World::own("strangers", |options| {
+        options
+            .set("RATE_LIMIT_UNKNOWN_KEYS_PER_MINUTE", "30")
+            .unwrap()
+    })
+    .await;
+    let random = || u8::try_from(getrandom::u32().unwrap() % 256).unwrap();
+    let ask = async |api: &Api, path: &str| {
+        let key = crochet_shared::api_key::generate(random);
+        let key = Some(key.text.expose_secret());
+        let body = Some("{}".into());
+        let answer = api.send(Method::POST, path, key, &[], body).await.unwrap();
+        assert!([401, 429].contains(&answer.status), "{answer}");
+        answer.status == 401
+    };
+    let mut unknown = 0;
+    for n in 0..80 {
+        unknown += usize::from(ask(&world.door.apis[n % 2], "/gateway/nobody").await);
+    }
+    println!("{unknown} unknown keys of 30 through two gateways");
+    assert!((30..=33).contains(&unknown), "{unknown} of 30");
+    world.close().await;
+}

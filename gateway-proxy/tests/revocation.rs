@@ -1,0 +1,196 @@
+//! How long a change takes to reach every gateway, under load (contract §3 and §4): within a second,
+//! and within five when Redis is stopped. The figures are printed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crochet_dev::Role;
+use demo_agent::{Agent, Method};
+use futures_util::{StreamExt as _, stream};
+use serde_json::json;
+
+use crate::harness::{Door, Market, World, text, trials};
+
+trials!(changes_reach_every_gateway_under_load);
+
+/// Within which a change is known everywhere, while Redis runs and while it does not.
+const WITHIN: Duration = Duration::from_secs(1);
+const WITHIN_WITHOUT_REDIS: Duration = Duration::from_secs(5);
+/// Keys that make the load, and calls a second that they make together.
+const LOAD_KEYS: usize = 12;
+const LOAD_PER_SECOND: u64 = 600;
+/// The load that the contract's figure is promised under; told of a full run, whose machine is quiet.
+const LOAD_MIN: u64 = 500;
+
+fn is_full() -> bool {
+    std::env::var_os("CROCHET_TEST_FULL").is_some()
+}
+
+/// Calls of many keys through all gateways for as long as it lives: quotes that are reused.
+struct Load {
+    stop: Arc<AtomicBool>,
+    made: Arc<AtomicUsize>,
+    begun: Instant,
+}
+
+impl Load {
+    async fn start(market: &Market) -> Self {
+        let load = Self {
+            stop: Arc::default(),
+            made: Arc::default(),
+            begun: Instant::now(),
+        };
+        let call = market.call();
+        let key = [("idempotency-key", "load")];
+        for number in 0..LOAD_KEYS {
+            let (agent, _) = market.second_key().await;
+            let agent = agent.through(&market.door.apis[number % market.door.apis.len()]);
+            let (stop, made) = (Arc::clone(&load.stop), Arc::clone(&load.made));
+            let (path, body) = (format!("/gateway/{}", market.listing.id), call.body.clone());
+            tokio::spawn(async move {
+                let each = Duration::from_secs(1) * u32::try_from(LOAD_KEYS).unwrap();
+                let mut ticks =
+                    tokio::time::interval(each / u32::try_from(LOAD_PER_SECOND).unwrap());
+                while !stop.load(Ordering::Relaxed) {
+                    ticks.tick().await;
+                    let asked = agent.send(Method::POST, &path, &key, Some(body.clone()));
+                    let answer = asked.await.unwrap();
+                    assert_eq!(answer.status, 402, "{answer}");
+                    made.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        load
+    }
+
+    fn per_second(&self) -> u64 {
+        let made = u64::try_from(self.made.load(Ordering::Relaxed)).unwrap();
+        made * 1_000
+            / u64::try_from(self.begun.elapsed().as_millis())
+                .unwrap()
+                .max(1)
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Prints the slowest and the 99th of a hundred, and gives the latter back.
+fn p99(what: &str, mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    let rank = (times.len() * 99).div_ceil(100).max(1) - 1;
+    let (p50, p99) = (times[times.len() / 2], times[rank]);
+    println!(
+        "{what}: p50 {p50:?}, p99 {p99:?}, slowest {:?} of {}",
+        times[times.len() - 1],
+        times.len()
+    );
+    p99
+}
+
+/// Asks every gateway until it says `status`; how long the last one took.
+async fn until_all_say(door: &Door, agent: &Agent, path: &str, status: u16) -> Duration {
+    let begun = Instant::now();
+    let asking = door.apis.iter().map(|api| async move {
+        let agent = agent.through(api);
+        loop {
+            let answer = agent.send(Method::POST, path, &[], Some("{}".into())).await;
+            if answer.unwrap().status == status {
+                return begun.elapsed();
+            }
+            assert!(begun.elapsed() < WITHIN_WITHOUT_REDIS * 3, "never {status}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    });
+    futures_util::future::join_all(asking)
+        .await
+        .into_iter()
+        .max()
+        .unwrap()
+}
+
+/// Revokes a key that all gateways know; how long until the last refuses it.
+async fn revoke(market: &Market) -> Duration {
+    let (agent, id) = market.second_key().await;
+    until_all_say(&market.door, &agent, "/gateway/nobody", 404).await;
+    let deleted = market
+        .buyer
+        .send(Method::DELETE, &format!("/api-keys/{id}"), &[], None)
+        .await;
+    deleted.unwrap().data(200).unwrap();
+    let took = until_all_say(&market.door, &agent, "/gateway/nobody", 401).await;
+    // And from then on.
+    until_all_say(&market.door, &agent, "/gateway/nobody", 401).await;
+    took
+}
+
+/// Suspends a listing that all gateways serve; how long until the last refuses to.
+async fn suspend(market: &Market) -> Duration {
+    let listing = market.publish(json!({})).await;
+    let path = format!("/gateway/{}", text(&listing.json["slug"]));
+    // A seller's own call says that the route is known, and asks nobody for a quote.
+    until_all_say(&market.door, &market.seller, &path, 403).await;
+    let patched = market
+        .seller
+        .send(
+            Method::PATCH,
+            &format!("/listings/{}", listing.id),
+            &[],
+            Some(json!({ "status": "suspended" }).to_string().into()),
+        )
+        .await;
+    patched.unwrap().data(200).unwrap();
+    until_all_say(&market.door, &market.seller, &path, 409).await
+}
+
+async fn times<F: Future<Output = Duration>>(
+    count: usize,
+    at_once: usize,
+    one: impl Fn() -> F,
+) -> Vec<Duration> {
+    stream::iter(0..count)
+        .map(|_| one())
+        .buffer_unordered(at_once)
+        .collect()
+        .await
+}
+
+async fn changes_reach_every_gateway_under_load() {
+    let (many, few) = if is_full() { (300, 60) } else { (40, 12) };
+    let mut world = World::own("revocation", |options| options).await;
+    let market = Market::within(&world.door, json!({})).await;
+    let load = Load::start(&market).await;
+
+    let revoked = p99("revocation", times(many, 4, || revoke(&market)).await);
+    let suspended = p99(
+        "a listing's change",
+        times(many / 2, 4, || suspend(&market)).await,
+    );
+    let rate = load.per_second();
+    println!("under {rate} calls/s of {LOAD_KEYS} keys");
+    assert!(revoked < WITHIN, "{revoked:?}");
+    assert!(suspended < WITHIN, "{suspended:?}");
+    assert!(
+        rate > 0 && (!is_full() || rate >= LOAD_MIN),
+        "{rate} calls/s"
+    );
+
+    world.stack.kill(Role::Redis).unwrap();
+    let revoked = p99(
+        "revocation without Redis",
+        times(few, few, || revoke(&market)).await,
+    );
+    let suspended = p99(
+        "a listing's change without Redis",
+        times(few, few, || suspend(&market)).await,
+    );
+    assert!(revoked < WITHIN_WITHOUT_REDIS, "{revoked:?}");
+    assert!(suspended < WITHIN_WITHOUT_REDIS, "{suspended:?}");
+    drop(load);
+    world.stack.start_again(Role::Redis).await.unwrap();
+    world.close().await;
+}
