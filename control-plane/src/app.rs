@@ -40,6 +40,8 @@ pub struct App {
     pub limits: Limits,
     /// How hard proof of work is now.
     pub difficulty: identity::Difficulty,
+    /// Hashes passwords.
+    pub passwords: identity::Passwords,
     /// State of `payments` that lives in memory.
     pub payments: payments::State,
 }
@@ -71,6 +73,7 @@ impl App {
                 config.pow_pinned,
                 Instant::now(),
             ),
+            passwords: identity::Passwords::default(),
             payments: payments::State::new(&config)?,
             config,
         }))

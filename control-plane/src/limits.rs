@@ -27,6 +27,8 @@ pub struct Limits {
     pub writes: Window<Uuid>,
     /// Sign-in and challenge calls, by address.
     pub sign_in: Window<IpAddr>,
+    /// Sign-ins to a human account, by the digest of its e-mail address.
+    pub email_sign_in: Window<Uuid>,
     /// Unknown keys, by address.
     pub unknown_keys: Window<IpAddr>,
 }
@@ -39,6 +41,7 @@ impl Limits {
             reads: Window::new(settings.key_reads_per_minute, MINUTE),
             writes: Window::new(settings.key_writes_per_minute, MINUTE),
             sign_in: Window::new(settings.sign_in_per_5_minutes, 5 * MINUTE),
+            email_sign_in: Window::new(settings.email_sign_in_per_minute, MINUTE),
             unknown_keys: Window::new(settings.unknown_keys_per_minute, MINUTE),
         }
     }
