@@ -42,6 +42,8 @@ pub struct App {
     pub difficulty: identity::Difficulty,
     /// State of `catalog` that lives in memory.
     pub catalog: catalog::Memory,
+    /// Hashes passwords.
+    pub passwords: identity::Passwords,
     /// State of `payments` that lives in memory.
     pub payments: payments::State,
 }
@@ -74,6 +76,7 @@ impl App {
                 Instant::now(),
             ),
             catalog: catalog::Memory::default(),
+            passwords: identity::Passwords::default(),
             payments: payments::State::new(&config)?,
             config,
         }))

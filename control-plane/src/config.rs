@@ -198,6 +198,9 @@ pub struct Limits {
     /// Sign-in and challenge calls of an address, in 5 minutes
     #[arg(long = "rate-limit-sign-in-per-5-minutes", env = "RATE_LIMIT_SIGN_IN_PER_5_MINUTES", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..), global = true)]
     pub sign_in_per_5_minutes: u32,
+    /// Sign-ins to one e-mail address, a minute, from wherever
+    #[arg(long = "rate-limit-email-sign-in-per-minute", env = "RATE_LIMIT_EMAIL_SIGN_IN_PER_MINUTE", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..), global = true)]
+    pub email_sign_in_per_minute: u32,
     /// Unknown keys of an address, a minute
     #[arg(long = "rate-limit-unknown-keys-per-minute", env = "RATE_LIMIT_UNKNOWN_KEYS_PER_MINUTE", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..), global = true)]
     pub unknown_keys_per_minute: u32,

@@ -4,7 +4,7 @@
 //! and a lone surrogate is told as a problem of its own field. Unknown members are ignored.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -35,6 +35,7 @@ pub trait FromFields: Sized {
 #[derive(Debug, Default)]
 pub struct Fields<'a> {
     members: BTreeMap<String, &'a RawValue>,
+    twice: BTreeSet<String>,
     prefix: String,
     bad: Vec<BadField>,
 }
@@ -51,19 +52,19 @@ impl<'a> Fields<'a> {
     }
 
     fn of(members: Members<'a>, prefix: String) -> Self {
-        let mut fields = Self {
+        Self {
             members: members.once,
+            twice: members.twice,
             prefix,
             bad: Vec::new(),
-        };
-        for name in members.twice {
-            fields.refuse(&name, "must stand once");
         }
-        fields
     }
 
-    /// Records a problem with a field.
+    /// Records a problem with a field. The first is told: what follows from it is no news.
     pub fn refuse(&mut self, name: &str, problem: impl Into<Problem>) {
+        if self.has_problem(name) {
+            return;
+        }
         self.bad.push(BadField {
             field: format!("{}{name}", self.prefix).into(),
             problem: problem.into(),
@@ -86,6 +87,22 @@ impl<'a> Fields<'a> {
         self.bad.iter().any(|bad| bad.field == field)
     }
 
+    /// Whether the field or anything within it was found bad already.
+    pub fn has_problem_within(&self, name: &str) -> bool {
+        let within = format!("{}{name}.", self.prefix);
+        self.has_problem(name) || self.bad.iter().any(|bad| bad.field.starts_with(&within))
+    }
+
+    /// A field's one value. One that stands twice is refused, for which is meant is a guess; an
+    /// unknown one that stands twice is ignored like any unknown one.
+    fn member(&mut self, name: &str) -> Option<&'a RawValue> {
+        if self.twice.contains(name) {
+            self.refuse(name, "must stand once");
+            return None;
+        }
+        self.members.get(name).copied()
+    }
+
     /// The names of the fields that are there.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.members.keys().map(String::as_str)
@@ -97,7 +114,7 @@ impl<'a> Fields<'a> {
         name: &'static str,
         read: impl FnOnce(&'a RawValue) -> Result<T, Problem>,
     ) -> Option<T> {
-        match self.members.get(name) {
+        match self.member(name) {
             Some(raw) if !is_null(raw) => {
                 let outcome = read(raw);
                 self.keep(name, outcome)
@@ -124,7 +141,7 @@ impl<'a> Fields<'a> {
         name: &'static str,
         read: impl FnOnce(&'a RawValue) -> Result<T, Problem>,
     ) -> Option<Option<T>> {
-        let raw = *self.members.get(name)?;
+        let raw = self.member(name)?;
         if is_null(raw) {
             return Some(None);
         }
@@ -138,7 +155,7 @@ impl<'a> Fields<'a> {
         name: &'static str,
         read: impl FnOnce(&'a RawValue) -> Result<T, Problem>,
     ) -> Option<T> {
-        let raw = *self.members.get(name)?;
+        let raw = self.member(name)?;
         if is_null(raw) {
             self.refuse(name, "must not be null");
             return None;
@@ -154,7 +171,7 @@ impl<'a> Fields<'a> {
         name: &'static str,
         read: impl FnOnce(&mut Fields<'a>) -> Option<T>,
     ) -> Option<T> {
-        let raw = *self.members.get(name)?;
+        let raw = self.member(name)?;
         if is_null(raw) {
             return None;
         }
@@ -166,6 +183,19 @@ impl<'a> Fields<'a> {
         let value = read(&mut inner);
         self.bad.append(&mut inner.bad);
         value
+    }
+
+    /// As [`Self::nested`], for an object that must be there.
+    pub fn required_nested<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&mut Fields<'a>) -> Option<T>,
+    ) -> Option<T> {
+        if !self.has(name) || self.is_null(name) {
+            self.refuse(name, "is required");
+            return None;
+        }
+        self.nested(name, read)
     }
 
     /// The value, or every problem found.
@@ -436,10 +466,10 @@ fn holds_nul(value: &Value) -> bool {
     }
 }
 
-/// An object's members, and the names that stand more than once: which one is meant is a guess.
+/// An object's members, and the names that stand more than once.
 struct Members<'a> {
     once: BTreeMap<String, &'a RawValue>,
-    twice: Vec<String>,
+    twice: BTreeSet<String>,
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
@@ -455,13 +485,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members = Members {
                     once: BTreeMap::new(),
-                    twice: Vec::new(),
+                    twice: BTreeSet::new(),
                 };
                 while let Some((name, value)) = map.next_entry::<String, &'de RawValue>()? {
-                    if let Some(_standing) = members.once.insert(name.clone(), value)
-                        && !members.twice.contains(&name)
-                    {
-                        members.twice.push(name);
+                    if let Some(_standing) = members.once.insert(name.clone(), value) {
+                        members.twice.insert(name);
                     }
                 }
                 Ok(members)
@@ -488,7 +516,7 @@ mod tests {
     #[test]
     fn every_bad_field_is_named() {
         let found = problems(
-            r#"{"a":"\ud800","b":"  ","c":1.5,"d":null,"e":"x\u0000","f":"é","g":{"h":1},"i":1,"i":2}"#,
+            r#"{"a":"\ud800","b":"  ","c":1.5,"d":null,"e":"x\u0000","f":"é","g":{"h":1},"i":1,"i":2,"j":1,"j":2}"#,
             |fields| {
                 fields.required("a", text(1, 5));
                 fields.required("b", text(1, 5));
@@ -498,10 +526,14 @@ mod tests {
                 assert_eq!(fields.required("f", text(1, 1)).as_deref(), Some("é"));
                 fields.nested("g", |inner| inner.required("h", text(1, 2)));
                 assert_eq!(fields.optional("absent", text(1, 5)), None);
+                fields.required("i", boolean);
+                fields.refuse("i", "is required");
+                fields.required_nested("k", |inner| inner.required("l", boolean));
             },
         );
         let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["i", "a", "b", "c", "d", "e", "g.h"]);
+        // Once each; and `j`, which nobody reads, is ignored although it stands twice.
+        assert_eq!(names, ["a", "b", "c", "d", "e", "g.h", "i", "k"]);
     }
 
     #[test]

@@ -40,7 +40,8 @@ const HEADER_BYTES_MAX: usize = 16 * 1024;
 const URI_BYTES_MAX: usize = 8 * 1024;
 /// How long a browser may remember a preflight's answer, in seconds.
 const PREFLIGHT_SECONDS: &str = "7200";
-/// Routes that a browser session is for, from [`API`]: they answer no foreign origin.
+/// Routes that a browser session is for, from [`API`], beside `/agents/:id/claim`: they answer no
+/// foreign origin.
 const SESSION_ROUTES: [&str; 3] = ["/auth/signup", "/auth/login", "/auth/logout"];
 
 /// Who is calling, as far as addresses tell.
@@ -300,8 +301,10 @@ fn preflight(path: &str) -> Response {
 }
 
 fn answers_foreign_origins(path: &str) -> bool {
-    path.strip_prefix(API)
-        .is_none_or(|route| !SESSION_ROUTES.contains(&route))
+    path.strip_prefix(API).is_none_or(|route| {
+        let claims = route.starts_with("/agents/") && route.ends_with("/claim");
+        !claims && !SESSION_ROUTES.contains(&route)
+    })
 }
 
 /// HEAD answers as GET would, with its length and without its body.

@@ -28,6 +28,8 @@ pub enum Kind {
     Writes,
     /// Sign-in and challenge calls of an address.
     SignIn,
+    /// Sign-ins to a human account, by the digest of its e-mail address.
+    EmailSignIn,
     /// Unknown keys of an address, at gateways and control planes together.
     UnknownKeys,
     /// New quotes of a buyer.
@@ -41,6 +43,7 @@ impl Kind {
             Self::Reads => "reads",
             Self::Writes => "writes",
             Self::SignIn => "sign_in",
+            Self::EmailSignIn => "email_sign_in",
             Self::UnknownKeys => "unknown_keys",
             Self::Quotes => "quotes",
         }

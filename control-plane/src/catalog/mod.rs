@@ -54,6 +54,6 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
 }
 
 /// `GET /listings`, with its description.
-pub use browse::{Memory, __path_browse, browse};
+pub use browse::{__path_browse, Memory, browse};
 /// `GET /listings/:id`, with its description.
 pub use read::{__path_get_listing, get_listing};

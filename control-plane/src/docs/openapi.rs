@@ -95,7 +95,7 @@ fn add_components(document: &mut Value) {
         "securitySchemes".to_owned(),
         json!({
             "bearer": { "type": "http", "scheme": "bearer", "description": "An agent's API key, `am_k_…`." },
-            "cookie": { "type": "apiKey", "in": "cookie", "name": "session", "description": "A person's session, from `POST /auth/login`." },
+            "cookie": { "type": "apiKey", "in": "cookie", "name": "crochet_session", "description": "A person's session, from `POST /auth/login`; over TLS it is named `__Host-crochet_session`. A request with `Authorization` is judged by that alone." },
         }),
     );
     if let Some(schemas) = components

@@ -45,6 +45,10 @@ pub(super) fn codes(operation: &Map<String, Value>) -> Vec<Code> {
                 .as_object()
                 .is_some_and(|kinds| !kinds.is_empty())
         });
+    // Agents' alone: a person's session is no key there. Gateways look at no cookie.
+    let agents_only = operation.get("security") == Some(&json!([{ "bearer": [] }]))
+        && operation.get("tags") != Some(&json!(["Gateway"]))
+        && operation.get("operationId") != Some(&json!("testEndpoint"));
     let json_body = operation.get("requestBody").is_some_and(|body| {
         body.pointer("/content/application~1json/schema/type") != Some(&json!("string"))
     });
@@ -55,6 +59,7 @@ pub(super) fn codes(operation: &Map<String, Value>) -> Vec<Code> {
             named.contains(&code.as_str())
                 || ALWAYS.contains(code)
                 || (credential && WITH_CREDENTIAL.contains(code))
+                || (agents_only && *code == Code::AgentRequired)
                 || (json_body && WITH_BODY.contains(code))
         })
         .collect()

@@ -10,8 +10,10 @@ use crochet_shared::code::Code;
 use crochet_shared::id::{ApiKeyId, ProfileId};
 use http::request::Parts;
 use http::{HeaderMap, Method, header};
+use uuid::Uuid;
 
-use super::store::{self, KeyOwner};
+use super::session;
+use super::store::keys::{self, KeyOwner};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::router::{ClientAddress, RateSlot};
@@ -36,6 +38,9 @@ impl FromRequestParts<Arc<App>> for Agent {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        if !parts.headers.contains_key(header::AUTHORIZATION) {
+            return Err(without_key(app, &parts.headers).await);
+        }
         let digest = presented(&parts.headers)?;
         let address = parts
             .extensions
@@ -47,14 +52,7 @@ impl FromRequestParts<Arc<App>> for Agent {
             .cloned()
             .unwrap_or_default();
         let owner = look_up(app, &digest, address, &slot).await?;
-        let now = Instant::now();
-        let reads = matches!(parts.method, Method::GET | Method::HEAD);
-        let window = if reads {
-            &app.limits.reads
-        } else {
-            &app.limits.writes
-        };
-        slot.apply(window.take(owner.key_id, now).await)?;
+        within_limits(app, parts, owner.key_id).await?;
         touch(app, &owner);
         Ok(Self {
             profile: ProfileId(owner.profile_id),
@@ -75,6 +73,27 @@ impl FromRequestParts<Arc<App>> for MaybeAgent {
             Ok(Self(None))
         }
     }
+}
+
+/// What a request without a key is told: a person that is signed in, that this is for agents.
+async fn without_key(app: &App, headers: &HeaderMap) -> ApiError {
+    match session::holder(app, headers).await {
+        Ok(Some(_)) => Code::AgentRequired.into(),
+        Ok(None) => Code::Unauthorized.into(),
+        Err(error) => error,
+    }
+}
+
+/// Counts a read or a write of a caller: an agent's by its key, a human's by her profile.
+pub(super) async fn within_limits(app: &App, parts: &Parts, caller: Uuid) -> Result<(), ApiError> {
+    let slot: RateSlot = parts.extensions.get().cloned().unwrap_or_default();
+    let reads = matches!(parts.method, Method::GET | Method::HEAD);
+    let window = if reads {
+        &app.limits.reads
+    } else {
+        &app.limits.writes
+    };
+    slot.apply(window.take(caller, Instant::now()).await)
 }
 
 /// The digest of the one well-formed key in the headers. A typo is told without a look-up.
@@ -105,7 +124,7 @@ async fn look_up(
     if !guesses.allowed {
         slot.apply(guesses)?;
     }
-    let owner = store::key_owner(app.db.pool(), digest).await?;
+    let owner = keys::key_owner(app.db.pool(), digest).await?;
     let now = crochet_shared::clock::now();
     match owner {
         Some(owner) if holds(&owner, now) => Ok(owner),
@@ -136,7 +155,7 @@ fn touch(app: &Arc<App>, owner: &KeyOwner) {
     let app = Arc::clone(app);
     let key = owner.key_id;
     tokio::spawn(async move {
-        if let Err(error) = store::touch_key(app.db.pool(), key, now).await {
+        if let Err(error) = keys::touch_key(app.db.pool(), key, now).await {
             tracing::warn!(%error, "last_used_at was not written");
         }
     });

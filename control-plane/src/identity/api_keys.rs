@@ -8,36 +8,46 @@ use crochet_shared::api_key;
 use crochet_shared::clock::rfc3339_millis;
 use crochet_shared::code::Code;
 use crochet_shared::envelope::Success;
-use crochet_shared::id::ApiKeyId;
+use crochet_shared::id::{ApiKeyId, ProfileId};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::agent::Agent;
+use super::caller::Caller;
 use super::profile::{ApiKey, ShownKey};
 use super::register::random_byte;
-use super::store::{self, NewApiKey};
+use super::store::keys::{self, NewApiKey};
 use crate::answer::{Created, Data, Secret};
 use crate::app::App;
 use crate::db::work;
 use crate::error::ApiError;
 use crate::extract::AppJson;
 use crate::fields::{self, Fields, FromFields};
+use crate::query::Query;
 
 /// Longest name of a key, in characters.
 const NAME_CHARS_MAX: usize = 60;
 
-/// Lists your API keys.
+/// Lists API keys.
 ///
-/// Metadata only: the text of a key is shown once, when it is made.
+/// Metadata only: the text of a key is shown once, when it is made. An agent sees its own keys; a
+/// person by session those of the agents she has claimed, each with its `agent_id`.
 #[utoipa::path(get, path = "/api-keys", tag = "Identity", operation_id = "listApiKeys",
-    security(("bearer" = [])),
+    security(("bearer" = []), ("cookie" = [])),
+    params(("agent_id" = Option<ProfileId>, Query, description = "Only the keys of this agent.")),
     responses((status = 200, body = Success<Vec<ApiKey>>)))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
-    agent: Agent,
+    caller: Caller,
+    mut query: Query,
 ) -> Result<Data<Vec<ApiKey>>, ApiError> {
-    Ok(Data(store::keys(app.db.pool(), agent.profile.0).await?))
+    let agent: Option<ProfileId> = query.parsed("agent_id", "must be an agent's id");
+    query.finish()?;
+    let told_apart = matches!(caller, Caller::Human(_));
+    let agent = agent.map(|agent| agent.0);
+    let keys = keys::keys(app.db.pool(), caller.profile().0, agent, told_apart).await?;
+    Ok(Data(keys))
 }
 
 /// The body of `POST /api-keys`.
@@ -102,12 +112,15 @@ pub(super) async fn create(
                     expires_at: wanted.expires_at,
                     now,
                 };
-                store::insert_key(tx, &new).await
+                if !keys::still_holds(tx, agent.profile.0, agent.key.0).await? {
+                    return Err(ApiError::from(Code::InvalidApiKey));
+                }
+                keys::insert_key(tx, &new).await?;
+                Ok(())
             })
         })
-        .await
-        .map_err(ApiError::from)?;
-    let stored = store::key_by_digest(app.db.pool(), &key.digest).await?;
+        .await?;
+    let stored = keys::key_by_digest(app.db.pool(), &key.digest).await?;
     let shown = ShownKey::new(key.text.expose_secret(), stored);
     Ok(Secret(Created {
         location: format!("{}/api-keys/{}", crate::router::API, shown.id()),
@@ -125,14 +138,16 @@ pub(super) struct Revoked {
 
 /// Revokes an API key.
 ///
-/// Gateways refuse it within a second. A second time answers the same.
+/// Gateways refuse it within a second. A second time answers the same. By session, a person revokes
+/// keys of the agents she has claimed.
 #[utoipa::path(delete, path = "/api-keys/{id}", tag = "Identity", operation_id = "revokeApiKey",
-    security(("bearer" = [])), params(("id" = ApiKeyId, Path, description = "The key's id.")),
+    security(("bearer" = []), ("cookie" = [])),
+    params(("id" = ApiKeyId, Path, description = "The key's id.")),
     responses((status = 200, body = Success<Revoked>)),
-    extensions(("x-error-codes" = json!([Code::ApiKeyNotFound]))))]
+    extensions(("x-error-codes" = json!([Code::ApiKeyNotFound, Code::OriginForbidden]))))]
 pub(super) async fn revoke(
     State(app): State<Arc<App>>,
-    agent: Agent,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Data<Revoked>, ApiError> {
     let id: ApiKeyId = id.parse().map_err(|_| Code::ApiKeyNotFound)?;
@@ -140,7 +155,7 @@ pub(super) async fn revoke(
     let revoked_at = app
         .db
         .run("identity.revoke_key", |tx| {
-            work(async move { store::revoke_key(tx, agent.profile.0, id.0, now).await })
+            work(async move { keys::revoke_key(tx, caller.profile().0, id.0, now).await })
         })
         .await
         .map_err(ApiError::from)?

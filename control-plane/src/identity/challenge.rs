@@ -1,4 +1,4 @@
-//! `POST /auth/challenge`, and the challenges that other routes give and use up.
+//! `POST /auth/challenge`, and the challenges that other routes give.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,14 +11,15 @@ use crochet_shared::envelope::Success;
 use crochet_shared::id::{self, ProfileId, WalletId};
 use http::request::Parts;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
-use sqlx::PgConnection;
+use serde_json::json;
 use utoipa::ToSchema;
 
+use super::binding::Binding;
 use super::message::Message;
-use super::pow::{self, Pow};
-use super::store::{self, NewChallenge};
+use super::pow::Pow;
+use super::store::challenges::{self, NewChallenge};
 use super::wallet::Address;
+use super::wallet_change::{ChangesOfWallet, WalletChanges};
 use crate::answer::{Data, Secret};
 use crate::app::App;
 use crate::describe;
@@ -31,29 +32,8 @@ use crate::router::{ClientAddress, RateSlot};
 pub const LIFE_SECONDS: i64 = 300;
 /// Random bytes of a nonce and of what is to be solved.
 const NONCE_BYTES: usize = 16;
-/// Longest nonce that is looked up.
-const NONCE_CHARS_MAX: usize = 64;
-/// Longest label of a wallet.
-const LABEL_CHARS_MAX: usize = 60;
 /// Purpose of the challenges that `POST /listings` uses up.
-const CREATE_LISTING: &str = "create_listing";
-
-/// What a challenge is for and bound to. It serves for nothing else.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Binding {
-    Register,
-    Recover,
-    LinkWallet {
-        other: Address,
-    },
-    ManageWallet {
-        wallet: WalletId,
-        changes: Map<String, Value>,
-    },
-    ClaimAgent {
-        agent: ProfileId,
-    },
-}
+pub(super) const CREATE_LISTING: &str = "create_listing";
 
 #[derive(Clone, Copy)]
 enum Purpose {
@@ -71,78 +51,6 @@ const PURPOSES: [(&str, Purpose); 5] = [
     ("manage_wallet", Purpose::ManageWallet),
     ("claim_agent", Purpose::ClaimAgent),
 ];
-
-impl Binding {
-    pub(super) fn purpose(&self) -> &'static str {
-        match self {
-            Self::Register => "register",
-            Self::Recover => "recover",
-            Self::LinkWallet { .. } => "link_wallet",
-            Self::ManageWallet { .. } => "manage_wallet",
-            Self::ClaimAgent { .. } => "claim_agent",
-        }
-    }
-
-    /// What is signed, in words.
-    pub(super) fn statement(&self) -> String {
-        match self {
-            Self::Register => "Register a new Crochet agent with this wallet.".to_owned(),
-            Self::Recover => {
-                "Recover the Crochet agent of this wallet and receive a new API key.".to_owned()
-            }
-            Self::LinkWallet { other } => format!(
-                "Link this wallet and {} to one Crochet agent. Both can recover it.",
-                other.text
-            ),
-            Self::ManageWallet { wallet, changes } => {
-                let changes: Vec<String> = changes
-                    .iter()
-                    .map(|(name, value)| format!("{name} to {value}"))
-                    .collect();
-                format!(
-                    "Change wallet {wallet} of a Crochet agent: {}.",
-                    changes.join(", ")
-                )
-            }
-            Self::ClaimAgent { agent } => {
-                format!(
-                    "Confirm to a human operator that this wallet controls Crochet agent {agent}."
-                )
-            }
-        }
-    }
-
-    /// The same for machines, each a URN's end.
-    pub(super) fn resources(&self) -> Vec<String> {
-        let mut resources = vec![format!("purpose:{}", self.purpose())];
-        match self {
-            Self::Register | Self::Recover => {}
-            Self::LinkWallet { other } => {
-                resources.push(format!("wallet:{}:{}", other.family.as_str(), other.text));
-            }
-            Self::ManageWallet { wallet, changes } => {
-                let text = Value::Object(changes.clone()).to_string();
-                let encoded: String =
-                    url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
-                resources.push(format!("wallet:{wallet}"));
-                resources.push(format!("changes:{}", encoded.replace('+', "%20")));
-            }
-            Self::ClaimAgent { agent } => resources.push(format!("profile:{agent}")),
-        }
-        resources
-    }
-
-    fn to_json(&self) -> Value {
-        match self {
-            Self::Register | Self::Recover => json!({}),
-            Self::LinkWallet { other } => json!({ "linked_wallet_address": other.text }),
-            Self::ManageWallet { wallet, changes } => {
-                json!({ "target_wallet_id": wallet, "changes": changes })
-            }
-            Self::ClaimAgent { agent } => json!({ "profile_id": agent }),
-        }
-    }
-}
 
 /// The body of `POST /auth/challenge`.
 #[derive(ToSchema)]
@@ -164,26 +72,7 @@ struct AskForChallenge {
     target_wallet_id: Option<WalletId>,
     /// Exactly the fields that will be sent to `PATCH /me/wallets/:id`; for `manage_wallet`, and
     /// required there.
-    changes: Option<WalletChanges>,
-}
-
-/// What is to change of a wallet.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "read by the API document")]
-pub(super) struct WalletChanges {
-    /// `null` clears it.
-    #[schema(example = "Treasury", extensions(("x-text" = json!([0, LABEL_CHARS_MAX]))))]
-    label: Option<String>,
-    #[schema(nullable = false, extensions(("x-one-of" = json!(describe::names(&WALLET_STATUSES)))))]
-    status: Option<String>,
-    #[schema(nullable = false)]
-    can_authenticate: Option<bool>,
-    #[schema(nullable = false)]
-    can_recover: Option<bool>,
-    #[schema(nullable = false)]
-    is_default_payment: Option<bool>,
-    #[schema(nullable = false)]
-    is_default_payout: Option<bool>,
+    changes: Option<ChangesOfWallet>,
 }
 
 /// What [`AskForChallenge`] describes, read.
@@ -205,9 +94,9 @@ impl FromFields for AskChallenge {
         let agent = fields.optional("profile_id", fields::parsed("must be an agent's id"));
         let other = fields.optional("linked_wallet_address", Address::from_field);
         let wallet = fields.optional("target_wallet_id", fields::parsed("must be a wallet's id"));
-        let changes = fields.nested("changes", |inner| Some(read_changes(inner)));
-        let mut needs = |name, missing: bool| {
-            if missing {
+        let changes = fields.nested("changes", |inner| Some(WalletChanges::from_fields(inner)));
+        let mut needs = |name: &'static str, missing: bool| {
+            if missing && !fields.has_problem_within(name) {
                 fields.refuse(name, "is required for this purpose");
             }
         };
@@ -216,11 +105,17 @@ impl FromFields for AskChallenge {
             Purpose::Recover => Binding::Recover,
             Purpose::LinkWallet => {
                 needs("linked_wallet_address", other.is_none());
+                if other.is_some() && other == address {
+                    fields.refuse("linked_wallet_address", "must be another wallet");
+                }
                 Binding::LinkWallet { other: other? }
             }
             Purpose::ManageWallet => {
                 needs("target_wallet_id", wallet.is_none());
-                needs("changes", changes.as_ref().is_none_or(Map::is_empty));
+                needs(
+                    "changes",
+                    changes.as_ref().is_none_or(WalletChanges::is_empty),
+                );
                 Binding::ManageWallet {
                     wallet: wallet?,
                     changes: changes.filter(|changes| !changes.is_empty())?,
@@ -236,32 +131,6 @@ impl FromFields for AskChallenge {
             binding,
         })
     }
-}
-
-/// What a wallet's status can be set to.
-const WALLET_STATUSES: [(&str, &str); 2] = [("active", "active"), ("disabled", "disabled")];
-
-/// The changes of a wallet, in the form that is signed and later compared.
-fn read_changes(fields: &mut Fields<'_>) -> Map<String, Value> {
-    const FLAGS: [&str; 4] = [
-        "can_authenticate",
-        "can_recover",
-        "is_default_payment",
-        "is_default_payout",
-    ];
-    let mut changes = Map::new();
-    for flag in FLAGS {
-        if let Some(value) = fields.present(flag, fields::boolean) {
-            changes.insert(flag.to_owned(), value.into());
-        }
-    }
-    if let Some(label) = fields.change("label", fields::text(0, LABEL_CHARS_MAX)) {
-        changes.insert("label".to_owned(), label.into());
-    }
-    if let Some(status) = fields.present("status", fields::one_of(&WALLET_STATUSES)) {
-        changes.insert("status".to_owned(), status.into());
-    }
-    changes
 }
 
 /// What `POST /auth/challenge` answers.
@@ -322,7 +191,7 @@ pub(super) async fn challenge(
         now,
         expires_at: fresh.expires_at,
     };
-    store::insert_challenge(app.db.pool(), &new).await?;
+    challenges::insert_challenge(app.db.pool(), &new).await?;
     Ok(Secret(Data(ChallengeGiven {
         purpose: ask.binding.purpose(),
         expires_in: LIFE_SECONDS,
@@ -354,92 +223,6 @@ impl Fresh {
 
     fn pow(&self) -> Pow {
         Pow::new(self.pow_challenge.clone(), self.difficulty)
-    }
-}
-
-// --- what a client sends back ------------------------------------------------------------------
-
-/// A signed and solved challenge, as `POST /register` and its kin carry it.
-#[derive(Debug)]
-pub(super) struct Proof {
-    pub(super) address: Address,
-    nonce: String,
-    pow_nonce: String,
-    signature: String,
-}
-
-impl Proof {
-    pub(super) fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let address = fields.required("wallet_address", Address::from_field);
-        let signature = fields.required("signature", fields::any_text);
-        let nonce = fields.required("nonce", fields::any_text);
-        let pow_nonce = fields.required("pow_nonce", pow_nonce);
-        Some(Self {
-            address: address?,
-            nonce: nonce?,
-            pow_nonce: pow_nonce?,
-            signature: signature?,
-        })
-    }
-
-    /// Judges it for a purpose, cheapest first: expiry, purpose, proof of work, signature. Gives the
-    /// nonce, which [`use_up`] then takes in the transaction of what is proven.
-    pub(super) async fn check(&self, app: &App, purpose: &str) -> Result<&str, ApiError> {
-        if self.nonce.chars().count() > NONCE_CHARS_MAX {
-            return Err(Code::ChallengeInvalid.into());
-        }
-        let now = crochet_shared::clock::now();
-        let found = store::challenge(app.db.pool(), &self.nonce).await?;
-        let given = found
-            .filter(|given| given.used_at.is_none() && given.expires_at > now)
-            .filter(|given| given.purpose == purpose)
-            .filter(|given| {
-                given.wallet_address.as_deref() == Some(&self.address.text)
-                    && given.chain.as_deref() == Some(self.address.family.as_str())
-            })
-            .ok_or(Code::ChallengeInvalid)?;
-        check_pow(
-            given.pow_challenge.as_deref(),
-            given.pow_difficulty,
-            &self.pow_nonce,
-        )?;
-        let message = given.message.unwrap_or_default();
-        if self.address.signed(&message, &self.signature) {
-            Ok(&self.nonce)
-        } else {
-            Err(Code::InvalidSignature.into())
-        }
-    }
-}
-
-fn check_pow(
-    challenge: Option<&str>,
-    difficulty: Option<i32>,
-    nonce: &str,
-) -> Result<(), ApiError> {
-    let difficulty = difficulty.and_then(|difficulty| u32::try_from(difficulty).ok());
-    match (challenge, difficulty) {
-        (Some(challenge), Some(difficulty)) if pow::solves(challenge, nonce, difficulty) => Ok(()),
-        _ => Err(Code::PowInvalid.into()),
-    }
-}
-
-/// Reads a `pow_nonce`.
-fn pow_nonce(raw: &serde_json::value::RawValue) -> Result<String, fields::Problem> {
-    let text = fields::any_text(raw)?;
-    if text.chars().count() > pow::NONCE_CHARS_MAX {
-        return Err(format!("must be at most {} characters", pow::NONCE_CHARS_MAX).into());
-    }
-    Ok(text)
-}
-
-/// Uses a challenge up, in the transaction of the success it serves. A second use waits for the
-/// first to commit, then finds nothing to use.
-pub async fn use_up(tx: &mut PgConnection, nonce: &str) -> Result<(), ApiError> {
-    if store::use_challenge(tx, nonce, crochet_shared::clock::now()).await? {
-        Ok(())
-    } else {
-        Err(Code::ChallengeInvalid.into())
     }
 }
 
@@ -497,59 +280,11 @@ pub async fn issue_listing_challenge(
         now,
         expires_at: fresh.expires_at,
     };
-    store::insert_challenge(app.db.pool(), &new).await?;
+    challenges::insert_challenge(app.db.pool(), &new).await?;
     Ok(ListingChallenge {
         expires_in: LIFE_SECONDS,
         expires_at: fresh.expires_at,
         pow: fresh.pow(),
         nonce: fresh.nonce,
     })
-}
-
-/// The proof of work of a new listing: `pow_nonce`, and `nonce` when another challenge than the
-/// agent's newest is meant.
-#[derive(Clone, Debug)]
-pub struct ListingProof {
-    nonce: Option<String>,
-    pow_nonce: String,
-}
-
-impl ListingProof {
-    /// Reads the two fields.
-    pub fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let pow_nonce = fields.required("pow_nonce", pow_nonce);
-        let nonce = fields.optional("nonce", fields::any_text);
-        Some(Self {
-            nonce,
-            pow_nonce: pow_nonce?,
-        })
-    }
-}
-
-/// Judges a listing's proof of work. Gives the challenge's nonce, for [`use_up`].
-pub async fn listing_challenge(
-    app: &App,
-    agent: ProfileId,
-    proof: &ListingProof,
-) -> Result<String, ApiError> {
-    let long = |nonce: &String| nonce.chars().count() > NONCE_CHARS_MAX;
-    if proof.nonce.as_ref().is_some_and(long) {
-        return Err(Code::ChallengeInvalid.into());
-    }
-    let now = crochet_shared::clock::now();
-    let given = store::agent_challenge(
-        app.db.pool(),
-        agent.0,
-        CREATE_LISTING,
-        proof.nonce.as_deref(),
-        now,
-    )
-    .await?
-    .ok_or(Code::ChallengeInvalid)?;
-    check_pow(
-        given.pow_challenge.as_deref(),
-        given.pow_difficulty,
-        &proof.pow_nonce,
-    )?;
-    Ok(given.nonce)
 }

@@ -9,10 +9,11 @@ use crochet_shared::id::ProfileId;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::agent::Agent;
-use super::profile::{Profile, Wallet};
+use super::caller::Caller;
+use super::profile::{HUMAN, Profile, Wallet};
 use super::register::{DESCRIPTION_CHARS_MAX, NAME_CHARS_MAX};
-use super::store::{self, ProfileChange};
+use super::store::profiles::{self, ProfileChange};
+use super::store::wallets;
 use crate::answer::Data;
 use crate::app::App;
 use crate::error::ApiError;
@@ -32,9 +33,9 @@ pub(super) struct Me {
 ///
 /// Verifies the credential; gives the profile and its wallets.
 #[utoipa::path(get, path = "/me", tag = "Identity", operation_id = "getMe",
-    security(("bearer" = [])), responses((status = 200, body = Success<Me>)))]
-pub(super) async fn get(State(app): State<Arc<App>>, agent: Agent) -> Result<Data<Me>, ApiError> {
-    me(&app, agent.profile).await
+    security(("bearer" = []), ("cookie" = [])), responses((status = 200, body = Success<Me>)))]
+pub(super) async fn get(State(app): State<Arc<App>>, caller: Caller) -> Result<Data<Me>, ApiError> {
+    me(&app, caller).await
 }
 
 /// The body of `PATCH /me`: only what is present changes.
@@ -57,15 +58,16 @@ struct ChangeProfile {
 
 /// Changes your profile.
 #[utoipa::path(patch, path = "/me", tag = "Identity", operation_id = "updateMe",
-    security(("bearer" = [])), request_body = ChangeProfile,
-    responses((status = 200, body = Success<Me>)))]
+    security(("bearer" = []), ("cookie" = [])), request_body = ChangeProfile,
+    responses((status = 200, body = Success<Me>)),
+    extensions(("x-error-codes" = json!([Code::OriginForbidden]))))]
 pub(super) async fn change(
     State(app): State<Arc<App>>,
-    agent: Agent,
+    caller: Caller,
     AppJson(change): AppJson<ProfileChange>,
 ) -> Result<Data<Me>, ApiError> {
-    store::change_profile(app.db.pool(), agent.profile.0, &change).await?;
-    me(&app, agent.profile).await
+    profiles::change_profile(app.db.pool(), caller.profile().0, &change).await?;
+    me(&app, caller).await
 }
 
 /// Shows an agent's public profile.
@@ -77,23 +79,28 @@ pub(super) async fn agent(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
 ) -> Result<Data<Profile>, ApiError> {
-    let id: ProfileId = id.parse().map_err(|_| Code::AgentNotFound)?;
-    let profile = store::profile(app.db.pool(), id.0)
-        .await?
-        .filter(|profile| profile.account_type != "human")
-        .ok_or(Code::AgentNotFound)?;
-    Ok(Data(profile))
+    agent_profile(&app, &id).await.map(Data)
 }
 
-async fn me(app: &App, id: ProfileId) -> Result<Data<Me>, ApiError> {
-    let profile = store::profile(app.db.pool(), id.0)
+/// An agent's profile. A human's is no agent's.
+pub(super) async fn agent_profile(app: &App, id: &str) -> Result<Profile, ApiError> {
+    let id: ProfileId = id.parse().map_err(|_| Code::AgentNotFound)?;
+    profiles::profile(app.db.pool(), id.0)
+        .await?
+        .filter(|profile| profile.account_type != HUMAN)
+        .ok_or_else(|| Code::AgentNotFound.into())
+}
+
+async fn me(app: &App, caller: Caller) -> Result<Data<Me>, ApiError> {
+    let id = caller.profile().0;
+    let profile = profiles::profile(app.db.pool(), id)
         .await?
         .ok_or(Code::AgentNotFound)?;
-    let wallets = store::wallets(app.db.pool(), id.0).await?;
+    let wallets = wallets::wallets(app.db.pool(), id).await?;
     Ok(Data(Me {
         profile,
         wallets,
-        authenticated_by: "api_key",
+        authenticated_by: caller.authenticated_by(),
     }))
 }
 

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use crochet_shared::clock::rfc3339;
 use crochet_shared::route::{CHAIN_BASE, Family};
 
-use super::challenge::Binding;
+use super::binding::Binding;
 use super::wallet::Address;
 
 /// CAIP-2 reference of Solana's main network.

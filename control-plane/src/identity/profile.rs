@@ -6,6 +6,9 @@ use crochet_shared::id::{ApiKeyId, ProfileId, WalletId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::wallet::Address;
+use super::wallet_change::ACTIVE;
+
 /// From this score on, a profile carries the checkmark.
 pub const VERIFIED_SCORE: i32 = 800;
 /// What a profile can be.
@@ -14,6 +17,10 @@ const ACCOUNT_TYPES: [&str; 3] = ["agent", "human", "human_claimed_agent"];
 const CHAINS: [&str; 2] = ["evm", "solana"];
 /// Where a wallet stands.
 const WALLET_STATUSES: [&str; 2] = ["active", "disabled"];
+/// `account_type` of an agent that no human has claimed.
+pub(super) const AGENT: &str = "agent";
+/// `account_type` of a person.
+pub(super) const HUMAN: &str = "human";
 
 /// `Profile` (contract §3).
 #[derive(Debug, Serialize, ToSchema)]
@@ -84,7 +91,7 @@ impl ProfileCard {
 }
 
 /// `Wallet` (contract §3).
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "the contract's shape: four independent rights"
@@ -108,6 +115,23 @@ pub(super) struct Wallet {
     pub(super) created_at: DateTime<Utc>,
 }
 
+impl Wallet {
+    /// Whether it may be used at all.
+    pub(super) fn is_active(&self) -> bool {
+        self.status == ACTIVE
+    }
+
+    /// Whether it can bring the profile back: what links, changes and recovers.
+    pub(super) fn recovers(&self) -> bool {
+        self.is_active() && self.can_recover
+    }
+
+    /// Whether this is the wallet of an address.
+    pub(super) fn is_at(&self, address: &Address) -> bool {
+        self.chain == address.family.as_str() && self.address == address.text
+    }
+}
+
 /// `ApiKey` (contract §3).
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ApiKey {
@@ -125,6 +149,10 @@ pub(super) struct ApiKey {
     pub(super) expires_at: Option<DateTime<Utc>>,
     #[serde(with = "rfc3339_millis_option")]
     pub(super) revoked_at: Option<DateTime<Utc>>,
+    /// Whose it is; only where a person sees the keys of the agents she has claimed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(super) agent_id: Option<ProfileId>,
 }
 
 /// A key at the one moment its text is shown.

@@ -12,9 +12,13 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use utoipa::ToSchema;
 
-use super::challenge::{Proof, SignIn, use_up};
-use super::profile::{Profile, ShownKey};
-use super::store::{self, NewApiKey, NewProfile};
+use super::binding::Binding;
+use super::challenge::SignIn;
+use super::profile::{AGENT, Profile, ShownKey};
+use super::proof::{Proof, use_up};
+use super::store::keys::{self, NewApiKey};
+use super::store::profiles::{self, NewProfile};
+use super::store::wallets::{self, NewWallet};
 use crate::answer::{Created, Secret};
 use crate::app::App;
 use crate::db::{OnConstraint as _, work};
@@ -84,12 +88,30 @@ impl FromFields for Register {
     }
 }
 
-/// What `POST /register` answers; the key's text is shown this once.
+/// What `POST /register` and `POST /auth/recover` answer; the key's text is shown this once.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Registered {
     profile: Profile,
     #[serde(flatten)]
     key: ShownKey,
+}
+
+impl Registered {
+    /// A profile, and the key that was just made for it.
+    pub(super) async fn read(
+        app: &App,
+        profile: id::ProfileId,
+        key: &NewKey,
+    ) -> Result<Self, ApiError> {
+        let stored = keys::key_by_digest(app.db.pool(), &key.digest).await?;
+        let profile = profiles::profile(app.db.pool(), profile.0)
+            .await?
+            .ok_or(Code::AgentNotFound)?;
+        Ok(Self {
+            profile,
+            key: ShownKey::new(key.text.expose_secret(), stored),
+        })
+    }
 }
 
 /// Registers an agent.
@@ -106,7 +128,7 @@ pub(super) async fn register(
     _: SignIn,
     AppJson(wanted): AppJson<Register>,
 ) -> Result<Secret<Created<Registered>>, ApiError> {
-    let nonce = wanted.proof.check(&app, "register").await?;
+    let nonce = wanted.proof.check(&app, &Binding::Register).await?;
     let now = crochet_shared::clock::now();
     let profile = id::ProfileId::new(now);
     let key = api_key::generate(random_byte);
@@ -117,12 +139,13 @@ pub(super) async fn register(
                 use_up(tx, nonce).await?;
                 let new = NewProfile {
                     id: profile.0,
+                    account_type: AGENT,
                     display_name: &wanted.display_name,
                     description: wanted.description.as_deref(),
                     avatar_url: wanted.avatar_url.as_deref(),
                     now,
                 };
-                store::insert_agent(tx, &new).await?;
+                profiles::insert_profile(tx, &new).await?;
                 add_first_wallet(tx, profile.0, &wanted.proof, now).await?;
                 let new = NewApiKey {
                     id: id::ApiKeyId::new(now).0,
@@ -132,12 +155,16 @@ pub(super) async fn register(
                     expires_at: None,
                     now,
                 };
-                store::insert_key(tx, &new).await?;
+                keys::insert_key(tx, &new).await?;
                 Ok::<_, ApiError>(())
             })
         })
         .await?;
-    shown(&app, profile, key).await
+    let data = Registered::read(&app, profile, key).await?;
+    Ok(Secret(Created {
+        location: format!("{}/agents/{profile}", crate::router::API),
+        data,
+    }))
 }
 
 /// The first wallet is the default for paying and for being paid.
@@ -147,39 +174,20 @@ async fn add_first_wallet(
     proof: &Proof,
     now: chrono::DateTime<chrono::Utc>,
 ) -> Result<(), ApiError> {
-    let wallet = id::WalletId::new(now).0;
-    let address = &proof.address;
-    store::insert_first_wallet(
-        tx,
-        wallet,
+    let address = proof.address();
+    let new = NewWallet {
+        id: id::WalletId::new(now).0,
         profile,
-        address.family.as_str(),
-        &address.text,
+        chain: address.family.as_str(),
+        address: &address.text,
+        label: None,
+        is_default: true,
         now,
-    )
-    .await
-    .on_constraint(
+    };
+    wallets::insert_wallet(tx, &new).await.on_constraint(
         "wallet_address_once",
         ApiError::from(Code::WalletAlreadyRegistered),
     )
-}
-
-async fn shown(
-    app: &App,
-    profile: id::ProfileId,
-    key: &NewKey,
-) -> Result<Secret<Created<Registered>>, ApiError> {
-    let stored = store::key_by_digest(app.db.pool(), &key.digest).await?;
-    let profile = store::profile(app.db.pool(), profile.0)
-        .await?
-        .ok_or(Code::AgentNotFound)?;
-    Ok(Secret(Created {
-        location: format!("{}/agents/{}", crate::router::API, profile.id),
-        data: Registered {
-            profile,
-            key: ShownKey::new(key.text.expose_secret(), stored),
-        },
-    }))
 }
 
 /// One byte from the operating system.

@@ -5,13 +5,13 @@ use crochet_shared::id::{ApiKeyId, ProfileId};
 use crochet_shared::internal::KeyRecord;
 use crochet_shared::route::Family;
 
-use super::store;
+use super::store::keys;
 use crate::app::App;
 use crate::error::ApiError;
 
 /// The record of a key, revoked or not; `None` when there never was one.
 pub async fn key_record(app: &App, digest: &KeyDigest) -> Result<Option<KeyRecord>, ApiError> {
-    let found = store::key_with_wallets(app.db.pool(), digest).await?;
+    let found = keys::key_with_wallets(app.db.pool(), digest).await?;
     Ok(found.map(|key| KeyRecord {
         key_id: ApiKeyId(key.key_id),
         profile_id: ProfileId(key.profile_id),

@@ -38,6 +38,8 @@ pub struct Limits {
     pub writes: Window,
     /// Sign-in and challenge calls, by address.
     pub sign_in: Window,
+    /// Sign-ins to a human account, by the digest of its e-mail address.
+    pub email_sign_in: Window,
     /// Unknown keys, by address.
     pub unknown_keys: Window,
     /// New quotes, by buyer.
@@ -57,6 +59,7 @@ impl Limits {
             reads: window(Kind::Reads, quotas.key_reads_per_minute, MINUTE),
             writes: window(Kind::Writes, quotas.key_writes_per_minute, MINUTE),
             sign_in: window(Kind::SignIn, quotas.sign_in_per_5_minutes, 5 * MINUTE),
+            email_sign_in: window(Kind::EmailSignIn, quotas.email_sign_in_per_minute, MINUTE),
             unknown_keys: window(Kind::UnknownKeys, quotas.unknown_keys_per_minute, MINUTE),
             quotes: window(Kind::Quotes, quotas.quotes_per_second, SECOND),
         })

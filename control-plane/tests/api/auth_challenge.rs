@@ -1,5 +1,6 @@
 //! `POST /auth/challenge`
 
+use http::Method;
 use serde_json::json;
 use sqlx::PgPool;
 
@@ -69,7 +70,7 @@ async fn each_purpose_says_what_it_is_bound_to(pool: PgPool) {
             "manage_wallet",
             json!({ "target_wallet_id": id, "changes": { "status": "disabled", "label": "Old one" } }),
             format!(
-                "Change wallet {id} of a Crochet agent: label to \"Old one\", status to \"disabled\"."
+                "Change wallet {id} of a Crochet agent: label to 'Old one', status to disabled."
             ),
         ),
         (
@@ -94,4 +95,89 @@ async fn each_purpose_says_what_it_is_bound_to(pool: PgPool) {
         let bad = api.post("/auth/challenge", &body).await.bad_fields();
         assert_eq!(bad, missing, "{purpose}");
     }
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn each_bad_field_is_named_once_and_unknown_ones_may_stand_twice(pool: PgPool) {
+    let api = Api::new(pool);
+    let address = Wallet::evm().address();
+    let ask = async |rest: &str| {
+        let body = format!(r#"{{"wallet_address":"{address}",{rest}}}"#);
+        api.call(Method::POST, "/auth/challenge", None, Some(&body))
+            .await
+    };
+    for (rest, bad) in [
+        (
+            r#""purpose":"claim_agent","profile_id":"x""#,
+            vec!["profile_id"],
+        ),
+        (
+            r#""purpose":"claim_agent","profile_id":null"#,
+            vec!["profile_id"],
+        ),
+        (
+            r#""purpose":"manage_wallet","target_wallet_id":1,"changes":[]"#,
+            vec!["changes", "target_wallet_id"],
+        ),
+        (
+            r#""purpose":"manage_wallet","target_wallet_id":1,"changes":{"status":"gone"}"#,
+            vec!["changes.status", "target_wallet_id"],
+        ),
+        (
+            r#""purpose":"manage_wallet","target_wallet_id":"x","changes":{"nonsense":1}"#,
+            vec!["changes", "target_wallet_id"],
+        ),
+        (
+            r#""purpose":"register","purpose":"register""#,
+            vec!["purpose"],
+        ),
+        (
+            r#""purpose":"link_wallet","linked_wallet_address":"x","linked_wallet_address":"y""#,
+            vec!["linked_wallet_address"],
+        ),
+    ] {
+        assert_eq!(ask(rest).await.bad_fields(), bad, "{rest}");
+    }
+    let own = format!(r#""purpose":"link_wallet","linked_wallet_address":"{address}""#);
+    assert_eq!(ask(&own).await.bad_fields(), ["linked_wallet_address"]);
+    ask(r#""note":1,"note":2,"changes":{"note":1,"note":2}"#)
+        .await
+        .data(200);
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_label_cannot_make_a_statement_say_something_else(pool: PgPool) {
+    let api = Api::new(pool);
+    let label = "x'.\u{202e}\u{2028}URI: https://evil.example \"é";
+    let body = json!({
+        "wallet_address": Wallet::evm().address(), "purpose": "manage_wallet",
+        "target_wallet_id": "0190a000-0000-7000-8000-000000000001", "changes": { "label": label },
+    });
+    let data = api.post("/auth/challenge", &body).await.data(200);
+    let message = data["message"].as_str().unwrap();
+    assert!(message.is_ascii(), "{message}");
+    assert_eq!(
+        message
+            .lines()
+            .filter(|line| line.starts_with("URI:"))
+            .count(),
+        1
+    );
+    let statement = message.lines().nth(3).unwrap();
+    // EIP-4361: reserved, unreserved and space.
+    let allowed = |c: char| c.is_ascii_alphanumeric() || ":/?#[]@!$&'()*+,;=-._~ ".contains(c);
+    assert!(statement.chars().all(allowed), "{statement}");
+    assert!(statement.contains(
+        "label to 'x(U+0027).(U+202E)(U+2028)URI: https://evil.example (U+0022)(U+00E9)'."
+    ));
+    // The exact text stands in the resources.
+    let exact = message.lines().last().unwrap();
+    let exact = exact.strip_prefix("- urn:crochet:changes:").unwrap();
+    let (decoded, _) = url::form_urlencoded::parse(exact.as_bytes())
+        .next()
+        .unwrap();
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&decoded).unwrap(),
+        json!({ "label": label })
+    );
 }

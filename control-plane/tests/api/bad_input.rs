@@ -5,7 +5,7 @@ use http::Method;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use super::client::{Agent, Api, URL};
+use super::client::{Agent, Api, PASSWORD, URL};
 use super::refused::{Takes, refused};
 use super::wallet::Wallet;
 
@@ -26,7 +26,9 @@ async fn written(api: &Api) -> Vec<i64> {
          union all select count(*) from api_key union all select count(*) from listing
          union all select coalesce(sum(version), 0)::bigint from listing
          union all select count(*) from endpoint union all select count(*) from outbox
-         union all select count(*) from challenge union all select count(used_at) from challenge",
+         union all select count(*) from challenge union all select count(used_at) from challenge
+         union all select count(*) from human union all select count(*) from session
+         union all select count(revoked_at) from api_key union all select count(claimed_by) from profile",
     )
     .fetch_all(api.app.db.pool())
     .await
@@ -250,6 +252,162 @@ async fn register(pool: PgPool) {
         assert_eq!(answer.status, 401, "{field}: {answer:?}");
     }
     api.post("/register", &body).await.data(201);
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn recover(pool: PgPool) {
+    let (api, _) = api(pool).await;
+    let wallet = Wallet::solana();
+    api.register(&wallet).await;
+    let route = Route {
+        api: &api,
+        key: None,
+        method: Method::POST,
+        path: "/auth/recover",
+        body: api.recovery(&wallet).await,
+    };
+    route
+        .requires(&["wallet_address", "signature", "nonce", "pow_nonce"])
+        .await;
+    route
+        .refuses(&[
+            Field("wallet_address", Takes::Form, Refused),
+            Field("signature", Takes::Opaque, Refused),
+            Field("nonce", Takes::Opaque, Refused),
+            Field("pow_nonce", Takes::Opaque, Refused),
+            Field("revoke_existing_keys", Takes::Flag, Taken),
+        ])
+        .await;
+    api.post("/auth/recover", &route.body).await.data(200);
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn wallets(pool: PgPool) {
+    let (api, _) = api(pool).await;
+    let (old, new) = (Wallet::solana(), Wallet::evm());
+    let agent = api.register(&old).await;
+    let id = agent.wallet_id().await;
+    let path = format!("/me/wallets/{id}");
+    let link = Route {
+        api: &api,
+        key: Some(&agent.key),
+        method: Method::POST,
+        path: "/me/wallets",
+        body: api.link_body(&old, &new).await,
+    };
+    link.requires(&["existing_wallet_proof", "new_wallet_proof"])
+        .await;
+    link.refuses(&[
+        Field("existing_wallet_proof", Takes::Object, Refused),
+        Field("existing_wallet_proof.wallet_address", Takes::Form, Refused),
+        Field("existing_wallet_proof.nonce", Takes::Opaque, Refused),
+        Field("existing_wallet_proof.signature", Takes::Opaque, Refused),
+        Field("new_wallet_proof", Takes::Object, Refused),
+        Field("new_wallet_proof.wallet_address", Takes::Form, Refused),
+        Field("new_wallet_proof.nonce", Takes::Opaque, Refused),
+        Field("new_wallet_proof.signature", Takes::Opaque, Refused),
+        Field("label", Takes::Text(0, 60), Taken),
+    ])
+    .await;
+    let change = Route {
+        api: &api,
+        key: Some(&agent.key),
+        method: Method::PATCH,
+        path: &path,
+        body: agent.change_body(&old, &id, &json!({ "label": "A" })).await,
+    };
+    change.requires(&["wallet_proof"]).await;
+    change
+        .refuses(&[
+            Field("wallet_proof", Takes::Object, Refused),
+            Field("wallet_proof.wallet_address", Takes::Form, Refused),
+            Field("wallet_proof.nonce", Takes::Opaque, Refused),
+            Field("wallet_proof.signature", Takes::Opaque, Refused),
+            Field("label", Takes::Text(0, 60), Taken),
+            Field("status", Takes::Form, Refused),
+            Field("can_authenticate", Takes::Flag, Refused),
+            Field("can_recover", Takes::Flag, Refused),
+            Field("is_default_payment", Takes::Flag, Refused),
+            Field("is_default_payout", Takes::Flag, Refused),
+        ])
+        .await;
+    agent.patch(&path, &change.body).await.data(200);
+    agent.post("/me/wallets", &link.body).await.data(201);
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn humans(pool: PgPool) {
+    let (api, _) = api(pool).await;
+    let body = json!({ "email": "a@example.com", "password": PASSWORD, "display_name": "A" });
+    let route = |path, body| Route {
+        api: &api,
+        key: None,
+        method: Method::POST,
+        path,
+        body,
+    };
+    let credentials = [
+        Field("email", Takes::Form, Refused),
+        Field("password", Takes::Text(10, 128), Refused),
+    ];
+    let login = route("/auth/login", body.clone());
+    login.requires(&["email", "password"]).await;
+    login.refuses(&credentials).await;
+    let signup = route("/auth/signup", body.clone());
+    signup
+        .requires(&["email", "password", "display_name"])
+        .await;
+    signup.refuses(&credentials).await;
+    signup
+        .refuses(&[Field("display_name", Takes::Text(1, 80), Refused)])
+        .await;
+    for (field, value) in [
+        ("email", "a@b"),
+        ("email", "a b@c.de"),
+        ("password", "123456789"),
+    ] {
+        let mut body = body.clone();
+        body[field] = value.into();
+        let answer = api.post("/auth/signup", &body).await;
+        assert_eq!(answer.bad_fields(), [field], "{value}");
+    }
+    api.post("/auth/signup", &body).await.data(201);
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn claim(pool: PgPool) {
+    let (api, _) = api(pool).await;
+    let wallet = Wallet::evm();
+    let agent = api.register(&wallet).await;
+    let grace = api.person("grace@example.com").await;
+    let body = grace.claim_body(&agent, &wallet).await;
+    let path = format!("/agents/{}/claim", agent.id);
+    let before = written(&api).await;
+    let bad = grace.post(&path, &json!({})).await.bad_fields();
+    assert_eq!(bad, ["nonce", "signature", "wallet_address"]);
+    for (name, takes) in [
+        ("wallet_address", Takes::Form),
+        ("nonce", Takes::Opaque),
+        ("signature", Takes::Opaque),
+    ] {
+        for value in refused(takes) {
+            let headers = [("content-type", "application/json")];
+            let mut request = http::Request::builder()
+                .method(Method::POST)
+                .uri(format!("/api/v1{path}"))
+                .header("cookie", &grace.cookie);
+            for (header, value) in headers {
+                request = request.header(header, value);
+            }
+            let mut body = body.clone();
+            body[name] = "VALUE".into();
+            let text = body.to_string().replace("\"VALUE\"", &value);
+            let answer = api.send(request.body(text.into()).unwrap()).await;
+            assert_eq!(answer.bad_fields(), [name], "{value}");
+        }
+    }
+    assert_eq!(written(&api).await, before);
+    grace.post(&path, &body).await.data(200);
 }
 
 #[sqlx::test(migrations = "./migrations")]

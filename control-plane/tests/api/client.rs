@@ -18,6 +18,8 @@ use super::wallet::{Wallet, proof, solve};
 
 const KEY: &str = "k:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 pub(crate) const SECRET: &str = "internal-secret-of-32-bytes-or-more";
+/// Every person's password.
+pub(crate) const PASSWORD: &str = "correct horse battery";
 /// Where the test's own sellers are. Nobody listens there; saving contacts nobody.
 pub(crate) const URL: &str = "http://127.0.0.1:8091/private/path?token=hush";
 
@@ -44,6 +46,15 @@ pub(crate) struct Agent {
     pub(crate) id: String,
 }
 
+/// A signed-in person, as her browser has her.
+#[derive(Clone, Debug)]
+pub(crate) struct Person {
+    pub(crate) api: Api,
+    /// Name and value.
+    pub(crate) cookie: String,
+    pub(crate) id: String,
+}
+
 impl std::fmt::Debug for Api {
     fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         to.write_str("Api")
@@ -60,6 +71,7 @@ impl Api {
                 "--rate-limit-key-writes-per-minute=1000000",
                 "--rate-limit-sign-in-per-5-minutes=1000000",
                 "--rate-limit-unknown-keys-per-minute=1000000",
+                "--rate-limit-email-sign-in-per-minute=1000000",
             ],
         )
     }
@@ -149,6 +161,37 @@ impl Api {
         }
     }
 
+    /// A challenge of a purpose with what it is bound to, signed by a wallet.
+    pub(crate) async fn signed(&self, wallet: &Wallet, purpose: &str, bound: Value) -> Value {
+        let mut body = json!({ "wallet_address": wallet.address(), "purpose": purpose });
+        merge(&mut body, bound);
+        let challenge = self.post("/auth/challenge", &body).await.data(200);
+        json!({
+            "wallet_address": wallet.address(),
+            "nonce": challenge["nonce"],
+            "signature": wallet.sign(challenge["message"].as_str().unwrap()),
+        })
+    }
+
+    /// The body with which a wallet recovers.
+    pub(crate) async fn recovery(&self, wallet: &Wallet) -> Value {
+        proof(wallet, &self.challenge(wallet, "recover").await)
+    }
+
+    /// The body of `POST /me/wallets`.
+    pub(crate) async fn link_body(&self, existing: &Wallet, new: &Wallet) -> Value {
+        let naming = |other: &Wallet| json!({ "linked_wallet_address": other.address() });
+        json!({
+            "existing_wallet_proof": self.signed(existing, "link_wallet", naming(new)).await,
+            "new_wallet_proof": self.signed(new, "link_wallet", naming(existing)).await,
+        })
+    }
+
+    pub(crate) async fn person(&self, email: &str) -> Person {
+        let body = json!({ "email": email, "password": PASSWORD, "display_name": "Grace" });
+        self.post("/auth/signup", &body).await.person(self, 201)
+    }
+
     pub(crate) async fn agent(&self) -> Agent {
         self.register(&Wallet::solana()).await
     }
@@ -215,6 +258,83 @@ impl Agent {
     }
 }
 
+impl Agent {
+    /// Links another wallet, and gives its id.
+    pub(crate) async fn link(&self, existing: &Wallet, new: &Wallet) -> String {
+        let body = self.api.link_body(existing, new).await;
+        let wallet = self.post("/me/wallets", &body).await.data(201);
+        wallet["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The body of a PATCH of a wallet, proven by `by`.
+    pub(crate) async fn change_body(&self, by: &Wallet, id: &str, changes: &Value) -> Value {
+        let bound = json!({ "target_wallet_id": id, "changes": changes });
+        let mut body = changes.clone();
+        body["wallet_proof"] = self.api.signed(by, "manage_wallet", bound).await;
+        body
+    }
+
+    pub(crate) async fn change_wallet(&self, by: &Wallet, id: &str, changes: Value) -> Answer {
+        let body = self.change_body(by, id, &changes).await;
+        self.patch(&format!("/me/wallets/{id}"), &body).await
+    }
+
+    /// The id of her only wallet.
+    pub(crate) async fn wallet_id(&self) -> String {
+        let wallets = self.get("/me/wallets").await.data(200);
+        assert_eq!(wallets.as_array().unwrap().len(), 1);
+        wallets[0]["id"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Person {
+    /// A call with her cookie, and with what else her browser or somebody sends.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Answer {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("/api/v1{path}"))
+            .header("cookie", format!("theme=dark; {}", self.cookie));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let text = body.map(Value::to_string).unwrap_or_default();
+        if body.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        self.api.send(request.body(Body::from(text)).unwrap()).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, &[], None).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send(Method::POST, path, &[], Some(body)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.send(Method::DELETE, path, &[], None).await
+    }
+
+    /// The body with which she claims an agent through one of its wallets.
+    pub(crate) async fn claim_body(&self, agent: &Agent, wallet: &Wallet) -> Value {
+        let bound = json!({ "profile_id": agent.id });
+        self.api.signed(wallet, "claim_agent", bound).await
+    }
+
+    pub(crate) async fn claim(&self, agent: &Agent, wallet: &Wallet) -> Answer {
+        let body = self.claim_body(agent, wallet).await;
+        self.post(&format!("/agents/{}/claim", agent.id), &body)
+            .await
+    }
+}
+
 /// Puts `more` over `body`, member by member; `"\u{0}absent"` removes one.
 pub(crate) fn merge(body: &mut Value, more: Value) {
     let Value::Object(more) = more else { return };
@@ -262,6 +382,18 @@ impl Answer {
         }
         assert!(self.headers.contains_key("x-request-id"));
         error
+    }
+
+    /// Who is signed in by an answer that sets a session.
+    #[track_caller]
+    pub(crate) fn person(&self, api: &Api, status: u16) -> Person {
+        let data = self.data(status);
+        let cookie = self.header("set-cookie").split(';').next().unwrap();
+        Person {
+            api: api.clone(),
+            cookie: cookie.to_owned(),
+            id: data["profile"]["id"].as_str().unwrap().to_owned(),
+        }
     }
 
     /// The names of the fields that a `VALIDATION_ERROR` finds bad.

@@ -8,19 +8,23 @@
 )]
 
 mod agents;
+mod agents_claim;
 mod api_keys;
 mod auth_challenge;
+mod auth_recover;
 mod bad_input;
 mod browse;
 mod categories;
 pub(crate) mod client;
 mod endpoint;
+mod humans;
 mod internal;
 mod limits;
 mod listing;
 mod listings;
 mod manners;
 mod me;
+mod me_wallets;
 mod publishing;
 mod redis_server;
 mod refused;

@@ -8,6 +8,7 @@ use crochet_shared::clock;
 use crochet_shared::id::ListingId;
 use crochet_shared::internal::{KeyRecord, ListingStatus, RouteRecord};
 use crochet_shared::redis_key::{self, CHANGES_CHANNEL, Change};
+use crochet_shared::route::Family;
 use futures_util::StreamExt as _;
 use redis::AsyncCommands as _;
 use serde::de::DeserializeOwned;
@@ -16,6 +17,7 @@ use sqlx::PgPool;
 
 use super::client::Api;
 use super::redis_server::Redis;
+use super::wallet::Wallet;
 
 async fn read<T: DeserializeOwned>(
     api: &Api,
@@ -169,4 +171,48 @@ async fn what_redis_missed_is_told_when_it_is_back(pool: PgPool) {
     let digest = api_key::parse(&agent.key).unwrap();
     let record: Option<KeyRecord> = read(&api, &mut connection, &redis_key::key(&digest)).await;
     assert!(record.is_some());
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_wallet_that_is_linked_or_disabled_changes_what_gateways_know_of_every_key(pool: PgPool) {
+    let redis = Redis::start();
+    let mut connection = redis.connect().await;
+    let api = Api::with(pool, &[&format!("--redis-url={}", redis.url())]);
+    let (solana, evm) = (Wallet::solana(), Wallet::evm());
+    let agent = api.register(&solana).await;
+    let first = agent.wallet_id().await;
+    let more = agent.post("/api-keys", &json!({ "name": "ci" })).await;
+    let keys = [
+        agent.key.clone(),
+        more.data(201)["api_key"].as_str().unwrap().to_owned(),
+    ];
+    let mut known = async || {
+        publish::publish_once(&api.app).await.unwrap();
+        assert_eq!(waiting(&api).await, 0);
+        let mut all = Vec::new();
+        for key in &keys {
+            let digest = api_key::parse(key).unwrap();
+            let record: KeyRecord = read(&api, &mut connection, &redis_key::key(&digest))
+                .await
+                .unwrap();
+            all.push((
+                record.has_evm,
+                record.has_solana,
+                record.default_family,
+                record.revoked,
+            ));
+        }
+        assert_eq!(all[0], all[1], "every key of the profile");
+        all[0]
+    };
+    assert_eq!(known().await, (false, true, Some(Family::Solana), false));
+    agent.link(&solana, &evm).await;
+    assert_eq!(known().await, (true, true, Some(Family::Solana), false));
+    let off = json!({ "status": "disabled" });
+    agent.change_wallet(&evm, &first, off).await.data(200);
+    assert_eq!(known().await, (true, false, Some(Family::Evm), false));
+    let mut body = api.recovery(&evm).await;
+    body["revoke_existing_keys"] = true.into();
+    api.post("/auth/recover", &body).await.data(200);
+    assert_eq!(known().await, (true, false, Some(Family::Evm), true));
 }

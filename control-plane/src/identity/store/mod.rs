@@ -1,0 +1,8 @@
+//! All SQL of identity, a file for each kind of row.
+
+pub(super) mod challenges;
+pub(super) mod humans;
+pub(super) mod keys;
+pub(super) mod profiles;
+pub(super) mod sessions;
+pub(super) mod wallets;
