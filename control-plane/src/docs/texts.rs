@@ -152,11 +152,11 @@ fn evm_minimum() -> Micros {
 fn limits(app: &App) -> String {
     let limits = &app.config.limits;
     format!(
-        "Per API key {} reads and {} writes a minute; per address {} challenge and sign-in calls in 5 minutes; per buyer {} new quotes a minute and {} open unpaid quotes. `RateLimit` tells what is left, `Retry-After` how long to wait.",
+        "Per API key {} reads and {} writes a minute; per address {} challenge and sign-in calls in 5 minutes; per buyer {} new quotes a second and {} open unpaid quotes. `RateLimit` tells what is left, `Retry-After` how long to wait.",
         limits.key_reads_per_minute,
         limits.key_writes_per_minute,
         limits.sign_in_per_5_minutes,
-        limits.quotes_per_minute,
+        limits.quotes_per_second,
         limits.open_quotes,
     )
 }
