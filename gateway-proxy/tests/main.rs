@@ -15,6 +15,7 @@
     reason = "a test that cannot go on says so by panicking"
 )]
 
+mod auth_matrix;
 mod bad_input;
 mod bad_listings;
 mod breaker;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         front_door::trials(),
         recovery::trials(),
         canary::trials(),
+        auth_matrix::trials(),
         bad_input::trials(),
         bad_listings::trials(),
     ];
