@@ -51,7 +51,7 @@ impl FromFields for SignUp {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         let email = fields.required("email", Email::from_field);
         let password = fields.required("password", password::from_field);
-        let display_name = fields.required("display_name", fields::text(1, NAME_CHARS_MAX));
+        let display_name = fields.required("display_name", fields::name(1, NAME_CHARS_MAX));
         Some(Self {
             email: email?,
             password: password?,

@@ -40,6 +40,9 @@ const LOCK_SESSION_IDLE: Duration = Duration::from_secs(30);
 const LOCK_SESSION_WAIT: Duration = Duration::from_secs(3);
 /// What a caller is told to wait when a call is being forwarded, in seconds.
 const RETRY_IN_PROGRESS_SECONDS: u32 = 1;
+/// More quotes than are ever being made at once for one buyer, by all control planes. A limit farther
+/// away than this cannot be passed by quotes that were counted before any of them was written.
+const QUOTES_AT_ONCE_MAX: i64 = 1_000;
 /// What a buyer with too many open quotes is told to wait, in seconds.
 const RETRY_OPEN_QUOTES_SECONDS: u32 = 30;
 
@@ -432,7 +435,7 @@ async fn write(
         refund_to: &terms.wallet,
     };
     let open_max = app.payments.quotes.open_max;
-    if terms.open_quotes < i64::from(open_max / 2) {
+    if terms.open_quotes + QUOTES_AT_ONCE_MAX < i64::from(open_max) {
         store::insert(app.db.pool(), &new).await?;
     } else if !store::insert_within(app.db.pool(), &new, open_max).await? {
         return Ok(None);

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 
 use super::client::Api;
-use super::wallet::{Wallet, proof};
+use super::wallet::{Wallet, mistake, proof};
 
 async fn profiles(api: &Api) -> i64 {
     sqlx::query_scalar("select count(*) from profile")
@@ -68,10 +68,17 @@ async fn spelling_an_evm_address_otherwise_makes_no_second_wallet(pool: PgPool) 
 async fn a_challenge_serves_once_and_only_a_success_uses_it_up(pool: PgPool) {
     let api = Api::new(pool);
     let wallet = Wallet::solana();
-    let good = api.registration(&wallet, "Ada").await;
+    let challenge = api.challenge(&wallet, "register").await;
+    let mut good = proof(&wallet, &challenge);
+    good["display_name"] = "Ada".into();
     for (field, value, status, code) in [
         ("nonce", json!("0".repeat(32)), 401, "CHALLENGE_INVALID"),
-        ("pow_nonce", json!("no solution"), 400, "POW_INVALID"),
+        (
+            "pow_nonce",
+            json!(mistake(&challenge["pow"])),
+            400,
+            "POW_INVALID",
+        ),
         (
             "signature",
             json!(wallet.sign("something else")),

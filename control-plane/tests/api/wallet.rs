@@ -91,11 +91,23 @@ fn evm_signature(key: &EvmKey, message: &str) -> (Vec<u8>, u8) {
 
 /// Solves what an answer's `pow` asks.
 pub(crate) fn solve(pow: &Value) -> String {
+    nonce(pow, true)
+}
+
+/// What does not solve it: at a test's low difficulty one in sixteen texts would.
+pub(crate) fn mistake(pow: &Value) -> String {
+    nonce(pow, false)
+}
+
+fn nonce(pow: &Value, solves: bool) -> String {
     let challenge = pow["challenge"].as_str().unwrap();
     let zeros = "0".repeat(usize::try_from(pow["difficulty"].as_u64().unwrap()).unwrap());
     (0..u64::MAX)
         .map(|n| n.to_string())
-        .find(|nonce| hex(&Sha256::digest(format!("{challenge}{nonce}"))).starts_with(&zeros))
+        .find(|nonce| {
+            let digest = hex(&Sha256::digest(format!("{challenge}{nonce}")));
+            digest.starts_with(&zeros) == solves
+        })
         .unwrap()
 }
 

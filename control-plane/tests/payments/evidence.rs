@@ -81,7 +81,7 @@ async fn a_hundred_questions_at_once_are_few_calls(pool: PgPool) {
     let stage = Stage::with_sandbox(
         pool,
         &[
-            "--rate-limit-quotes-per-minute=1000",
+            "--rate-limit-quotes-per-second=1000",
             "--rate-limit-provider-quotes-per-second=1000",
             "--rate-limit-open-quotes=1000",
         ],
