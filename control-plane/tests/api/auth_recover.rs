@@ -4,7 +4,7 @@ use serde_json::json;
 use sqlx::PgPool;
 
 use super::client::{Agent, Api};
-use super::wallet::{Wallet, not_canonical, proof};
+use super::wallet::{Wallet, mistake, not_canonical, proof};
 
 async fn keys(api: &Api) -> i64 {
     sqlx::query_scalar("select count(*) from api_key")
@@ -184,14 +184,15 @@ async fn another_purpose_and_another_spelling_of_a_signature_are_refused(pool: P
     api.post("/auth/recover", &body)
         .await
         .error(401, "INVALID_SIGNATURE");
-    let mut body = api.recovery(&solana).await;
+    let challenge = api.challenge(&solana, "recover").await;
+    let mut body = proof(&solana, &challenge);
     let good = body["signature"].as_str().unwrap().to_owned();
     body["signature"] = not_canonical(&good).into();
     api.post("/auth/recover", &body)
         .await
         .error(401, "INVALID_SIGNATURE");
     body["signature"] = good.into();
-    body["pow_nonce"] = "no solution".into();
+    body["pow_nonce"] = mistake(&challenge["pow"]).into();
     api.post("/auth/recover", &body)
         .await
         .error(400, "POW_INVALID");

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 
 use super::client::{Api, URL};
+use super::wallet::mistake;
 
 async fn count(api: &Api, table: &str) -> i64 {
     sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select count(*) from {table}")))
@@ -198,7 +199,12 @@ async fn a_listing_costs_work_of_its_own_agent_once(pool: PgPool) {
     let (agent, other) = (api.agent().await, api.agent().await);
     let body = agent.listing_body(json!({})).await;
     let mut wrong = body.clone();
-    wrong["pow_nonce"] = "no solution".into();
+    let challenge = agent
+        .post("/listings/challenge", &json!({}))
+        .await
+        .data(200);
+    wrong["nonce"] = challenge["nonce"].clone();
+    wrong["pow_nonce"] = mistake(&challenge["pow"]).into();
     agent
         .post("/listings", &wrong)
         .await

@@ -217,7 +217,7 @@ mod tests {
             .iter()
             .filter(|(name, _)| name.starts_with("RATE_LIMIT_"))
             .collect();
-        assert_eq!(limits.len(), 9);
+        assert_eq!(limits.len(), 10);
         assert!(
             limits
                 .iter()
