@@ -48,7 +48,10 @@ pub struct PagingParams {
 }
 
 fn cursor() -> Schema {
-    describe::pattern("^([A-Za-z0-9_-]{22}|[A-Za-z0-9_-]{34})$", "AZxKqG2gdO-Au7MCCZqAVw")
+    describe::pattern(
+        "^([A-Za-z0-9_-]{22}|[A-Za-z0-9_-]{34})$",
+        "AZxKqG2gdO-Au7MCCZqAVw",
+    )
 }
 
 /// Where a page begins.

@@ -26,9 +26,9 @@ fn quota() -> usize {
     }
 }
 
-/// Most that two gateways may count of a quota: a tenth more where they hear of each other in time, which
-/// a full run sees to by running this alone; beside a dozen other stacks on two cores Redis may answer
-/// too late, and then each counts for itself, which bounds them whatever happens.
+/// Most that two gateways may count of a quota: a tenth more where they hear of each other in time
+/// (`cargo dev test --full rates`, with nothing beside it). Among a dozen other stacks on two cores Redis
+/// may answer too late, and then each counts for itself, which bounds them whatever happens.
 fn most(quota: usize) -> usize {
     if std::env::var_os("CROCHET_TEST_FULL").is_some() {
         quota + quota / 10
