@@ -30,6 +30,8 @@ pub enum NotReady {
     Draining,
     /// Redis never answered, and the control plane does not: nothing can be known of any caller.
     KnowsNobody,
+    /// It has just started, and the other gateways do not count its calls yet.
+    NotKnown,
 }
 
 impl NotReady {
@@ -39,12 +41,13 @@ impl NotReady {
             Self::KnowsNobody => {
                 "not ready: Redis never answered and the control plane cannot be reached"
             }
+            Self::NotKnown => "not ready: the other gateways do not know of this one yet",
         }
     }
 }
 
-/// The rule of readiness.
-pub const fn ready(
+/// The rule of readiness, but for a newcomer's.
+const fn ready(
     draining: bool,
     redis_answered: bool,
     control_plane_up: bool,
@@ -74,6 +77,8 @@ impl Admin {
                     self.gateway.redis.ever_answered(),
                     self.gateway.control_plane.is_up(),
                 );
+                let known = self.gateway.rates.is_known();
+                let ready = ready.and_then(|()| known.then_some(()).ok_or(NotReady::NotKnown));
                 match ready {
                     Ok(()) => (StatusCode::OK, "ready\n".into()),
                     Err(why) => (

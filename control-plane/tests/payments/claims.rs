@@ -271,8 +271,11 @@ async fn in_a_full_batch_of_copies_one_is_granted(pool: PgPool) {
     assert_eq!(attempts, 1);
 }
 
-/// Were a request taken over for two places of a batch, its old claim would be journaled twice, and the
-/// batch would fail and be halved. What is counted survives that: a sequence is not rolled back.
+/// The old claim is journaled once, and not even tried a second time: a sequence is not rolled back, so
+/// what is counted would survive a batch that failed and was halved.
+///
+/// Two things see to that, and this holds what they do rather than either of them: the statement takes
+/// each request once, and Postgres passes over a row that the same statement has updated.
 #[sqlx::test(migrations = "./migrations")]
 async fn a_claim_that_ran_out_is_taken_over_once_by_a_batch_of_copies(pool: PgPool) {
     let stage = Stage::new(pool).await;
@@ -294,10 +297,11 @@ async fn a_claim_that_ran_out_is_taken_over_once_by_a_batch_of_copies(pool: PgPo
         .iter()
         .filter(|answer| matches!(answer, ClaimAnswer::Claimed(_)));
     assert_eq!(granted.count(), 1);
-    let journaled: i64 = sqlx::query_scalar("select last_value from journaled")
-        .fetch_one(stage.pool())
-        .await
-        .unwrap();
+    let journaled: i64 =
+        sqlx::query_scalar("select case when is_called then last_value else 0 end from journaled")
+            .fetch_one(stage.pool())
+            .await
+            .unwrap();
     assert_eq!(journaled, 1);
 }
 

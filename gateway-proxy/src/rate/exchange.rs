@@ -17,6 +17,9 @@ const EVERY: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(2);
 /// How often a gateway notes that it lives.
 const LIVES_EVERY: Duration = Duration::from_millis(250);
+/// After this from its first note, every other gateway has noted that it lives once more, and been
+/// told of this one.
+const KNOWN_AFTER: Duration = Duration::from_millis(500);
 /// How long others are believed to live that Redis does not know of any more: it may have been
 /// flushed, and they note it again.
 const LIVE_ON: Duration = Duration::from_secs(5);
@@ -60,25 +63,32 @@ struct Report {
 pub async fn run(gateway: Arc<Gateway>) {
     let name = hex(&id::random::<8>());
     let mut lived: Option<Instant> = None;
+    let mut first: Option<Instant> = None;
     let mut most = (1, Instant::now());
     let mut away = false;
     loop {
         let rates = &gateway.rates;
-        // Not wanted is the usual case, and says nothing.
-        let _ = tokio::time::timeout(EVERY, rates.wanted.notified()).await;
         let mut answered = true;
         if lived.is_none_or(|at| at.elapsed() >= LIVES_EVERY) {
             answered = lives(&gateway, &name, &mut most).await;
             lived = answered.then(Instant::now);
         }
         answered = answered && exchange(&gateway, &name).await;
-        if !answered {
+        if answered {
+            let first = *first.get_or_insert_with(Instant::now);
+            if first.elapsed() >= KNOWN_AFTER {
+                rates.known.store(true, Ordering::Relaxed);
+            }
+        } else {
             rates.gateways.store(1, Ordering::Relaxed);
+            rates.known.store(true, Ordering::Relaxed);
             lived = None;
         }
         rates.done.notify_waiters();
         note(&gateway, &mut away, answered);
         tokio::time::sleep(if answered { PAUSE } else { EVERY }).await;
+        // Not wanted is the usual case, and says nothing.
+        let _ = tokio::time::timeout(EVERY, rates.wanted.notified()).await;
     }
 }
 

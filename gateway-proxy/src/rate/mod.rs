@@ -8,7 +8,9 @@
 //! over).
 //!
 //! Where the share is used up and the quota is not, the call waits for the next exchange instead of
-//! being refused. While Redis is away, or there is one gateway, this process counts for itself.
+//! being refused. While Redis is away, or there is one gateway, this process counts for itself. A
+//! gateway that has just started takes it that there is another, and is not ready
+//! ([`Rates::is_known`]) before the others know of it.
 
 mod exchange;
 
@@ -30,14 +32,19 @@ const ROOM_PERCENT: u64 = 8;
 const ROOM_LATER: u32 = 8;
 /// How long a share is good, in milliseconds: others may have used it since.
 const SHARE_MS: u32 = 200;
-/// Longest that a call waits to be told whether there is quota left.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// Longest that a call waits to be told whether there is quota left: as long as Redis may take to
+/// answer. Whoever is told nothing by then counts for itself, as when Redis is away.
+const PATIENCE: Duration = Duration::from_millis(300);
+/// Gateways there are as long as nobody has told: this one, and perhaps another.
+const GATEWAYS_PRESUMED: u32 = 2;
 
 /// What all windows of this process share.
 #[derive(Debug)]
 pub struct Rates {
     /// Gateways that count together, this one included; 1 while Redis is away.
     gateways: AtomicU32,
+    /// Whether all gateways know of this one, or cannot.
+    known: AtomicBool,
     /// Windows that were hit since their last exchange, each once.
     active: Mutex<Vec<Arc<Window>>>,
     /// An exchange is wanted now.
@@ -49,7 +56,8 @@ pub struct Rates {
 impl Default for Rates {
     fn default() -> Self {
         Self {
-            gateways: AtomicU32::new(1),
+            gateways: AtomicU32::new(GATEWAYS_PRESUMED),
+            known: AtomicBool::new(false),
             active: Mutex::default(),
             wanted: Notify::new(),
             done: Notify::new(),
@@ -107,6 +115,12 @@ enum Hit {
 }
 
 impl Rates {
+    /// Whether the other gateways know of this one by now, or cannot be told because Redis is away.
+    /// Until then they count as if it were not there.
+    pub fn is_known(&self) -> bool {
+        self.known.load(Ordering::Relaxed)
+    }
+
     /// Takes one hit of a window, unless its quota is used up.
     pub async fn take(&self, window: &Arc<Window>, now: u32) -> Result<Usage, Full> {
         let mut hit = self.hit(window, now);
@@ -341,6 +355,7 @@ mod tests {
     #[tokio::test]
     async fn one_gateway_counts_alone_and_exactly() {
         let rates = Rates::default();
+        rates.gateways.store(1, Ordering::Relaxed);
         let window = Arc::new(Window::new("w".into(), 3));
         for left in [2, 1, 0] {
             assert_eq!(rates.take(&window, 5).await.unwrap().remaining, left);
@@ -350,8 +365,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_share_that_is_used_up_is_not_a_refusal_when_nobody_tells() {
+        // As it starts, a gateway takes it that there is another.
         let rates = Rates::default();
-        rates.gateways.store(2, Ordering::Relaxed);
         let window = Arc::new(Window::new("w".into(), 100));
         let room = rates.room(100);
         assert_eq!(room, 4);
