@@ -41,6 +41,8 @@ mod reviews;
 mod revocation;
 mod sellers_view;
 mod states;
+#[cfg(target_os = "linux")]
+mod syscalls;
 mod test_calls;
 mod waiting;
 
@@ -64,6 +66,8 @@ fn main() -> ExitCode {
         failures::trials(),
         closing::trials(),
         states::trials(),
+        #[cfg(target_os = "linux")]
+        syscalls::trials(),
         waiting::trials(),
         quotes::trials(),
         idempotency::trials(),
