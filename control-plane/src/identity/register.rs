@@ -52,7 +52,7 @@ struct RegisterAgent {
     /// What solves the challenge's proof of work.
     #[schema(example = "48213", max_length = 128)]
     pow_nonce: String,
-    #[schema(example = "Weather agent", extensions(("x-text" = json!([1, NAME_CHARS_MAX]))))]
+    #[schema(example = "Weather agent", extensions(("x-name" = json!([1, NAME_CHARS_MAX]))))]
     display_name: String,
     #[schema(example = "Forecasts for any place.", extensions(("x-text" = json!([0, DESCRIPTION_CHARS_MAX]))))]
     description: Option<String>,

@@ -5,6 +5,8 @@
 pub(crate) enum Takes {
     /// Text of so many characters.
     Text(usize, usize),
+    /// Such text in which every character shows.
+    Name(usize, usize),
     /// Any text that is looked up, compared or decoded.
     Opaque,
     /// One of a set of names, an id, a time, a URL or an address.
@@ -46,6 +48,14 @@ pub(crate) fn refused(takes: Takes) -> Vec<String> {
         r#""a\u007fb""#,
         r#""a\u0085b""#,
     ];
+    let hidden = [
+        r#""Ec\u202eho""#,
+        r#""\u2066Echo\u2069""#,
+        r#""Ec\u200bho""#,
+        r#""Ec\u200dho""#,
+        r#""Echo\ufeff""#,
+        r#""\u200f""#,
+    ];
     let own = |list: &[&str]| {
         list.iter()
             .map(|text| (*text).to_owned())
@@ -59,6 +69,11 @@ pub(crate) fn refused(takes: Takes) -> Vec<String> {
             if min > 0 {
                 all.extend(own(&["\"\"", "\"   \""]));
             }
+            all
+        }
+        Takes::Name(min, max) => {
+            let mut all = refused(Takes::Text(min, max));
+            all.extend(own(&hidden));
             all
         }
         Takes::Opaque => [own(&not_text), own(&broken_text)].concat(),
@@ -118,6 +133,8 @@ pub(crate) fn refused(takes: Takes) -> Vec<String> {
                 "[\"\"]",
                 r#"["\u0000"]"#,
                 r#"["\ud800"]"#,
+                r#"["a\u202eb"]"#,
+                r#"["a\u200bb"]"#,
             ]);
             all.push(format!("[{}]", ["\"a\""; 11].join(",")));
             all.push(format!("[\"{}\"]", "é".repeat(33)));

@@ -241,6 +241,20 @@ async fn every_bad_field_is_named_at_once(pool: PgPool) {
             ["comment"]
         );
     }
+    for title in [
+        "Ex\u{200b}act",
+        "\u{202e}tcaxE",
+        "Ex\u{200d}act",
+        "\u{feff}Exact",
+    ] {
+        let mut body = stars(5);
+        body["title"] = title.into();
+        assert_eq!(
+            buyer.post(&path(&listing), &body).await.bad_fields(),
+            ["title"],
+            "{title:?}"
+        );
+    }
     for query in [
         "sort=best",
         "limit=0",
