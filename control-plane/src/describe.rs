@@ -1,11 +1,11 @@
 //! How routes describe themselves in the API document: bounds and names out of the very constants and
 //! tables that requests are judged by.
 //!
-//! A parameter has the type of a schema of these functions, named with [`parameter_type`]
+//! A parameter has the type of a schema of these functions, named with [`schema_type`]
 //! (`#[param(value_type = Sorts, required = false, inline)]`): a function of its own, `schema_with`,
 //! costs a parameter its doc comment. A field of a body keeps its type and doc comment and names its
 //! bounds in an extension, `#[schema(extensions(("x-text" = json!([1, NAME_CHARS_MAX]))))]`;
-//! [`crate::docs`] turns [`TEXT`], [`NAME`], [`TEXTS`], [`RANGE`], [`ONE_OF`] into JSON Schema. An
+//! [`crate::docs`] turns [`TEXT`], [`NAME`], [`PATTERN`], [`TEXTS`], [`RANGE`], [`ONE_OF`] into JSON Schema. An
 //! operation names the codes of its own with [`ERRORS`]; what every operation of its kind can answer is
 //! added there.
 
@@ -17,6 +17,8 @@ use utoipa::{PartialSchema, ToSchema};
 pub const TEXT: &str = "x-text";
 /// `[min, max]`: such text in which every character shows, as [`crate::fields::name`] reads it.
 pub const NAME: &str = "x-name";
+/// A regular expression that the text is of.
+pub const PATTERN: &str = "x-pattern";
 /// `[count, min, max]`: a list of at most `count` such names.
 pub const TEXTS: &str = "x-texts";
 /// `[min, max]`: a whole number.
@@ -26,8 +28,8 @@ pub const ONE_OF: &str = "x-one-of";
 /// Codes of an operation.
 pub const ERRORS: &str = "x-error-codes";
 
-/// Makes a type of a parameter's schema: `parameter_type!(Sorts = describe::one_of(&SORTS));`.
-macro_rules! parameter_type {
+/// Makes a type of a schema: `schema_type!(Sorts = describe::one_of(&SORTS));`.
+macro_rules! schema_type {
     ($name:ident = $schema:expr) => {
         #[doc = concat!("The schema `", stringify!($name), "`, for the API document.")]
         struct $name;
@@ -41,7 +43,7 @@ macro_rules! parameter_type {
         }
     };
 }
-pub(crate) use parameter_type;
+pub(crate) use schema_type;
 
 /// The names of a table, for [`ONE_OF`].
 pub fn names<'n, T>(table: &[(&'n str, T)]) -> Vec<&'n str> {

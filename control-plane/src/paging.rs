@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use crate::describe::{self, parameter_type};
+use crate::describe::{self, schema_type};
 use crate::error::ApiError;
 use crate::query::Query;
 
@@ -46,9 +46,9 @@ pub struct PagingParams {
     cursor: Option<String>,
 }
 
-parameter_type!(Limit = describe::integer_or(LIMIT_MIN, LIMIT_MAX, LIMIT_DEFAULT));
-parameter_type!(Number = describe::integer_or(1, PAGE_MAX, 1));
-parameter_type!(
+schema_type!(Limit = describe::integer_or(LIMIT_MIN, LIMIT_MAX, LIMIT_DEFAULT));
+schema_type!(Number = describe::integer_or(1, PAGE_MAX, 1));
+schema_type!(
     CursorText = describe::pattern(
         "^([A-Za-z0-9_-]{22}|[A-Za-z0-9_-]{34})$",
         "AZxKqG2gdO-Au7MCCZqAVw",

@@ -20,7 +20,7 @@ use super::store::{self, Filter, Place};
 use super::write::PRICE_PATTERN;
 use crate::answer::Listed;
 use crate::app::App;
-use crate::describe::{self, parameter_type};
+use crate::describe::{self, schema_type};
 use crate::error::ApiError;
 use crate::fields;
 use crate::identity::Agent;
@@ -56,11 +56,11 @@ struct BrowseParams {
     sort: Option<String>,
 }
 
-parameter_type!(PricingModels = describe::one_of(&PRICING_MODELS));
-parameter_type!(DeliveryTypes = describe::one_of(&DELIVERY_TYPES));
-parameter_type!(Sorts = describe::one_of(&SORTS));
-parameter_type!(Statuses = describe::one_of(&STATUSES));
-parameter_type!(PriceText = describe::pattern(PRICE_PATTERN, "0.25"));
+schema_type!(PricingModels = describe::one_of(&PRICING_MODELS));
+schema_type!(DeliveryTypes = describe::one_of(&DELIVERY_TYPES));
+schema_type!(Sorts = describe::one_of(&SORTS));
+schema_type!(Statuses = describe::one_of(&STATUSES));
+schema_type!(PriceText = describe::pattern(PRICE_PATTERN, "0.25"));
 
 /// A sort of `GET /listings`: its public name, and the number that its cursors carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

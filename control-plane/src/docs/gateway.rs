@@ -11,7 +11,7 @@ use serde_json::Value;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{OpenApi, ToSchema};
 
-use crate::describe::parameter_type;
+use crate::describe::schema_type;
 use crate::payments::Requirements;
 use crate::payments::delivered::Delivered;
 
@@ -136,8 +136,8 @@ fn idempotency_key() -> Schema {
         .into()
 }
 
-parameter_type!(Currencies = currencies());
-parameter_type!(IdempotencyKey = idempotency_key());
+schema_type!(Currencies = currencies());
+schema_type!(IdempotencyKey = idempotency_key());
 
 /// The headers of a gateway call.
 #[derive(utoipa::IntoParams)]

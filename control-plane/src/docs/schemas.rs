@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::describe::{NAME, ONE_OF, RANGE, TEXT, TEXTS};
+use crate::describe::{NAME, ONE_OF, PATTERN, RANGE, TEXT, TEXTS};
 use crate::fields::HIDDEN;
 
 /// A prefix of references to components.
@@ -38,6 +38,9 @@ fn resolve_one(schema: &mut Map<String, Value>) {
     if let Some(range) = schema.remove(RANGE) {
         schema.insert("minimum".to_owned(), number(&range, 0));
         schema.insert("maximum".to_owned(), number(&range, 1));
+    }
+    if let Some(pattern) = schema.remove(PATTERN) {
+        schema.insert("pattern".to_owned(), pattern);
     }
     if let Some(bounds) = schema.remove(TEXT) {
         text(schema, &number(&bounds, 0), &number(&bounds, 1), CONTROLS);
@@ -89,17 +92,25 @@ fn say(schema: &mut Map<String, Value>, sentence: &str) {
     schema.insert("description".to_owned(), said.into());
 }
 
-/// Text without what is forbidden. Bounds are of the text without the spaces around it.
+/// Text without what is forbidden. The pattern counts, because the bounds are of the text without the
+/// spaces around it and `maxLength` would count those too.
 fn text(schema: &mut Map<String, Value>, min: &Value, max: &Value, forbidden: &str) {
-    let core = format!(r"[^\s{forbidden}]([^{forbidden}]*[^\s{forbidden}])?");
-    let pattern = if min.as_u64() == Some(0) {
-        format!(r"^\s*({core})?\s*$")
-    } else {
-        format!(r"^\s*{core}\s*$")
+    let (least, most) = (min.as_u64().unwrap_or(0), max.as_u64().unwrap_or(0));
+    let inner = (least.saturating_sub(2), most.saturating_sub(2));
+    let ends = format!(r"[^\s{forbidden}]");
+    let tail = format!("[^{forbidden}]{{{},{}}}{ends}", inner.0, inner.1);
+    let pattern = match least {
+        0 => format!(r"^\s*({ends}({tail})?)?\s*$"),
+        1 => format!(r"^\s*{ends}({tail})?\s*$"),
+        _ => format!(r"^\s*{ends}{tail}\s*$"),
     };
     schema.insert("minLength".to_owned(), min.clone());
-    schema.insert("maxLength".to_owned(), max.clone());
     schema.insert("pattern".to_owned(), pattern.into());
+    let bounds = match least {
+        0 => format!("At most {most} characters, not counting spaces around them."),
+        _ => format!("{least} to {most} characters, not counting spaces around them."),
+    };
+    say(schema, &bounds);
 }
 
 /// Whether a schema takes `null`.

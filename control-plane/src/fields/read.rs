@@ -92,10 +92,16 @@ pub fn one_of<'n, T: Copy>(
     }
 }
 
-/// A whole number, written as one.
+/// A whole number. Zeros behind a point change nothing: `4.0` is an integer to JSON Schema, and what
+/// some languages write for 4.
 pub fn integer(min: i64, max: i64) -> impl Fn(&RawValue) -> Result<i64, Problem> {
     move |raw| {
-        raw.get()
+        let text = raw.get();
+        let whole = text
+            .split_once('.')
+            .filter(|(_, fraction)| fraction.bytes().all(|b| b == b'0'))
+            .map_or(text, |(whole, _)| whole);
+        whole
             .parse::<i64>()
             .ok()
             .filter(|value| (min..=max).contains(value))
@@ -240,6 +246,19 @@ mod tests {
             "Ec\u{ad}ho",
         ] {
             assert!(!judge(hidden), "{hidden:?}");
+        }
+    }
+
+    #[test]
+    fn a_whole_number_may_have_zeros_behind_its_point() {
+        let read = |text: &str| integer(1, 5)(&RawValue::from_string(text.to_owned()).unwrap());
+        assert_eq!(read("4"), Ok(4));
+        assert_eq!(read("4.0"), Ok(4));
+        assert_eq!(read("4.000"), Ok(4));
+        for other in [
+            "4.5", "4.01", "40e-1", "4e0", "4.0e0", "6.0", "\"4.0\"", "[4]",
+        ] {
+            assert!(read(other).is_err(), "{other}");
         }
     }
 

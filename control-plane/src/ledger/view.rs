@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::entry::{Account, DIRECTIONS, Kind, SHOWN_ACCOUNTS, TYPE_FILTERS};
 use crate::answer::{Data, Listed};
 use crate::app::App;
-use crate::describe::{self, parameter_type};
+use crate::describe::{self, schema_type};
 use crate::error::ApiError;
 use crate::identity::Agent;
 use crate::paging::{Page, Paging, PagingParams, ROWS_MAX};
@@ -166,8 +166,8 @@ struct SummaryParams {
     to: Option<String>,
 }
 
-parameter_type!(Roles = describe::one_of(&ROLES));
-parameter_type!(Types = describe::one_of(&TYPE_FILTERS));
+schema_type!(Roles = describe::one_of(&ROLES));
+schema_type!(Types = describe::one_of(&TYPE_FILTERS));
 
 /// Lists ledger entries, the newest first.
 ///

@@ -30,7 +30,7 @@ use super::model::{
 use super::store::history::{self as store, Filter, Payment, Role, Row};
 use crate::answer::{Data, Listed};
 use crate::app::App;
-use crate::describe::{self, parameter_type};
+use crate::describe::{self, schema_type};
 use crate::error::ApiError;
 use crate::identity::Agent;
 use crate::paging::{Page, Paging, PagingParams, ROWS_MAX};
@@ -174,8 +174,8 @@ struct HistoryParams {
     to: Option<String>,
 }
 
-parameter_type!(Roles = describe::one_of(&ROLES));
-parameter_type!(Statuses = describe::one_of(&STATUS_FILTERS));
+schema_type!(Roles = describe::one_of(&ROLES));
+schema_type!(Statuses = describe::one_of(&STATUS_FILTERS));
 
 /// Lists gateway requests, the newest first.
 ///
@@ -367,7 +367,7 @@ struct WaitParams {
     wait: Option<i64>,
 }
 
-parameter_type!(Wait = describe::integer(1, WAIT_SECONDS_MAX));
+schema_type!(Wait = describe::integer(1, WAIT_SECONDS_MAX));
 
 /// Shows a payment, to its buyer.
 ///

@@ -15,7 +15,7 @@ use super::store::review as store;
 use crate::answer::json;
 use crate::app::App;
 use crate::catalog::{self, Status};
-use crate::describe::{self, parameter_type};
+use crate::describe::{self, schema_type};
 use crate::error::ApiError;
 use crate::paging::{Pagination, Paging, PagingParams, ROWS_MAX};
 use crate::query::Query;
@@ -46,7 +46,7 @@ struct SortParams {
     sort: Option<String>,
 }
 
-parameter_type!(Sorts = describe::one_of(&SORTS));
+schema_type!(Sorts = describe::one_of(&SORTS));
 
 /// Lists a listing's reviews.
 ///

@@ -93,7 +93,7 @@ fn every_operation_is_described_whole() {
             assert!(id.is_object(), "{name} {status} has no X-Request-Id");
         }
     }
-    for extension in ["x-text", "x-name", "x-range", "x-one-of"] {
+    for extension in ["x-text", "x-name", "x-pattern", "x-range", "x-one-of"] {
         let unresolved = document.to_string().contains(&format!("\"{extension}"));
         assert!(!unresolved, "{extension} is unresolved");
     }
