@@ -44,8 +44,8 @@ PURCHASE = data("GET", "/gateway-requests", BUYER)[0]
 THERE = {
     "/listings/{id}": ("id", SPARE),
     "/listings/{id}/endpoint": ("id", SPARE),
-    "/listings/{id}/endpoint/test": ("id", SPARE),
-    "/listings/{id}/endpoint/rotate-secret": ("id", SPARE),
+    "/listings/{id}/endpoint/test": ("id", SOLD),
+    "/listings/{id}/endpoint/rotate-secret": ("id", SOLD),
     "/gateway/{listingId}": ("listingId", SOLD),
     "/reviews/{listingId}": ("listingId", SOLD),
     "/agents/{id}": ("id", PURCHASE["seller_id"]),
