@@ -1,17 +1,25 @@
 //! How routes describe themselves in the API document: bounds and names out of the very constants and
 //! tables that requests are judged by.
 //!
-//! Parameters take a schema of these functions (`#[param(schema_with = …)]`). A field of a body keeps
-//! its type and doc comment and names its bounds in an extension, `#[schema(extensions(("x-text" =
-//! json!([1, NAME_CHARS_MAX]))))]`; [`crate::docs`] turns [`TEXT`], [`TEXTS`], [`RANGE`], [`ONE_OF`] into
-//! JSON Schema. An operation names the codes of its own with [`ERRORS`]; what every operation of its
-//! kind can answer is added there.
+//! A parameter has the type of a schema of these functions, named with [`schema_type`]
+//! (`#[param(value_type = Sorts, required = false, inline)]`): a function of its own, `schema_with`,
+//! costs a parameter its doc comment. A field of a body keeps its type and doc comment and names its
+//! bounds in an extension, `#[schema(extensions(("x-text" = json!([1, NAME_CHARS_MAX]))))]`;
+//! [`crate::docs`] turns [`TEXT`], [`NAME`], [`PATTERN`], [`TEXTS`], [`RANGE`], [`ONE_OF`] into JSON Schema. An
+//! operation names the codes of its own with [`ERRORS`]; what every operation of its kind can answer is
+//! added there.
 
+use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 /// `[min, max]`: text of so many characters after trimming, without control characters.
 pub const TEXT: &str = "x-text";
-/// `[count, min, max]`: a list of at most `count` such texts.
+/// `[min, max]`: such text in which every character shows, as [`crate::fields::name`] reads it.
+pub const NAME: &str = "x-name";
+/// A regular expression that the text is of.
+pub const PATTERN: &str = "x-pattern";
+/// `[count, min, max]`: a list of at most `count` such names.
 pub const TEXTS: &str = "x-texts";
 /// `[min, max]`: a whole number.
 pub const RANGE: &str = "x-range";
@@ -19,6 +27,23 @@ pub const RANGE: &str = "x-range";
 pub const ONE_OF: &str = "x-one-of";
 /// Codes of an operation.
 pub const ERRORS: &str = "x-error-codes";
+
+/// Makes a type of a schema: `schema_type!(Sorts = describe::one_of(&SORTS));`.
+macro_rules! schema_type {
+    ($name:ident = $schema:expr) => {
+        #[doc = concat!("The schema `", stringify!($name), "`, for the API document.")]
+        struct $name;
+
+        impl ::utoipa::ToSchema for $name {}
+
+        impl ::utoipa::PartialSchema for $name {
+            fn schema() -> ::utoipa::openapi::RefOr<::utoipa::openapi::schema::Schema> {
+                $schema.into()
+            }
+        }
+    };
+}
+pub(crate) use schema_type;
 
 /// The names of a table, for [`ONE_OF`].
 pub fn names<'n, T>(table: &[(&'n str, T)]) -> Vec<&'n str> {
@@ -34,13 +59,13 @@ pub fn one_of<T>(table: &[(&str, T)]) -> Schema {
 }
 
 /// A whole number.
-pub fn integer<const MIN: i64, const MAX: i64>() -> Schema {
-    whole(MIN, MAX).into()
+pub fn integer(min: i64, max: i64) -> Schema {
+    whole(min, max).into()
 }
 
-/// A whole number that is `DEFAULT` where it is not given.
-pub fn integer_or<const MIN: i64, const MAX: i64, const DEFAULT: i64>() -> Schema {
-    whole(MIN, MAX).default(Some(DEFAULT.into())).into()
+/// A whole number that is `default` where it is not given.
+pub fn integer_or(min: i64, max: i64, default: i64) -> Schema {
+    whole(min, max).default(Some(default.into())).into()
 }
 
 fn whole(min: i64, max: i64) -> ObjectBuilder {
@@ -65,10 +90,17 @@ pub fn pattern(regex: &str, example: &str) -> Schema {
 }
 
 /// An RFC 3339 time.
-pub fn time() -> Schema {
-    ObjectBuilder::new()
-        .schema_type(Type::String)
-        .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
-        .examples(["2026-01-31T12:00:00.000Z"])
-        .into()
+#[derive(Debug)]
+pub struct Time;
+
+impl ToSchema for Time {}
+
+impl PartialSchema for Time {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+            .examples(["2026-01-31T12:00:00.000Z"])
+            .into()
+    }
 }

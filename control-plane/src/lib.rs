@@ -31,4 +31,5 @@ pub mod resolve;
 pub mod reviews;
 pub mod router;
 pub mod serve;
+mod unread;
 pub mod vault;

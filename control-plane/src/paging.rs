@@ -4,11 +4,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crochet_shared::envelope::{BadField, Failure};
 use serde::Serialize;
-use utoipa::openapi::schema::Schema;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use crate::describe;
+use crate::describe::{self, schema_type};
 use crate::error::ApiError;
 use crate::query::Query;
 
@@ -37,22 +36,24 @@ pub struct Paging {
 #[expect(dead_code, reason = "read by the API document")]
 pub struct PagingParams {
     /// Rows in a page.
-    #[param(schema_with = describe::integer_or::<LIMIT_MIN, LIMIT_MAX, LIMIT_DEFAULT>)]
+    #[param(value_type = Limit, required = false, inline)]
     limit: Option<i64>,
     /// Which page, from 1. Pages past the end are empty; `page` × `limit` reaches 10,000 rows.
-    #[param(schema_with = describe::integer_or::<1, PAGE_MAX, 1>)]
+    #[param(value_type = Number, required = false, inline)]
     page: Option<i64>,
     /// A `next_cursor` of this list, in place of `page`: goes on without end.
-    #[param(schema_with = cursor)]
+    #[param(value_type = CursorText, required = false, inline)]
     cursor: Option<String>,
 }
 
-fn cursor() -> Schema {
-    describe::pattern(
+schema_type!(Limit = describe::integer_or(LIMIT_MIN, LIMIT_MAX, LIMIT_DEFAULT));
+schema_type!(Number = describe::integer_or(1, PAGE_MAX, 1));
+schema_type!(
+    CursorText = describe::pattern(
         "^([A-Za-z0-9_-]{22}|[A-Za-z0-9_-]{34})$",
         "AZxKqG2gdO-Au7MCCZqAVw",
     )
-}
+);
 
 /// Where a page begins.
 #[derive(Clone, Debug, PartialEq, Eq)]

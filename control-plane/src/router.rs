@@ -92,6 +92,7 @@ pub fn public(app: Arc<App>) -> anyhow::Result<Router> {
         .method_not_allowed_fallback(async || ApiError::from(Code::MethodNotAllowed))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), finish))
+        .layer(middleware::from_fn(crate::unread::read_off))
         .with_state(app))
 }
 

@@ -100,7 +100,7 @@ pub async fn serve(config: Config) -> anyhow::Result<ExitCode> {
 }
 
 /// Accepts connections until told to stop, then waits for the open ones.
-async fn accept(listener: TcpListener, routes: Router, mut stopped: watch::Receiver<bool>) {
+pub async fn accept(listener: TcpListener, routes: Router, mut stopped: watch::Receiver<bool>) {
     let graceful = GracefulShutdown::new();
     let slots = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
     loop {

@@ -9,6 +9,7 @@ trials!(
     everything_else_passes_to_the_control_plane,
     large_requests_and_answers_pass_whole,
     conditional_and_head_requests_pass,
+    an_answer_before_its_body_spoils_no_request,
     the_internal_api_is_not_behind_the_front_door,
     the_control_planes_public_listener_has_no_gateway_route,
     odd_paths_are_400_and_reach_nobody,
@@ -109,6 +110,48 @@ async fn conditional_and_head_requests_pass() {
         (200, head.header("content-type"))
     );
     assert!(!get.body.is_empty());
+}
+
+/// The control plane refuses without a key before it reads a body; its connections are kept and used again.
+async fn an_answer_before_its_body_spoils_no_request() {
+    const ROUNDS: usize = 40;
+    const AT_ONCE: usize = 8;
+    let market = Market::open().await;
+    let api = market.api();
+    let early = async |bytes: usize| {
+        let path = format!("/listings/{}/endpoint", market.listing.id);
+        let body = Some(vec![b' '; bytes].into());
+        api.send(Method::PUT, &path, None, &[], body).await.unwrap()
+    };
+    for round in 0..ROUNDS {
+        // Every tenth is larger than what is read off before the answer.
+        let bytes = if round % 10 == 9 {
+            2 * 1024 * 1024
+        } else {
+            200 * 1024
+        };
+        let pairs = (0..AT_ONCE).map(|_| async {
+            let refused = early(bytes).await;
+            // A POST is never sent twice: it must not meet a connection that is closing.
+            let next = api.post("/auth/challenge", None, &json!({})).await.unwrap();
+            (refused, next)
+        });
+        for (refused, next) in futures_util::future::join_all(pairs).await {
+            let (early, late) = (refused.code(), next.code());
+            assert_eq!(
+                (refused.status, early.as_deref()),
+                (401, Some("UNAUTHORIZED")),
+                "round {round}: {refused}"
+            );
+            // Limits are lifted in this stack.
+            assert_eq!(
+                (next.status, late.as_deref()),
+                (400, Some("VALIDATION_ERROR")),
+                "round {round}: {next}"
+            );
+        }
+    }
+    market.assert_untouched().await;
 }
 
 /// The answer to a request line sent as it is.

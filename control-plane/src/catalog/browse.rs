@@ -9,7 +9,6 @@ use crochet_shared::id::ProfileId;
 use crochet_shared::money::PRICE_MIN;
 use parking_lot::Mutex;
 use utoipa::IntoParams;
-use utoipa::openapi::schema::Schema;
 use uuid::Uuid;
 
 use super::listing::{
@@ -21,7 +20,7 @@ use super::store::{self, Filter, Place};
 use super::write::PRICE_PATTERN;
 use crate::answer::Listed;
 use crate::app::App;
-use crate::describe;
+use crate::describe::{self, schema_type};
 use crate::error::ApiError;
 use crate::fields;
 use crate::identity::Agent;
@@ -38,41 +37,30 @@ struct BrowseParams {
     q: Option<String>,
     /// Id or slug of a category.
     category: Option<String>,
-    #[param(schema_with = pricing_models)]
+    /// Only what is free, or only what is paid for by the call.
+    #[param(value_type = PricingModels, required = false, inline)]
     pricing_model: Option<String>,
-    #[param(schema_with = delivery_types)]
+    /// Only what is delivered so.
+    #[param(value_type = DeliveryTypes, required = false, inline)]
     delivery_type: Option<String>,
     /// Least price of a call, in US dollars.
-    #[param(schema_with = price_text)]
+    #[param(value_type = PriceText, required = false, inline)]
     min_price: Option<String>,
     /// Highest price of a call, in US dollars.
-    #[param(schema_with = price_text)]
+    #[param(value_type = PriceText, required = false, inline)]
     max_price: Option<String>,
     /// Only what this agent sells.
     provider_id: Option<ProfileId>,
-    #[param(schema_with = sorts)]
+    /// The order; `newest` when absent, beside `q` too.
+    #[param(value_type = Sorts, required = false, inline)]
     sort: Option<String>,
 }
 
-fn pricing_models() -> Schema {
-    describe::one_of(&PRICING_MODELS)
-}
-
-fn delivery_types() -> Schema {
-    describe::one_of(&DELIVERY_TYPES)
-}
-
-fn sorts() -> Schema {
-    describe::one_of(&SORTS)
-}
-
-fn statuses() -> Schema {
-    describe::one_of(&STATUSES)
-}
-
-fn price_text() -> Schema {
-    describe::pattern(PRICE_PATTERN, "0.25")
-}
+schema_type!(PricingModels = describe::one_of(&PRICING_MODELS));
+schema_type!(DeliveryTypes = describe::one_of(&DELIVERY_TYPES));
+schema_type!(Sorts = describe::one_of(&SORTS));
+schema_type!(Statuses = describe::one_of(&STATUSES));
+schema_type!(PriceText = describe::pattern(PRICE_PATTERN, "0.25"));
 
 /// A sort of `GET /listings`: its public name, and the number that its cursors carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,7 +175,8 @@ async fn count(app: &App, asked: &Asked) -> Result<i64, sqlx::Error> {
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "read by the API document")]
 struct MineParams {
-    #[param(schema_with = statuses)]
+    /// Only what stands so.
+    #[param(value_type = Statuses, required = false, inline)]
     status: Option<String>,
 }
 

@@ -11,6 +11,7 @@ use serde_json::Value;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{OpenApi, ToSchema};
 
+use crate::describe::schema_type;
 use crate::payments::Requirements;
 use crate::payments::delivered::Delivered;
 
@@ -131,8 +132,12 @@ fn idempotency_key() -> Schema {
         .min_length(Some(1))
         .max_length(Some(header::IDEMPOTENCY_KEY_MAX))
         .pattern(Some("^[\\x20-\\x7e]+$"))
+        .examples(["order-4711"])
         .into()
 }
+
+schema_type!(Currencies = currencies());
+schema_type!(IdempotencyKey = idempotency_key());
 
 /// The headers of a gateway call.
 #[derive(utoipa::IntoParams)]
@@ -141,15 +146,27 @@ fn idempotency_key() -> Schema {
 struct CallHeaders {
     /// What to pay in; by the chain of your default payment wallet when absent. Not read beside
     /// `X-Crochet-Relay-Request-Id`.
-    #[param(rename = "X-Crochet-Origin-Currency", schema_with = currencies)]
+    #[param(
+        rename = "X-Crochet-Origin-Currency",
+        value_type = Currencies,
+        required = false,
+        inline
+    )]
     origin_currency: Option<String>,
     /// Makes this call a purchase of its own, repeatable for 24 hours. Not read beside
     /// `X-Crochet-Relay-Request-Id`.
-    #[param(rename = "Idempotency-Key", schema_with = idempotency_key)]
+    #[param(
+        rename = "Idempotency-Key",
+        value_type = IdempotencyKey,
+        required = false,
+        inline
+    )]
     idempotency_key: Option<String>,
     /// The payment that was made for exactly this body.
     #[param(
         rename = "X-Crochet-Relay-Request-Id",
+        value_type = String,
+        required = false,
         example = "0x6d0bd05f0c0f3cd0a5a8ad2f8cd1cf1c9f0b1fd1b8ff4a2f9c6a1f0de4ed0a11"
     )]
     relay_request_id: Option<String>,

@@ -184,6 +184,7 @@ fn finish_operations(document: &mut Value, docs: &DocLinks) {
                 continue;
             };
             operation.entry("security").or_insert_with(|| json!([]));
+            finish_path(operation);
             finish_body(operation, &whole);
             finish_successes(operation, &whole);
             refusals::add(operation, &mut responses, &whole, docs);
@@ -194,6 +195,21 @@ fn finish_operations(document: &mut Value, docs: &DocLinks) {
         .and_then(Value::as_object_mut)
     {
         components.insert("responses".to_owned(), json!(responses));
+    }
+}
+
+/// Ids and slugs hold nothing that a path would have to escape.
+fn finish_path(operation: &mut Map<String, Value>) {
+    let parameters = operation
+        .get_mut("parameters")
+        .and_then(Value::as_array_mut);
+    for parameter in parameters.into_iter().flatten() {
+        if parameter.get("in") == Some(&json!("path"))
+            && let Some(schema) = parameter.get_mut("schema").and_then(Value::as_object_mut)
+            && schema.get("type") == Some(&json!("string"))
+        {
+            schema.entry("pattern").or_insert(json!("^[A-Za-z0-9_-]+$"));
+        }
     }
 }
 

@@ -3,13 +3,16 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::describe::{ONE_OF, RANGE, TEXT, TEXTS};
+use crate::describe::{NAME, ONE_OF, PATTERN, RANGE, TEXT, TEXTS};
+use crate::fields::HIDDEN;
 
 /// A prefix of references to components.
 pub(super) const SCHEMAS: &str = "#/components/schemas/";
-/// What trimmed text may hold and begin with.
-const NO_CONTROLS: &str = r"[^\u0000-\u001f\u007f-\u009f]";
-const NO_CONTROLS_OR_SPACES: &str = r"[^\s\u0000-\u001f\u007f-\u009f]";
+/// What no text holds, as the inside of a character class.
+const CONTROLS: &str = r"\u0000-\u001f\u007f-\u009f";
+/// What a name says of itself, beside its pattern.
+const SHOWS: &str = "Every character shows: none is invisible or turns the direction of writing. A \
+    joiner (U+200C, U+200D) stands between characters beyond ASCII.";
 
 /// Turns every extension of [`crate::describe`] below `node` into JSON Schema.
 pub(super) fn resolve(node: &mut Value) {
@@ -36,8 +39,15 @@ fn resolve_one(schema: &mut Map<String, Value>) {
         schema.insert("minimum".to_owned(), number(&range, 0));
         schema.insert("maximum".to_owned(), number(&range, 1));
     }
+    if let Some(pattern) = schema.remove(PATTERN) {
+        schema.insert("pattern".to_owned(), pattern);
+    }
     if let Some(bounds) = schema.remove(TEXT) {
-        text(schema, &number(&bounds, 0), &number(&bounds, 1));
+        text(schema, &number(&bounds, 0), &number(&bounds, 1), CONTROLS);
+    }
+    if let Some(bounds) = schema.remove(NAME) {
+        name(schema, &number(&bounds, 0), &number(&bounds, 1));
+        say(schema, SHOWS);
     }
 }
 
@@ -47,8 +57,9 @@ fn bound_list(list: &mut Map<String, Value>) {
         return;
     };
     if let Some(bounds) = items.remove(TEXTS) {
-        text(items, &number(&bounds, 1), &number(&bounds, 2));
+        name(items, &number(&bounds, 1), &number(&bounds, 2));
         list.insert("maxItems".to_owned(), number(&bounds, 0));
+        say(list, SHOWS);
     }
 }
 
@@ -56,17 +67,50 @@ fn number(list: &Value, place: usize) -> Value {
     list.get(place).cloned().unwrap_or_default()
 }
 
-/// Bounds are of the text without the spaces around it.
-fn text(schema: &mut Map<String, Value>, min: &Value, max: &Value) {
-    let core = format!("{NO_CONTROLS_OR_SPACES}({NO_CONTROLS}*{NO_CONTROLS_OR_SPACES})?");
-    let pattern = if min.as_u64() == Some(0) {
-        format!(r"^\s*({core})?\s*$")
+/// Text in which every character shows.
+fn name(schema: &mut Map<String, Value>, min: &Value, max: &Value) {
+    let hidden: String = HIDDEN
+        .iter()
+        .map(|(first, last)| stretch(u32::from(*first), u32::from(*last)))
+        .collect();
+    text(schema, min, max, &format!("{CONTROLS}{hidden}"));
+}
+
+/// A part of a character class.
+fn stretch(first: u32, last: u32) -> String {
+    if first == last {
+        format!(r"\u{first:04x}")
     } else {
-        format!(r"^\s*{core}\s*$")
+        format!(r"\u{first:04x}-\u{last:04x}")
+    }
+}
+
+/// Adds a sentence to what a schema says of itself.
+fn say(schema: &mut Map<String, Value>, sentence: &str) {
+    let said = schema.get("description").and_then(Value::as_str);
+    let said = said.map_or_else(|| sentence.to_owned(), |said| format!("{said} {sentence}"));
+    schema.insert("description".to_owned(), said.into());
+}
+
+/// Text without what is forbidden. The pattern counts, because the bounds are of the text without the
+/// spaces around it and `maxLength` would count those too.
+fn text(schema: &mut Map<String, Value>, min: &Value, max: &Value, forbidden: &str) {
+    let (least, most) = (min.as_u64().unwrap_or(0), max.as_u64().unwrap_or(0));
+    let inner = (least.saturating_sub(2), most.saturating_sub(2));
+    let ends = format!(r"[^\s{forbidden}]");
+    let tail = format!("[^{forbidden}]{{{},{}}}{ends}", inner.0, inner.1);
+    let pattern = match least {
+        0 => format!(r"^\s*({ends}({tail})?)?\s*$"),
+        1 => format!(r"^\s*{ends}({tail})?\s*$"),
+        _ => format!(r"^\s*{ends}{tail}\s*$"),
     };
     schema.insert("minLength".to_owned(), min.clone());
-    schema.insert("maxLength".to_owned(), max.clone());
     schema.insert("pattern".to_owned(), pattern.into());
+    let bounds = match least {
+        0 => format!("At most {most} characters, not counting spaces around them."),
+        _ => format!("{least} to {most} characters, not counting spaces around them."),
+    };
+    say(schema, &bounds);
 }
 
 /// Whether a schema takes `null`.

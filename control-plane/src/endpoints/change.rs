@@ -31,7 +31,7 @@ use crate::identity::Agent;
 struct ListingChanges {
     #[serde(flatten)]
     content: ListingContent,
-    #[schema(nullable = false, extensions(("x-text" = json!([1, catalog::NAME_CHARS_MAX]))))]
+    #[schema(nullable = false, extensions(("x-name" = json!([1, catalog::NAME_CHARS_MAX]))))]
     name: Option<String>,
     #[schema(nullable = false, extensions(("x-text" = json!([1, catalog::DESCRIPTION_CHARS_MAX]))))]
     description: Option<String>,

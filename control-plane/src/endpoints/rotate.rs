@@ -49,6 +49,8 @@ const PREVIOUS_MAX: usize = 5;
 /// Rotates the signing secret.
 ///
 /// The new secret is shown this once. Until `previous_secret_expires_at` both sign every call.
+/// Only so many replaced secrets sign at a time: a rotation beyond them is 429, with `Retry-After` until
+/// the first of them has ended.
 #[utoipa::path(post, path = "/listings/{id}/endpoint/rotate-secret", tag = "Endpoints",
     operation_id = "rotateSigningSecret", security(("bearer" = [])),
     params(("id" = String, Path, description = "The listing's id or slug.", example = "weather-forecast")),

@@ -46,7 +46,7 @@ struct NewListing {
     pow_nonce: String,
     /// The challenge's `nonce`; your newest open challenge when absent.
     nonce: Option<String>,
-    #[schema(extensions(("x-text" = json!([1, catalog::NAME_CHARS_MAX]))))]
+    #[schema(extensions(("x-name" = json!([1, catalog::NAME_CHARS_MAX]))))]
     name: String,
     #[schema(extensions(("x-text" = json!([1, catalog::DESCRIPTION_CHARS_MAX]))))]
     description: String,

@@ -55,7 +55,7 @@ pub(super) async fn list(
 #[expect(dead_code, reason = "read by the API document")]
 struct CreateApiKey {
     /// What you call it.
-    #[schema(example = "worker", extensions(("x-text" = json!([1, NAME_CHARS_MAX]))))]
+    #[schema(example = "worker", extensions(("x-name" = json!([1, NAME_CHARS_MAX]))))]
     name: String,
     /// When it stops working; never when absent. Must be in the future.
     #[schema(example = "2030-01-31T12:00:00.000Z")]

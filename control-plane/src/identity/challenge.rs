@@ -18,7 +18,7 @@ use super::binding::Binding;
 use super::message::Message;
 use super::pow::Pow;
 use super::store::challenges::{self, NewChallenge};
-use super::wallet::Address;
+use super::wallet::{ADDRESS_PATTERN, Address};
 use super::wallet_change::{ChangesOfWallet, WalletChanges};
 use crate::answer::{Data, Secret};
 use crate::app::App;
@@ -58,7 +58,7 @@ const PURPOSES: [(&str, Purpose); 5] = [
 #[expect(dead_code, reason = "read by the API document")]
 struct AskForChallenge {
     /// The wallet that will sign: `0x` and 40 hex digits is EVM, base58 of 32 bytes is Solana.
-    #[schema(example = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed")]
+    #[schema(example = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", extensions(("x-pattern" = json!(ADDRESS_PATTERN))))]
     wallet_address: String,
     /// What it is for; `register` when absent.
     #[schema(nullable = false, extensions(("x-one-of" = json!(describe::names(&PURPOSES)))))]
@@ -66,7 +66,7 @@ struct AskForChallenge {
     /// The agent to claim; for `claim_agent`, and required there.
     profile_id: Option<ProfileId>,
     /// The other wallet; for `link_wallet`, and required there.
-    #[schema(example = "4Nd1mYvZ8kT4nM5t6qUWcR1uBfPq7xYzA2bCdEfGhJkL")]
+    #[schema(example = "4Nd1mYvZ8kT4nM5t6qUWcR1uBfPq7xYzA2bCdEfGhJkL", extensions(("x-pattern" = json!(ADDRESS_PATTERN))))]
     linked_wallet_address: Option<String>,
     /// The wallet to change; for `manage_wallet`, and required there.
     target_wallet_id: Option<WalletId>,

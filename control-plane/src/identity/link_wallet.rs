@@ -37,7 +37,7 @@ struct LinkNewWallet {
     existing_wallet_proof: WalletProof,
     /// By the wallet to link.
     new_wallet_proof: WalletProof,
-    #[schema(example = "Treasury", extensions(("x-text" = json!([0, LABEL_CHARS_MAX]))))]
+    #[schema(example = "Treasury", extensions(("x-name" = json!([0, LABEL_CHARS_MAX]))))]
     label: Option<String>,
 }
 
@@ -53,7 +53,7 @@ impl FromFields for LinkWallet {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         let existing = fields.required_nested(EXISTING, Signed::from_fields);
         let new = fields.required_nested(NEW, Signed::from_fields);
-        let label = fields.optional("label", fields::text(0, LABEL_CHARS_MAX));
+        let label = fields.optional("label", fields::name(0, LABEL_CHARS_MAX));
         Some(Self {
             existing: existing?,
             new: new?,

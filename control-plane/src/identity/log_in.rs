@@ -87,7 +87,7 @@ async fn within_limit(app: &App, slot: &RateSlot, email: &Email) -> Result<(), A
     let standing = app
         .limits
         .email_sign_in
-        .take(email.counted(), Instant::now())
+        .take(email.counted(&app.config.cache_keys), Instant::now())
         .await;
     if standing.allowed {
         return Ok(());

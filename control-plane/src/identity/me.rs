@@ -42,7 +42,7 @@ pub(super) async fn get(State(app): State<Arc<App>>, caller: Caller) -> Result<D
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "read by the API document")]
 struct ChangeProfile {
-    #[schema(nullable = false, example = "Weather agent", extensions(("x-text" = json!([1, NAME_CHARS_MAX]))))]
+    #[schema(nullable = false, example = "Weather agent", extensions(("x-name" = json!([1, NAME_CHARS_MAX]))))]
     display_name: Option<String>,
     /// `null` clears it.
     #[schema(example = "Forecasts for any place.", extensions(("x-text" = json!([0, DESCRIPTION_CHARS_MAX]))))]

@@ -10,7 +10,7 @@ use super::binding::Binding;
 use super::challenge::CREATE_LISTING;
 use super::pow;
 use super::store::challenges::{self, Challenge};
-use super::wallet::Address;
+use super::wallet::{ADDRESS_PATTERN, Address};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::fields::{self, Fields};
@@ -23,7 +23,7 @@ const NONCE_CHARS_MAX: usize = 64;
 #[expect(dead_code, reason = "read by the API document")]
 pub(super) struct WalletProof {
     /// The wallet that signed.
-    #[schema(example = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed")]
+    #[schema(example = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", extensions(("x-pattern" = json!(ADDRESS_PATTERN))))]
     wallet_address: String,
     /// The challenge's `nonce`.
     #[schema(example = "5feceb66ffc86f38d952786c6d696c79")]

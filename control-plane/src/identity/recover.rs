@@ -16,7 +16,7 @@ use super::proof::{Proof, use_up};
 use super::register::{Registered, random_byte};
 use super::store::keys::{self, NewApiKey};
 use super::store::{profiles, wallets};
-use super::wallet::Address;
+use super::wallet::{ADDRESS_PATTERN, Address};
 use crate::answer::{Data, Secret};
 use crate::app::App;
 use crate::db::work;
@@ -32,7 +32,7 @@ const KEY_NAME: &str = "recovered";
 #[expect(dead_code, reason = "read by the API document")]
 struct RecoverAgent {
     /// The wallet that signed.
-    #[schema(example = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed")]
+    #[schema(example = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", extensions(("x-pattern" = json!(ADDRESS_PATTERN))))]
     wallet_address: String,
     /// Over the exact message of a challenge of purpose `recover`.
     #[schema(

@@ -19,6 +19,7 @@ use super::proof::{Proof, use_up};
 use super::store::keys::{self, NewApiKey};
 use super::store::profiles::{self, NewProfile};
 use super::store::wallets::{self, NewWallet};
+use super::wallet::ADDRESS_PATTERN;
 use crate::answer::{Created, Secret};
 use crate::app::App;
 use crate::db::{OnConstraint as _, work};
@@ -38,7 +39,7 @@ const FIRST_KEY: &str = "default";
 #[expect(dead_code, reason = "read by the API document")]
 struct RegisterAgent {
     /// The wallet that signed.
-    #[schema(example = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed")]
+    #[schema(example = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", extensions(("x-pattern" = json!(ADDRESS_PATTERN))))]
     wallet_address: String,
     /// Over the challenge's exact message: EIP-191 `personal_sign` as `0x` hex for EVM, ed25519 as
     /// base58 (or base64) for Solana.
@@ -52,7 +53,7 @@ struct RegisterAgent {
     /// What solves the challenge's proof of work.
     #[schema(example = "48213", max_length = 128)]
     pow_nonce: String,
-    #[schema(example = "Weather agent", extensions(("x-text" = json!([1, NAME_CHARS_MAX]))))]
+    #[schema(example = "Weather agent", extensions(("x-name" = json!([1, NAME_CHARS_MAX]))))]
     display_name: String,
     #[schema(example = "Forecasts for any place.", extensions(("x-text" = json!([0, DESCRIPTION_CHARS_MAX]))))]
     description: Option<String>,

@@ -35,7 +35,7 @@ struct SignUpPerson {
     email: String,
     #[schema(example = "correct horse battery", extensions(("x-text" = json!([password::CHARS.0, password::CHARS.1]))))]
     password: String,
-    #[schema(example = "Ada", extensions(("x-text" = json!([1, NAME_CHARS_MAX]))))]
+    #[schema(example = "Ada", extensions(("x-name" = json!([1, NAME_CHARS_MAX]))))]
     display_name: String,
 }
 

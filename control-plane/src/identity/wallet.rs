@@ -22,6 +22,10 @@ pub(super) struct Address {
     pub(super) text: String,
 }
 
+/// What an address looks like. A Solana address is not wholly told by its letters: they stand for 32
+/// bytes.
+pub(super) const ADDRESS_PATTERN: &str = r"^\s*(0x[0-9a-fA-F]{40}|[1-9A-HJ-NP-Za-km-z]{32,44})\s*$";
+
 impl Address {
     /// Reads either kind.
     pub(super) fn parse(text: &str) -> Option<Self> {

@@ -22,7 +22,7 @@ pub(super) const STATUSES: [(&str, &str); 2] = [(ACTIVE, ACTIVE), (DISABLED, DIS
 #[expect(dead_code, reason = "read by the API document")]
 pub(super) struct ChangesOfWallet {
     /// `null` clears it.
-    #[schema(example = "Treasury", extensions(("x-text" = json!([0, LABEL_CHARS_MAX]))))]
+    #[schema(example = "Treasury", extensions(("x-name" = json!([0, LABEL_CHARS_MAX]))))]
     label: Option<String>,
     #[schema(nullable = false, extensions(("x-one-of" = json!(describe::names(&STATUSES)))))]
     status: Option<String>,
@@ -68,7 +68,7 @@ impl WalletChanges {
     /// Reads the fields of a change, which have the same names in the challenge and in the PATCH.
     pub(super) fn from_fields(fields: &mut Fields<'_>) -> Self {
         Self {
-            label: fields.change("label", fields::text(0, LABEL_CHARS_MAX)),
+            label: fields.change("label", fields::name(0, LABEL_CHARS_MAX)),
             status: fields.present("status", fields::one_of(&STATUSES)),
             can_authenticate: fields.present("can_authenticate", fields::boolean),
             can_recover: fields.present("can_recover", fields::boolean),
@@ -294,10 +294,10 @@ mod tests {
 
     #[test]
     fn words_hold_nothing_that_could_mislead() {
-        let said = changes("{\"label\":\"a'\\\" to b\u{202e}é\",\"can_recover\":true}").words();
+        let said = changes("{\"label\":\"a'\\\" to b\u{5d0}é\",\"can_recover\":true}").words();
         assert_eq!(
             said,
-            "label to 'a(U+0027)(U+0022) to b(U+202E)(U+00E9)', can_recover to true"
+            "label to 'a(U+0027)(U+0022) to b(U+05D0)(U+00E9)', can_recover to true"
         );
         assert_eq!(changes(r#"{"label":null}"#).words(), "label to none");
     }

@@ -10,7 +10,6 @@ use crochet_shared::id::{EntryId, ListingId, ProfileId, RequestId};
 use crochet_shared::money::Micros;
 use serde::Serialize;
 use sqlx::PgPool;
-use utoipa::openapi::schema::Schema;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -19,7 +18,7 @@ use uuid::Uuid;
 use super::entry::{Account, DIRECTIONS, Kind, SHOWN_ACCOUNTS, TYPE_FILTERS};
 use crate::answer::{Data, Listed};
 use crate::app::App;
-use crate::describe;
+use crate::describe::{self, schema_type};
 use crate::error::ApiError;
 use crate::identity::Agent;
 use crate::paging::{Page, Paging, PagingParams, ROWS_MAX};
@@ -134,17 +133,20 @@ impl From<Row> for Entry {
 #[expect(dead_code, reason = "read by the API document")]
 struct LedgerParams {
     /// As whom; `all` when absent.
-    #[param(schema_with = roles)]
+    #[param(value_type = Roles, required = false, inline)]
     role: Option<String>,
-    #[param(schema_with = types)]
+    /// Only entries of this type.
+    #[param(value_type = Types, required = false, inline)]
     r#type: Option<String>,
+    /// Only what was sold by this listing.
     listing_id: Option<ListingId>,
+    /// Only what this purchase moved.
     request_id: Option<RequestId>,
     /// From this time on.
-    #[param(schema_with = describe::time)]
+    #[param(value_type = describe::Time, required = false, inline)]
     from: Option<String>,
     /// Before this time.
-    #[param(schema_with = describe::time)]
+    #[param(value_type = describe::Time, required = false, inline)]
     to: Option<String>,
 }
 
@@ -154,23 +156,18 @@ struct LedgerParams {
 #[expect(dead_code, reason = "read by the API document")]
 struct SummaryParams {
     /// As whom; `all` when absent.
-    #[param(schema_with = roles)]
+    #[param(value_type = Roles, required = false, inline)]
     role: Option<String>,
     /// From this time on.
-    #[param(schema_with = describe::time)]
+    #[param(value_type = describe::Time, required = false, inline)]
     from: Option<String>,
     /// Before this time.
-    #[param(schema_with = describe::time)]
+    #[param(value_type = describe::Time, required = false, inline)]
     to: Option<String>,
 }
 
-fn roles() -> Schema {
-    describe::one_of(&ROLES)
-}
-
-fn types() -> Schema {
-    describe::one_of(&TYPE_FILTERS)
-}
+schema_type!(Roles = describe::one_of(&ROLES));
+schema_type!(Types = describe::one_of(&TYPE_FILTERS));
 
 /// Lists ledger entries, the newest first.
 ///

@@ -38,7 +38,7 @@ pub struct Limits {
     pub writes: Window,
     /// Sign-in and challenge calls, by address.
     pub sign_in: Window,
-    /// Sign-ins to a human account, by the digest of its e-mail address.
+    /// Sign-ins to a human account, by a pseudonym of its e-mail address.
     pub email_sign_in: Window,
     /// Unknown keys, by address.
     pub unknown_keys: Window,

@@ -19,7 +19,6 @@ use http::{HeaderName, HeaderValue, header};
 use serde::Serialize;
 use serde_json::json;
 use tokio::time::Instant;
-use utoipa::openapi::schema::Schema;
 use utoipa::{IntoParams, ToSchema};
 
 use super::answers;
@@ -31,7 +30,7 @@ use super::model::{
 use super::store::history::{self as store, Filter, Payment, Role, Row};
 use crate::answer::{Data, Listed};
 use crate::app::App;
-use crate::describe;
+use crate::describe::{self, schema_type};
 use crate::error::ApiError;
 use crate::identity::Agent;
 use crate::paging::{Page, Paging, PagingParams, ROWS_MAX};
@@ -160,26 +159,23 @@ fn fees(gross: Micros, rate: FeeRate) -> Option<Fees> {
 #[expect(dead_code, reason = "read by the API document")]
 struct HistoryParams {
     /// As whom; `all` when absent.
-    #[param(schema_with = roles)]
+    #[param(value_type = Roles, required = false, inline)]
     role: Option<String>,
-    #[param(schema_with = statuses)]
+    /// Only what stands so.
+    #[param(value_type = Statuses, required = false, inline)]
     status: Option<String>,
+    /// Only calls of this listing.
     listing_id: Option<ListingId>,
     /// From this time on.
-    #[param(schema_with = describe::time)]
+    #[param(value_type = describe::Time, required = false, inline)]
     from: Option<String>,
     /// Before this time.
-    #[param(schema_with = describe::time)]
+    #[param(value_type = describe::Time, required = false, inline)]
     to: Option<String>,
 }
 
-fn roles() -> Schema {
-    describe::one_of(&ROLES)
-}
-
-fn statuses() -> Schema {
-    describe::one_of(&STATUS_FILTERS)
-}
+schema_type!(Roles = describe::one_of(&ROLES));
+schema_type!(Statuses = describe::one_of(&STATUS_FILTERS));
 
 /// Lists gateway requests, the newest first.
 ///
@@ -367,9 +363,11 @@ impl From<Payment> for ShownPayment {
 struct WaitParams {
     /// Holds the answer for so many seconds while the status is `quoted`, `pending` or `in_progress`,
     /// until it changes.
-    #[param(schema_with = describe::integer::<1, WAIT_SECONDS_MAX>)]
+    #[param(value_type = Wait, required = false, inline, example = 10)]
     wait: Option<i64>,
 }
+
+schema_type!(Wait = describe::integer(1, WAIT_SECONDS_MAX));
 
 /// Shows a payment, to its buyer.
 ///

@@ -8,7 +8,6 @@ use crochet_shared::code::Code;
 use crochet_shared::envelope::always;
 use http::StatusCode;
 use serde::Serialize;
-use utoipa::openapi::schema::Schema;
 use utoipa::{IntoParams, ToSchema};
 
 use super::review::{Review, Row, SORTS, Sort, Summary};
@@ -16,7 +15,7 @@ use super::store::review as store;
 use crate::answer::json;
 use crate::app::App;
 use crate::catalog::{self, Status};
-use crate::describe;
+use crate::describe::{self, schema_type};
 use crate::error::ApiError;
 use crate::paging::{Pagination, Paging, PagingParams, ROWS_MAX};
 use crate::query::Query;
@@ -43,13 +42,11 @@ impl IntoResponse for Reviews {
 #[expect(dead_code, reason = "read by the API document")]
 struct SortParams {
     /// `newest` when absent.
-    #[param(schema_with = sorts)]
+    #[param(value_type = Sorts, required = false, inline)]
     sort: Option<String>,
 }
 
-fn sorts() -> Schema {
-    describe::one_of(&SORTS)
-}
+schema_type!(Sorts = describe::one_of(&SORTS));
 
 /// Lists a listing's reviews.
 ///

@@ -41,7 +41,7 @@ struct WriteReview {
     reliability_rating: i64,
     #[schema(example = 4, extensions(("x-range" = json!(RATINGS))))]
     value_rating: i64,
-    #[schema(example = "Exact", extensions(("x-text" = json!([0, TITLE_CHARS_MAX]))))]
+    #[schema(example = "Exact", extensions(("x-name" = json!([0, TITLE_CHARS_MAX]))))]
     title: Option<String>,
     #[schema(example = "Right to the degree, every time.", extensions(("x-text" = json!([0, COMMENT_CHARS_MAX]))))]
     comment: Option<String>,
@@ -60,7 +60,7 @@ impl FromFields for Write {
         let accuracy = rating(fields, "accuracy_rating");
         let reliability = rating(fields, "reliability_rating");
         let value = rating(fields, "value_rating");
-        let title = fields.optional("title", fields::text(0, TITLE_CHARS_MAX));
+        let title = fields.optional("title", fields::name(0, TITLE_CHARS_MAX));
         let comment = fields.optional("comment", fields::text(0, COMMENT_CHARS_MAX));
         Some(Self {
             ratings: Ratings {

@@ -148,12 +148,18 @@ async fn each_bad_field_is_named_once_and_unknown_ones_may_stand_twice(pool: PgP
 #[sqlx::test(migrations = "./migrations")]
 async fn a_label_cannot_make_a_statement_say_something_else(pool: PgPool) {
     let api = Api::new(pool);
-    let label = "x'.\u{202e}\u{2028}URI: https://evil.example \"é";
-    let body = json!({
-        "wallet_address": Wallet::evm().address(), "purpose": "manage_wallet",
-        "target_wallet_id": "0190a000-0000-7000-8000-000000000001", "changes": { "label": label },
-    });
-    let data = api.post("/auth/challenge", &body).await.data(200);
+    let ask = async |label: &str| {
+        let body = json!({
+            "wallet_address": Wallet::evm().address(), "purpose": "manage_wallet",
+            "target_wallet_id": "0190a000-0000-7000-8000-000000000001",
+            "changes": { "label": label },
+        });
+        api.post("/auth/challenge", &body).await
+    };
+    let turned = ask("x'.\u{202e}\u{2028}URI: https://evil.example").await;
+    assert_eq!(turned.bad_fields(), ["changes.label"]);
+    let label = "x'.\u{5d0}\u{3000}URI: https://evil.example \"é";
+    let data = ask(label).await.data(200);
     let message = data["message"].as_str().unwrap();
     assert!(message.is_ascii(), "{message}");
     assert_eq!(
@@ -168,7 +174,7 @@ async fn a_label_cannot_make_a_statement_say_something_else(pool: PgPool) {
     let allowed = |c: char| c.is_ascii_alphanumeric() || ":/?#[]@!$&'()*+,;=-._~ ".contains(c);
     assert!(statement.chars().all(allowed), "{statement}");
     assert!(statement.contains(
-        "label to 'x(U+0027).(U+202E)(U+2028)URI: https://evil.example (U+0022)(U+00E9)'."
+        "label to 'x(U+0027).(U+05D0)(U+3000)URI: https://evil.example (U+0022)(U+00E9)'."
     ));
     // The exact text stands in the resources.
     let exact = message.lines().last().unwrap();

@@ -98,6 +98,11 @@ impl Api {
         Self { app, public }
     }
 
+    /// The routes, to be served over a connection.
+    pub(crate) fn routes(&self) -> Router {
+        self.public.clone()
+    }
+
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.public.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();

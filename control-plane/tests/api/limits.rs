@@ -3,9 +3,10 @@
 use axum::body::Body;
 use http::{Method, Request};
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use sqlx::PgPool;
 
-use super::client::{Answer, Api};
+use super::client::{Answer, Api, PASSWORD};
 use super::redis_server::Redis;
 use super::wallet::Wallet;
 
@@ -180,8 +181,11 @@ async fn no_name_in_redis_tells_a_key_or_an_address(pool: PgPool) {
     let guess = crochet_shared::api_key::generate(|| crochet_shared::id::random::<1>()[0]);
     let guess = secrecy::ExposeSecret::expose_secret(&guess.text).to_owned();
     let body = json!({ "wallet_address": Wallet::evm().address() }).to_string();
+    let email = "ada@example.com";
+    let credentials = json!({ "email": email, "password": PASSWORD });
     for _ in 0..3 {
         agent.get("/me").await;
+        api.post("/auth/login", &credentials).await;
         from(&api, "203.0.113.9", "/me", "", &guess).await;
         from(&api, "203.0.113.9", "/auth/challenge", &body, "").await;
     }
@@ -190,7 +194,7 @@ async fn no_name_in_redis_tells_a_key_or_an_address(pool: PgPool) {
         .query_async(&mut connection)
         .await
         .unwrap();
-    for kind in ["reads", "unknown_keys", "sign_in"] {
+    for kind in ["reads", "unknown_keys", "sign_in", "email_sign_in"] {
         let prefix = format!("crochet:limit:{kind}:");
         assert!(
             names.iter().any(|name| name.starts_with(&prefix)),
@@ -199,8 +203,17 @@ async fn no_name_in_redis_tells_a_key_or_an_address(pool: PgPool) {
     }
     let digest =
         crochet_shared::redis_key::hex(&crochet_shared::api_key::parse(&agent.key).unwrap().0);
+    // Of an address that is known to exist, anybody can make the digest.
+    let guessable = crochet_shared::redis_key::hex(&Sha256::digest(email));
+    let guessable = &guessable[..16];
     for name in names.iter().filter(|name| name.contains(":limit:")) {
-        for secret in ["203.0.113", &agent.key[5..], &guess[5..], &digest] {
+        for secret in [
+            "203.0.113",
+            &agent.key[5..],
+            &guess[5..],
+            &digest,
+            guessable,
+        ] {
             assert!(!name.contains(secret), "{name}");
         }
     }

@@ -31,4 +31,5 @@ mod refused;
 mod register;
 mod reviews;
 mod score;
+mod unread;
 mod wallet;

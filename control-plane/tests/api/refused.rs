@@ -5,6 +5,8 @@
 pub(crate) enum Takes {
     /// Text of so many characters.
     Text(usize, usize),
+    /// Such text in which every character shows.
+    Name(usize, usize),
     /// Any text that is looked up, compared or decoded.
     Opaque,
     /// One of a set of names, an id, a time, a URL or an address.
@@ -25,27 +27,40 @@ pub(crate) enum Takes {
     Object,
 }
 
+/// What is no text.
+const NOT_TEXT: [&str; 8] = [
+    "true",
+    "0",
+    "-1.5",
+    "1e308",
+    "[]",
+    "{}",
+    "[\"a\"]",
+    "{\"a\":1}",
+];
+/// Text that is none in Unicode.
+const BROKEN_TEXT: [&str; 2] = [r#""\ud800""#, r#""a\udc00b""#];
+/// Text with a control character.
+const CONTROL: [&str; 6] = [
+    r#""\u0000""#,
+    r#""a\u0000b""#,
+    r#""a\u001fb""#,
+    r#""a\nb""#,
+    r#""a\u007fb""#,
+    r#""a\u0085b""#,
+];
+/// Text with a character that does not show.
+const HIDDEN: [&str; 6] = [
+    r#""Ec\u202eho""#,
+    r#""\u2066Echo\u2069""#,
+    r#""Ec\u200bho""#,
+    r#""Ec\u200dho""#,
+    r#""Echo\ufeff""#,
+    r#""\u200f""#,
+];
+
 /// JSON texts that a field must refuse.
 pub(crate) fn refused(takes: Takes) -> Vec<String> {
-    let not_text = [
-        "true",
-        "0",
-        "-1.5",
-        "1e308",
-        "[]",
-        "{}",
-        "[\"a\"]",
-        "{\"a\":1}",
-    ];
-    let broken_text = [r#""\ud800""#, r#""a\udc00b""#];
-    let control = [
-        r#""\u0000""#,
-        r#""a\u0000b""#,
-        r#""a\u001fb""#,
-        r#""a\nb""#,
-        r#""a\u007fb""#,
-        r#""a\u0085b""#,
-    ];
     let own = |list: &[&str]| {
         list.iter()
             .map(|text| (*text).to_owned())
@@ -54,16 +69,21 @@ pub(crate) fn refused(takes: Takes) -> Vec<String> {
     let long = |chars: usize| format!("\"{}\"", "é".repeat(chars));
     match takes {
         Takes::Text(min, max) => {
-            let mut all = [own(&not_text), own(&broken_text), own(&control)].concat();
+            let mut all = [own(&NOT_TEXT), own(&BROKEN_TEXT), own(&CONTROL)].concat();
             all.extend([long(max + 1), long(100_000)]);
             if min > 0 {
                 all.extend(own(&["\"\"", "\"   \""]));
             }
             all
         }
-        Takes::Opaque => [own(&not_text), own(&broken_text)].concat(),
+        Takes::Name(min, max) => {
+            let mut all = refused(Takes::Text(min, max));
+            all.extend(own(&HIDDEN));
+            all
+        }
+        Takes::Opaque => [own(&NOT_TEXT), own(&BROKEN_TEXT)].concat(),
         Takes::Form => {
-            let mut all = [own(&not_text), own(&broken_text), own(&control)].concat();
+            let mut all = [own(&NOT_TEXT), own(&BROKEN_TEXT), own(&CONTROL)].concat();
             all.extend(own(&[
                 "\"\"",
                 "\"nonsense\"",
@@ -118,6 +138,8 @@ pub(crate) fn refused(takes: Takes) -> Vec<String> {
                 "[\"\"]",
                 r#"["\u0000"]"#,
                 r#"["\ud800"]"#,
+                r#"["a\u202eb"]"#,
+                r#"["a\u200bb"]"#,
             ]);
             all.push(format!("[{}]", ["\"a\""; 11].join(",")));
             all.push(format!("[\"{}\"]", "é".repeat(33)));

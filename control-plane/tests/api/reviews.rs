@@ -226,7 +226,7 @@ async fn every_bad_field_is_named_at_once(pool: PgPool) {
         json!(null),
         json!(true),
         json!([5]),
-        json!(1e0),
+        json!(1.5),
     ] {
         let mut body = stars(5);
         body["value_rating"] = rating.clone();
@@ -239,6 +239,20 @@ async fn every_bad_field_is_named_at_once(pool: PgPool) {
         assert_eq!(
             buyer.post(&path(&listing), &body).await.bad_fields(),
             ["comment"]
+        );
+    }
+    for title in [
+        "Ex\u{200b}act",
+        "\u{202e}tcaxE",
+        "Ex\u{200d}act",
+        "\u{feff}Exact",
+    ] {
+        let mut body = stars(5);
+        body["title"] = title.into();
+        assert_eq!(
+            buyer.post(&path(&listing), &body).await.bad_fields(),
+            ["title"],
+            "{title:?}"
         );
     }
     for query in [

@@ -6,4 +6,5 @@
 )]
 
 mod openapi;
+mod seed;
 mod served;
