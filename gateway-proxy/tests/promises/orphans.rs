@@ -109,7 +109,7 @@ async fn do_it(market: &Market, deed: Deed, quote: &Quote) {
 }
 
 /// The state of a purchase that nobody asks about, once it is known that money moved.
-async fn found(market: &Market, quote: &Quote) -> String {
+pub(super) async fn found(market: &Market, quote: &Quote) -> String {
     in_state(market, quote, &["paid", "failed", "refund_due"]).await
 }
 

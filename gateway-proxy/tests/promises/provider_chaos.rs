@@ -6,6 +6,7 @@ use crochet_dev::Role;
 use demo_agent::{Patience, Quote, random_bytes};
 use serde_json::{Value, json};
 
+use super::orphans::found;
 use super::trade::{Purchase, agree_on_one_call_each, each, everywhere, quoted, redeemed};
 use crate::closing::{now_ms, webhook};
 use crate::harness::{Market, World, pending, size, trials};
@@ -39,6 +40,7 @@ async fn whatever_the_provider_says_and_however_the_end_is_the_same() {
         let name = "RELAY_SANDBOX_CLOCK_OFFSET_SECONDS";
         world.stack.tell(relay, name, &clock.to_string());
         world.stack.restart(relay).await.unwrap();
+        done.push(unasked(&market).await);
         for mode in MODES {
             let fault =
                 json!({ "endpoint": "requests", "mode": mode.unwrap_or("off"), "count": GO_WRONG });
@@ -65,6 +67,24 @@ async fn whatever_the_provider_says_and_however_the_end_is_the_same() {
         market.assert_settled(&purchase.quote, 1).await;
     }
     world.close().await;
+}
+
+/// A payment that no webhook tells of and no buyer asks about: the sweep of the provider's records finds
+/// it, by times that the provider's clock has set.
+async fn unasked(market: &Market) -> Purchase {
+    let (call, buyers) = (market.call(), everywhere(market));
+    let quote = quoted(&buyers, &call).await;
+    let id = quote.relay_request_id.as_str();
+    let silent = json!({ "requestId": id, "webhook_copies": 0 });
+    market.door.sandbox.scenario(&silent).await.unwrap();
+    market.door.sandbox.deposit(&[id]).await.unwrap();
+    assert_eq!(found(market, &quote).await, "paid");
+    let answer = redeemed(&buyers, &call, &quote).await;
+    Purchase {
+        call,
+        quote,
+        answer,
+    }
 }
 
 /// One purchase whose news is lost, doubled, shuffled or forged, whichever falls.
