@@ -27,7 +27,7 @@ const KILLED: [Role; 5] = [
     Role::Redis,
 ];
 /// Purchases under way at most: what a machine of two cores has time for while half of it is down.
-const UNDER_WAY_MAX: usize = 300;
+const UNDER_WAY_MAX: usize = 100;
 /// The longest a process may live that is to die at a point every call passes.
 const DIES_WITHIN: Duration = Duration::from_secs(60);
 /// Delivered answers that are asked for once more at the end.
@@ -35,7 +35,7 @@ const REPLAYS: usize = 50;
 
 async fn no_call_that_was_answered_is_lost_whoever_is_killed_at_whatever_moment() {
     let (random, pointed) = (size(1, 20), size(1, 6));
-    let rate = u32::try_from(size(10, 60)).unwrap();
+    let rate = u32::try_from(size(10, 20)).unwrap();
     // Killing Postgres takes one of the stack's own.
     let mut world = World::own("acknowledged", |options| options.postgres(Store::Private)).await;
     let endpoint = json!({ "endpoint": { "timeout_ms": 1000, "max_concurrency": 1000 } });

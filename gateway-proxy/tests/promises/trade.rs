@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use demo_agent::{Agent, Answer, PaidCall, Quote};
 use sqlx::Connection as _;
 
-use crate::harness::{Door, Market, fee_of};
+use crate::harness::{Door, Market, fee_of, is_full};
 
 /// The longest a buyer goes on asking: longer than several leases of the shortest kind, one after the other.
 const PERSISTS: Duration = Duration::from_secs(140);
+/// The same where kills follow each other for minutes.
+const PERSISTS_LONG: Duration = Duration::from_mins(10);
 /// Whose turn it is to answer first.
 static TURN: AtomicUsize = AtomicUsize::new(0);
 /// Between two tries.
@@ -39,6 +41,7 @@ async fn insist<T>(
     judge: impl Fn(&Answer) -> Option<T>,
 ) -> T {
     let begun = Instant::now();
+    let persists = if is_full() { PERSISTS_LONG } else { PERSISTS };
     let first = TURN.fetch_add(1, Ordering::Relaxed);
     let mut last = "nobody answered".to_owned();
     for turn in first.. {
@@ -56,7 +59,7 @@ async fn insist<T>(
             assert!(again, "a false failure: {answer}");
             last = answer.to_string();
         }
-        assert!(begun.elapsed() < PERSISTS, "for {PERSISTS:?}: {last}");
+        assert!(begun.elapsed() < persists, "for {persists:?}: {last}");
         tokio::time::sleep(PAUSE).await;
     }
     unreachable!("it goes on for ever")

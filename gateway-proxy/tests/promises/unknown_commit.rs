@@ -17,7 +17,7 @@ const LOST: u32 = 100;
 const AT_ONCE: usize = 16;
 
 async fn an_unknown_commit_is_not_a_failure() {
-    let purchases = size(60, 5_000);
+    let purchases = size(60, 2_000);
     let mut world = World::own("unknown_commit", |options| {
         options.set("LEASE_GRACE_SECONDS", "5").unwrap()
     })

@@ -53,8 +53,8 @@ impl Message {
     /// `error.code` of an answer's body.
     pub fn code(&self) -> String {
         let json: serde_json::Value = serde_json::from_slice(&self.body).unwrap_or_default();
-        json["error"]["code"]
-            .as_str()
+        json.pointer("/error/code")
+            .and_then(serde_json::Value::as_str)
             .unwrap_or_default()
             .to_owned()
     }
@@ -196,13 +196,13 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 }
             };
             let line = self.exactly(line_end + 2).await?;
-            let text = String::from_utf8_lossy(&line[..line_end]).into_owned();
+            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
             let size = usize::from_str_radix(text.split(';').next().unwrap_or_default().trim(), 16)
                 .map_err(|_| invalid("chunk"))?;
             let chunk = self.exactly(size + 2).await?;
             framed.extend_from_slice(&line);
             framed.extend_from_slice(&chunk);
-            body.extend_from_slice(&chunk[..size]);
+            body.extend_from_slice(chunk.get(..size).unwrap_or_default());
             if size == 0 {
                 return Ok((body.freeze(), framed.freeze()));
             }

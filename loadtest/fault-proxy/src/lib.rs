@@ -10,5 +10,5 @@ mod postgres;
 mod proxy;
 mod share;
 
-pub use proxy::{Fate, FaultProxy};
+pub use proxy::{Fate, FaultProxy, Rewrite};
 pub use share::Share;

@@ -13,6 +13,9 @@ use crate::http1::{Message, Reader};
 use crate::postgres::Replies;
 use crate::share::Share;
 
+/// Makes other bytes of an answer.
+pub type Rewrite = Box<dyn FnOnce(&Message) -> Vec<u8> + Send>;
+
 /// What becomes of one exchange.
 pub enum Fate {
     /// Nothing happens to it.
@@ -24,7 +27,7 @@ pub enum Fate {
     /// It is passed on and answered; the answer waits for this.
     HoldReply(BoxFuture<'static, ()>),
     /// It is passed on; this makes the bytes that go back of its answer.
-    Rewrite(Box<dyn FnOnce(&Message) -> Vec<u8> + Send>),
+    Rewrite(Rewrite),
 }
 
 impl std::fmt::Debug for Fate {
