@@ -12,6 +12,7 @@ use secrecy::ExposeSecret as _;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    let _points = crochet_shared::fault::told();
     let cli = Cli::parse();
     log_to_stderr();
     let run = async {

@@ -131,6 +131,13 @@ pub struct Args {
     /// After the drain: most seconds to wait for calls under way.
     #[arg(long, env = "GATEWAY_FINISH_SECONDS", default_value_t = 170)]
     pub gateway_finish_seconds: u64,
+    /// Unix socket over which SIGQUIT hands the listeners to the gateway that takes this one's place; it
+    /// is started with --upgrade first. Without it SIGQUIT is SIGTERM.
+    #[arg(long, env = "GATEWAY_UPGRADE_SOCKET")]
+    pub gateway_upgrade_socket: Option<String>,
+    /// Take the listeners over from a running gateway, which is sent SIGQUIT next.
+    #[arg(long, requires = "gateway_upgrade_socket")]
+    pub upgrade: bool,
     /// Which log lines to write: a level, or directives as in the tracing-subscriber manual.
     #[arg(
         long,
@@ -205,6 +212,8 @@ pub struct Config {
     pub idle_time: Duration,
     pub drain_time: Duration,
     pub finish_time: Duration,
+    pub upgrade_socket: Option<String>,
+    pub upgrade: bool,
 }
 
 /// What is wrong with a configuration, all of it.
@@ -294,6 +303,8 @@ impl Args {
             idle_time: Duration::from_secs(self.gateway_idle_seconds),
             drain_time: Duration::from_secs(self.gateway_drain_seconds),
             finish_time: Duration::from_secs(self.gateway_finish_seconds),
+            upgrade_socket: self.gateway_upgrade_socket,
+            upgrade: self.upgrade,
         })
     }
 }

@@ -14,6 +14,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    let _points = crochet_shared::fault::told();
     let args = Args::parse();
     if let Err(error) = log_to_stderr(&args.log) {
         return refuse(&error);

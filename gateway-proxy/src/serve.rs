@@ -3,11 +3,12 @@
 //! pingora makes a runtime for each service, so the clients of Redis and the control plane start
 //! inside the front's ([`FrontService`]). Its own way to stop sleeps a fixed time and then drops what
 //! still runs; ours fails readiness first, accepts for a moment longer, stops listening, and leaves
-//! when nothing is under way ([`StopSignal`]).
+//! when nothing is under way ([`StopSignal`]). Told to by SIGQUIT, it first hands its open listeners to
+//! the gateway that takes its place, so that their ports are never closed.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -16,7 +17,7 @@ use crochet_shared::api_key::KeyDigest;
 use metrics_exporter_prometheus::PrometheusHandle;
 use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::proxy::HttpProxy;
-use pingora::server::configuration::ServerConf;
+use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{
     ListenFds, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch,
 };
@@ -49,25 +50,34 @@ const TRY_FIRST_EVERY: Duration = Duration::from_millis(200);
 
 /// Serves until a signal, then finishes what is under way.
 pub fn run(gateway: Arc<Gateway>, scrape: PrometheusHandle) -> anyhow::Result<()> {
-    for (name, address) in [
+    let addresses = [
         ("GATEWAY_LISTEN", gateway.config.listen),
         ("GATEWAY_ADMIN_LISTEN", gateway.config.admin_listen),
-    ] {
+    ];
+    // Whoever takes another's place is given listeners that are open.
+    for (name, address) in addresses.into_iter().filter(|_| !gateway.config.upgrade) {
         // pingora would panic in a task of its own and go on without the listener.
         can_listen(address).with_context(|| format!("{name}={address}"))?;
     }
     warn_of_openings(&gateway);
+    let upgrade_socket = gateway.config.upgrade_socket.clone();
     let conf = ServerConf {
         threads: gateway.config.threads,
         grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(1),
         max_retries: PASS_TRIES_MAX,
         upstream_keepalive_pool_size: PASS_CONNECTIONS,
+        upgrade_sock: upgrade_socket.unwrap_or_default(),
         ..ServerConf::default()
     };
-    let mut server = Server::new_with_opt_and_conf(None, conf);
+    let options = Opt {
+        upgrade: gateway.config.upgrade,
+        ..Opt::default()
+    };
+    let mut server = Server::new_with_opt_and_conf(options, conf);
     server.bootstrap();
     let (stop, stopping) = watch::channel(false);
+    let listeners = Arc::<OnceLock<ListenFds>>::default();
 
     let upstream = Arc::new(Upstream::new(&gateway.config.control_plane));
     let door = FrontDoor::new(Arc::clone(&gateway), Arc::clone(&upstream));
@@ -83,6 +93,7 @@ pub fn run(gateway: Arc<Gateway>, scrape: PrometheusHandle) -> anyhow::Result<()
         gateway: Arc::clone(&gateway),
         upstream,
         stopping: stopping.clone(),
+        listeners: Arc::clone(&listeners),
     });
 
     let admin = Admin::new(Arc::clone(&gateway), scrape.clone());
@@ -97,7 +108,11 @@ pub fn run(gateway: Arc<Gateway>, scrape: PrometheusHandle) -> anyhow::Result<()
 
     tracing::info!(listen = %gateway.config.listen, admin = %gateway.config.admin_listen, "serving");
     server.run(RunArgs {
-        shutdown_signal: Box::new(StopSignal { gateway, stop }),
+        shutdown_signal: Box::new(StopSignal {
+            gateway,
+            stop,
+            listeners,
+        }),
     });
     tracing::info!("stopped");
     Ok(())
@@ -124,6 +139,8 @@ struct FrontService {
     gateway: Arc<Gateway>,
     upstream: Arc<Upstream>,
     stopping: ShutdownWatch,
+    /// Where the open listeners are told to whoever may hand them over.
+    listeners: Arc<OnceLock<ListenFds>>,
 }
 
 #[async_trait]
@@ -134,6 +151,10 @@ impl Service for FrontService {
         _shutdown: ShutdownWatch,
         listeners_per_fd: usize,
     ) {
+        if let Some(fds) = &fds {
+            // The service is started once.
+            let _ = self.listeners.set(Arc::clone(fds));
+        }
         if let Err(error) = self.gateway.redis.start() {
             tracing::error!(%error, "Redis cannot be used");
         }
@@ -225,11 +246,13 @@ async fn try_control_plane(gateway: Arc<Gateway>) {
     }
 }
 
-/// SIGTERM and SIGQUIT: readiness fails, then the listener, then the process, when nothing is under
-/// way. SIGINT leaves out the first wait. A second signal leaves out all.
+/// SIGTERM: readiness fails, then the listener, then the process, when nothing is under way. SIGQUIT:
+/// the same once another gateway has the listeners, where there is a socket for that. SIGINT leaves out
+/// the first wait. A second signal leaves out all.
 struct StopSignal {
     gateway: Arc<Gateway>,
     stop: watch::Sender<bool>,
+    listeners: Arc<OnceLock<ListenFds>>,
 }
 
 #[async_trait]
@@ -239,15 +262,41 @@ impl ShutdownSignalWatch for StopSignal {
             tracing::error!("signals cannot be heard; stopping");
             return ShutdownSignal::FastShutdown;
         };
-        let patient = signals.next().await;
+        let heard = loop {
+            let heard = signals.next().await;
+            match (heard, &self.gateway.config.upgrade_socket) {
+                // With nobody there to take the place, this one stays in it.
+                (Heard::Quit, Some(socket)) if !self.hand_over(socket).await => {}
+                _ => break heard,
+            }
+        };
         tokio::select! {
-            () = self.wind_down(patient) => ShutdownSignal::GracefulTerminate,
+            () = self.wind_down(heard != Heard::Interrupt) => ShutdownSignal::GracefulTerminate,
             _ = signals.next() => ShutdownSignal::FastShutdown,
         }
     }
 }
 
 impl StopSignal {
+    /// Gives the open listeners to the gateway that waits for them at `socket`. Both listen then, and
+    /// what connects meanwhile waits in the one queue that both take from.
+    async fn hand_over(&self, socket: &str) -> bool {
+        let Some(listeners) = self.listeners.get().cloned() else {
+            return false;
+        };
+        let socket = socket.to_owned();
+        let sent = tokio::task::spawn_blocking(move || {
+            let sent = listeners.lock().send_to_sock(socket.as_str());
+            sent.map_err(|error| error.to_string())
+        });
+        let sent = sent.await.unwrap_or_else(|error| Err(error.to_string()));
+        match &sent {
+            Ok(_) => tracing::info!("the listeners are handed over"),
+            Err(error) => tracing::error!(error, "nobody took the listeners; serving on"),
+        }
+        sent.is_ok()
+    }
+
     async fn wind_down(&self, patient: bool) {
         let config = &self.gateway.config;
         self.gateway.draining.store(true, Ordering::Release);
@@ -265,6 +314,14 @@ impl StopSignal {
     }
 }
 
+/// A signal that asks to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    Terminate,
+    Quit,
+    Interrupt,
+}
+
 struct Signals {
     terminate: tokio::signal::unix::Signal,
     quit: tokio::signal::unix::Signal,
@@ -280,12 +337,11 @@ impl Signals {
         })
     }
 
-    /// The next signal: whether it leaves time for the drain.
-    async fn next(&mut self) -> bool {
+    async fn next(&mut self) -> Heard {
         tokio::select! {
-            _ = self.terminate.recv() => true,
-            _ = self.quit.recv() => true,
-            _ = self.interrupt.recv() => false,
+            _ = self.terminate.recv() => Heard::Terminate,
+            _ = self.quit.recv() => Heard::Quit,
+            _ = self.interrupt.recv() => Heard::Interrupt,
         }
     }
 }

@@ -357,7 +357,7 @@ async fn a_webhook_sent_often_and_out_of_order_counts_once() {
 }
 
 /// A webhook with this status for the request, signed with `secret` at `timestamp`.
-async fn webhook(
+pub(crate) async fn webhook(
     market: &Market,
     quote: &Quote,
     secret: &str,
@@ -392,7 +392,7 @@ fn signature(secret: &str, text: &str) -> String {
     hex(&mac.finalize().into_bytes())
 }
 
-fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     crochet_shared::clock::now().timestamp_millis()
 }
 

@@ -32,6 +32,7 @@ mod lost_replies;
 mod manners;
 mod money;
 mod pressure;
+mod promises;
 mod provider;
 mod quotes;
 mod rates;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(AT_ONCE);
     let trials = [
         // The longest first, so that nothing is waited for at the end.
+        promises::trials(),
         crashes::trials(),
         pressure::trials(),
         rates::trials(),

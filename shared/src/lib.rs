@@ -10,6 +10,7 @@ pub mod clock;
 pub mod code;
 pub mod egress;
 pub mod envelope;
+pub mod fault;
 pub mod header;
 pub mod id;
 pub mod internal;

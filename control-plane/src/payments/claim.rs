@@ -4,6 +4,7 @@
 //! that into the contract's table, first match first. Payments whose time is over are closed in a
 //! second statement, so a batch takes one round trip, or two.
 
+use crochet_shared::fault::{self, Point};
 use crochet_shared::id::RequestId;
 use crochet_shared::internal::{Claim, ClaimAnswer, DeliveredFacts, Grant, Redelivery};
 use crochet_shared::money::{FeeRate, Micros};
@@ -34,7 +35,9 @@ pub async fn claim(app: &App, items: &[Claim]) -> Result<Vec<ClaimAnswer>, sqlx:
 async fn claim_once(app: &App, items: Vec<&Claim>) -> Result<Vec<ClaimAnswer>, sqlx::Error> {
     let pool = app.db.pool();
     let grace = app.config.lease_grace.as_secs_f64();
+    fault::pass(Point::BeforeClaim);
     let seen = claim::claim(pool, &columns(&items), app.config.max_attempts, grace).await?;
+    fault::pass(Point::AfterClaim);
     let over: Vec<_> = seen
         .iter()
         .filter(|seen| seen.is_buyers && seen.is_bound && seen.is_over)

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crochet_shared::clock;
 use crochet_shared::code::Code;
+use crochet_shared::fault::{self, Point};
 use crochet_shared::id::uuid_v7;
 use crochet_shared::internal::{Check, CheckAnswer};
 use parking_lot::Mutex;
@@ -367,7 +368,10 @@ async fn success(
     let now = clock::now();
     let ids = [uuid_v7(now), uuid_v7(now), uuid_v7(now)];
     let redeem_seconds = app.config.redeem.as_secs_f64();
-    match post::payment(pool, &evidence, redeem_seconds, ids).await? {
+    fault::pass(Point::BeforeEvidence);
+    let recorded = post::payment(pool, &evidence, redeem_seconds, ids).await?;
+    fault::pass(Point::AfterEvidence);
+    match recorded {
         Some(state) => {
             let result = if arrived.matches { "paid" } else { "mismatch" };
             metrics::counter!("crochet_evidence_total", "result" => result).increment(1);

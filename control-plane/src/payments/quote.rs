@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use crochet_shared::clock;
 use crochet_shared::code::Code;
+use crochet_shared::fault::{self, Point};
 use crochet_shared::id::{ListingId, ProfileId, RequestId, uuid_v7};
 use crochet_shared::internal::{
     CreateQuote, Quote, QuoteCreated, QuoteFound, QuoteIdentity, QuoteRefusal,
@@ -434,12 +435,14 @@ async fn write(
         deposit_address: &quote.deposit_address,
         refund_to: &terms.wallet,
     };
+    fault::pass(Point::BeforeQuote);
     let open_max = app.payments.quotes.open_max;
     if terms.open_quotes + QUOTES_AT_ONCE_MAX < i64::from(open_max) {
         store::insert(app.db.pool(), &new).await?;
     } else if !store::insert_within(app.db.pool(), &new, open_max).await? {
         return Ok(None);
     }
+    fault::pass(Point::AfterQuote);
     Ok(Some(Quote {
         relay_request_id: quote.request_id.clone(),
         request_id: RequestId(id),

@@ -4,6 +4,7 @@
 //! under its epoch and owner, or its row in the attempt journal.
 
 use crochet_shared::clock;
+use crochet_shared::fault::{self, Point};
 use crochet_shared::id::uuid_v7;
 use crochet_shared::internal::{Outcome, Settle, SettleAnswer};
 use crochet_shared::outcome::SellerFailure;
@@ -125,7 +126,10 @@ async fn settle_once(
             }
         }
         open.clear();
-        for settled in post::settlements(pool, &batch, day, max_attempts).await? {
+        fault::pass(Point::BeforeSettlement);
+        let settled = post::settlements(pool, &batch, day, max_attempts).await?;
+        fault::pass(Point::AfterSettlement);
+        for settled in settled {
             let Ok(place) = usize::try_from(settled.place) else {
                 continue;
             };

@@ -17,9 +17,11 @@ use crate::app::App;
 /// The provider's words that are swept, each with its own cursor.
 const WORDS: [&str; 2] = [SUCCESS, "refund"];
 const SUCCESS: &str = "success";
-/// How far a sweep reads back behind its cursor: the provider's clock and ours may differ, and its
-/// rows may appear a little after their time.
+/// How far a sweep reads back behind its cursor: the provider's rows may appear a little after their time.
 const OVERLAP: TimeDelta = TimeDelta::seconds(60);
+/// How far the provider's clock may be behind ours. Its rows carry its own time, and a cursor moved on by
+/// our clock must not pass those that are still to come.
+const CLOCKS_APART: TimeDelta = TimeDelta::minutes(15);
 /// Most pages of one turn; the rest follows in the next.
 const PAGES_MAX: usize = 200;
 
@@ -79,7 +81,7 @@ async fn word_since(app: &App, word: &str, position: DateTime<Utc>) -> Result<()
         continuation = page.continuation;
         if continuation.is_none() {
             // All that had changed by then is read: a burst does not stay in the window for ever.
-            store::advance(pool, word, began - OVERLAP).await?;
+            store::advance(pool, word, began - CLOCKS_APART).await?;
             break;
         }
     }

@@ -8,6 +8,7 @@
 )]
 
 mod audit;
+mod books;
 mod claims;
 mod evidence;
 mod history;

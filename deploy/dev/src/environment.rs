@@ -18,6 +18,14 @@ pub(crate) struct GatewayPorts {
     pub(crate) admin: u16,
 }
 
+/// The ports of a control plane beside the first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ControlPlanePorts {
+    pub(crate) public: u16,
+    pub(crate) internal: u16,
+    pub(crate) admin: u16,
+}
+
 /// Where the processes of a stack listen, all on the loopback address.
 #[derive(Clone, Debug)]
 pub(crate) struct Addresses {
@@ -25,6 +33,7 @@ pub(crate) struct Addresses {
     pub(crate) control_plane: u16,
     pub(crate) internal: u16,
     pub(crate) control_plane_admin: u16,
+    pub(crate) second_control_plane: ControlPlanePorts,
     pub(crate) relay: u16,
     pub(crate) demo_seller: u16,
 }
@@ -59,6 +68,11 @@ impl Addresses {
             control_plane: ports::free()?,
             internal: ports::free()?,
             control_plane_admin: ports::free()?,
+            second_control_plane: ControlPlanePorts {
+                public: ports::free()?,
+                internal: ports::free()?,
+                admin: ports::free()?,
+            },
             relay: ports::free()?,
             demo_seller: ports::free()?,
         })
@@ -136,6 +150,18 @@ impl Plan {
             self.settings.for_service(Service::ControlPlane),
             &[("TRUSTED_PROXIES", trusted)],
         )
+    }
+
+    /// The same on ports of its own.
+    pub(crate) fn second_control_plane(&self) -> Environment {
+        let ports = self.addresses.second_control_plane;
+        let mut told = self.control_plane();
+        told.extend(pairs([
+            ("CONTROL_PLANE_LISTEN", listen(ports.public)),
+            ("CONTROL_PLANE_INTERNAL_LISTEN", listen(ports.internal)),
+            ("CONTROL_PLANE_ADMIN_LISTEN", listen(ports.admin)),
+        ]));
+        told
     }
 
     pub(crate) fn gateway(&self, ports: GatewayPorts) -> Environment {

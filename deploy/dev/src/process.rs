@@ -146,6 +146,11 @@ impl Process {
     /// Asks it to stop, and kills it when it does not within the limit.
     pub(crate) async fn stop(&mut self) -> Result<ExitStatus> {
         self.signal(self.program.stop_signal)?;
+        self.end().await
+    }
+
+    /// Waits for the end of a process that was asked to stop, and kills it when that does not come.
+    pub(crate) async fn end(&mut self) -> Result<ExitStatus> {
         let deadline = Deadline::new(format!("{} to stop", self.program.name), STOP_LIMIT);
         while self.exited().is_none() {
             if deadline.tick().await.is_err() {

@@ -13,6 +13,8 @@ pub enum Role {
     DemoSeller,
     /// The control plane.
     ControlPlane,
+    /// Another control plane beside it, where a test starts one.
+    SecondControlPlane,
     /// The gateway of this number, from 0.
     Gateway(usize),
 }
@@ -25,6 +27,7 @@ impl std::fmt::Display for Role {
             Self::Relay => f.write_str("relay-sandbox"),
             Self::DemoSeller => f.write_str("demo-seller"),
             Self::ControlPlane => f.write_str("control-plane"),
+            Self::SecondControlPlane => f.write_str("control-plane-2"),
             Self::Gateway(0) => f.write_str("gateway"),
             Self::Gateway(number) => write!(f, "gateway-{}", number + 1),
         }

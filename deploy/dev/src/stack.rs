@@ -31,6 +31,8 @@ pub struct Stack {
     /// The server and name of a database to drop at the end.
     borrowed_database: Option<(String, String)>,
     processes: BTreeMap<Role, Process>,
+    /// What a test tells one process besides its plan.
+    told: BTreeMap<Role, BTreeMap<String, String>>,
 }
 
 impl Stack {
@@ -55,6 +57,7 @@ impl Stack {
             cache: None,
             borrowed_database: None,
             processes: BTreeMap::new(),
+            told: BTreeMap::new(),
         };
         // Before anything runs: a folder without a record would never be cleared away.
         stack.record()?;
@@ -191,6 +194,13 @@ impl Stack {
     }
 
     fn program(&self, role: Role) -> Result<Program> {
+        let mut program = self.planned(role)?;
+        let told = self.told.get(&role).cloned();
+        program.environment.extend(told.unwrap_or_default());
+        Ok(program)
+    }
+
+    fn planned(&self, role: Role) -> Result<Program> {
         let (checkout, build, label) =
             (&self.options.checkout, self.options.build, role.to_string());
         match role {
@@ -228,6 +238,14 @@ impl Stack {
                 &["serve"],
                 self.plan.control_plane(),
             ),
+            Role::SecondControlPlane => service(
+                checkout,
+                build,
+                "control-plane",
+                label,
+                &["serve"],
+                self.plan.second_control_plane(),
+            ),
             Role::Gateway(number) => {
                 let ports = self
                     .plan
@@ -254,6 +272,7 @@ impl Stack {
             Role::Relay => Some(Ready::Healthz(addresses.relay)),
             Role::DemoSeller => Some(Ready::Healthz(addresses.demo_seller)),
             Role::ControlPlane => Some(Ready::Readyz(addresses.control_plane_admin)),
+            Role::SecondControlPlane => Some(Ready::Readyz(addresses.second_control_plane.admin)),
             Role::Gateway(number) => addresses
                 .gateways
                 .get(number)
@@ -335,6 +354,26 @@ impl Stack {
         self.start_again(role).await
     }
 
+    /// Starts a second control plane beside the first, on ports of its own ([`Stack::control_planes`]).
+    pub async fn start_second_control_plane(&mut self) -> Result<()> {
+        self.spawn(Role::SecondControlPlane)?;
+        self.wait_until_ready(Role::SecondControlPlane).await
+    }
+
+    /// Starts another process of this role with `--upgrade`, asks the one that runs to hand its listeners
+    /// over, and waits until it has ended and the other is ready.
+    pub async fn upgrade(&mut self, role: Role) -> Result<ExitStatus> {
+        let mut program = self.program(role)?;
+        program.arguments.push("--upgrade".to_owned());
+        let next = Process::spawn(program, &self.log(role))?;
+        let last = self.process(role)?;
+        last.signal(Signal::SIGQUIT)?;
+        let status = last.end().await?;
+        self.insert(role, next)?;
+        self.wait_until_ready(role).await?;
+        Ok(status)
+    }
+
     /// The process id of a role.
     pub fn pid(&self, role: Role) -> Option<u32> {
         self.processes.get(&role).map(Process::id)
@@ -375,15 +414,29 @@ impl Stack {
         for &gateway in &gateways {
             self.signal(gateway, Signal::SIGTERM)?;
         }
-        for role in gateways
-            .into_iter()
-            .chain([Role::ControlPlane, Role::DemoSeller, Role::Relay])
-        {
+        for role in gateways.into_iter().chain([
+            Role::SecondControlPlane,
+            Role::ControlPlane,
+            Role::DemoSeller,
+            Role::Relay,
+        ]) {
             if let Some(process) = self.processes.get_mut(&role) {
                 process.stop().await?;
             }
         }
         Ok(())
+    }
+
+    /// A process of this role started from now on hears this in its environment, whatever its plan says:
+    /// points at which it ends (`FAILPOINTS`), or a database behind something a test put between.
+    pub fn tell(&mut self, role: Role, name: &str, value: &str) {
+        let told = self.told.entry(role).or_default();
+        told.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// Takes back what [`Stack::tell`] told a role.
+    pub fn untell(&mut self, role: Role) {
+        self.told.remove(&role);
     }
 
     /// Gateways started from now on find the internal API at `url`: something a test put between, which can

@@ -42,6 +42,24 @@ impl Stack {
         &self.plan.secrets.relay_api_key
     }
 
+    /// The public, internal and operators' origins of both control planes; the second runs where it was
+    /// started ([`Stack::start_second_control_plane`]).
+    pub fn control_planes(&self) -> [[String; 3]; 2] {
+        let (first, second) = (
+            &self.plan.addresses,
+            self.plan.addresses.second_control_plane,
+        );
+        [
+            [
+                first.control_plane,
+                first.internal,
+                first.control_plane_admin,
+            ],
+            [second.public, second.internal, second.admin],
+        ]
+        .map(|ports| ports.map(origin))
+    }
+
     /// The public API through the gateway of this number.
     pub fn api(&self, gateway: usize) -> Result<Api> {
         let ports = self

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crochet_shared::code::{Code, NextAction};
 use crochet_shared::envelope::{Amount, Failure, Fees};
+use crochet_shared::fault::{self, Point};
 use crochet_shared::id::{Owner, RequestId};
 use crochet_shared::internal::{
     Check, CheckAnswer, Claim, ClaimAnswer, DeliveredFacts, Grant, Outcome, Settle,
@@ -69,6 +70,7 @@ pub async fn claim(gateway: &Arc<Gateway>, call: Presented) -> Result<Claimed, R
     };
     let mut asking = Asking::default();
     let mut checked = false;
+    fault::pass(Point::BeforeClaim);
     loop {
         let answered = asking.ask(gateway, &claim).await;
         let Some((answer, since)) = answered? else {
@@ -94,6 +96,7 @@ pub async fn claim(gateway: &Arc<Gateway>, call: Presented) -> Result<Claimed, R
         let ClaimAnswer::Claimed(grant) = answer else {
             return Err(stands(gateway, &call, answer).await);
         };
+        fault::pass(Point::AfterClaim);
         let Ok(place) = call.place else {
             // Not asked for: `serve` was false. What was granted all the same is given back.
             tokio::spawn(release(Arc::clone(gateway), claim.owner, grant, since));
@@ -211,7 +214,10 @@ async fn evidence(
         relay_request_id: call.relay_request_id.clone(),
         buyer: call.buyer,
     };
-    let answer = gateway.control_plane.check(&check).await.map_err(|why| {
+    fault::pass(Point::BeforeEvidence);
+    let answer = gateway.control_plane.check(&check).await;
+    fault::pass(Point::AfterEvidence);
+    let answer = answer.map_err(|why| {
         errors.about(
             match why {
                 Unanswered::Lost => Code::PaymentProviderUnavailable,

@@ -12,6 +12,7 @@ use chrono::DateTime;
 use crochet_shared::clock;
 use crochet_shared::code::{Code, NextAction};
 use crochet_shared::envelope::{Amount, Failure};
+use crochet_shared::fault::{self, Point};
 use crochet_shared::id::{ProfileId, RequestId};
 use crochet_shared::internal::{
     CreateQuote, Quote, QuoteCreated, QuoteFound, QuoteIdentity, QuoteRefusal,
@@ -157,7 +158,9 @@ async fn ask(
                 identity,
                 request_bytes,
             };
+            fault::pass(Point::BeforeQuote);
             let created = patiently(since, || gateway.control_plane.create_quote(&create)).await;
+            fault::pass(Point::AfterQuote);
             match created {
                 Err(why) => return Learned::Unanswered(why),
                 Ok(QuoteCreated::New(quote)) => (quote, true),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crochet_shared::code::Code;
+use crochet_shared::fault::{self, Point};
 use crochet_shared::internal::{Claim, Delivery, Grant, Outcome, Settle, SettleAnswer};
 use crochet_shared::outcome::SellerFailure;
 use sha2::{Digest as _, Sha256};
@@ -73,8 +74,10 @@ pub async fn settle(
     let settle = guard.settle(ready.outcome);
     let lease_end = guard.lease_end;
     let began = Instant::now();
+    fault::pass(Point::BeforeSettlement);
     let trying = until_durable(gateway, &settle, lease_end);
     let settled = tokio::time::timeout(PATIENCE, trying).await;
+    fault::pass(Point::AfterSettlement);
     guard.disarm();
     Metrics::took(&gateway.metrics.settle, began.elapsed());
     let Ok(settled) = settled else {

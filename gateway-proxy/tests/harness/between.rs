@@ -1,15 +1,11 @@
 //! Something between a gateway and the control plane's internal API that delays and loses what passes.
 
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use crochet_shared::internal::ClaimAnswer;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, JoinSet};
+use fault_proxy::http1::Message;
+use fault_proxy::{Fate, FaultProxy, Share};
 
-use super::http1::{Message, Reader};
 use super::service::Gate;
 
 /// What happens to a request that passes.
@@ -25,21 +21,21 @@ pub(crate) enum Mischief {
     ShortenLeases(u32),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
-    upstream: SocketAddr,
     /// Path, what happens, how many more times.
     rules: Mutex<Vec<(String, Mischief, usize)>>,
     /// Every path that passed.
     seen: Mutex<Vec<String>>,
+    /// What is lost of the replies that no rule is about.
+    share: Share,
 }
 
 /// A running interloper; a gateway is told its URL in place of the control plane's.
 #[derive(Debug)]
 pub(crate) struct Between {
-    address: SocketAddr,
+    proxy: FaultProxy,
     state: Arc<State>,
-    task: JoinHandle<()>,
 }
 
 impl Between {
@@ -50,23 +46,22 @@ impl Between {
             .trim_end_matches('/')
             .parse()
             .unwrap();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let state = Arc::new(State {
-            upstream,
-            rules: Mutex::default(),
-            seen: Mutex::default(),
-        });
-        let address = listener.local_addr().unwrap();
-        let task = tokio::spawn(accept(listener, Arc::clone(&state)));
+        let state = Arc::<State>::default();
+        let judge = Arc::clone(&state);
+        let proxy = FaultProxy::http(upstream, move |request| judge.fate(request.second_word()));
         Self {
-            address,
+            proxy: proxy.await.unwrap(),
             state,
-            task,
         }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.proxy.address())
+    }
+
+    /// What share of the replies is lost besides what is planned.
+    pub(crate) fn share(&self) -> &Share {
+        &self.state.share
     }
 
     /// The next `times` requests to a path that ends in `path` suffer `mischief`.
@@ -107,30 +102,30 @@ impl Between {
     }
 }
 
-impl Drop for Between {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 impl State {
-    fn fate(&self, path: &str) -> Option<Mischief> {
+    fn fate(&self, path: &str) -> Fate {
         self.seen.lock().unwrap().push(path.to_owned());
+        match self.planned(path) {
+            Some(Mischief::LoseReply) => Fate::LoseReply,
+            Some(Mischief::LoseRequest) => Fate::LoseRequest,
+            Some(Mischief::HoldReply(gate)) => {
+                Fate::HoldReply(Box::pin(async move { gate.wait().await }))
+            }
+            Some(Mischief::ShortenLeases(milliseconds)) => {
+                Fate::Rewrite(Box::new(move |answer| shortened(answer, milliseconds)))
+            }
+            None if self.share.falls() => Fate::LoseReply,
+            None => Fate::Pass,
+        }
+    }
+
+    fn planned(&self, path: &str) -> Option<Mischief> {
         let mut rules = self.rules.lock().unwrap();
         let (_, mischief, left) = rules
             .iter_mut()
             .find(|(planned, _, left)| path.ends_with(planned.as_str()) && *left > 0)?;
         *left -= 1;
         Some(mischief.clone())
-    }
-}
-
-async fn accept(listener: TcpListener, state: Arc<State>) {
-    let mut connections = JoinSet::new();
-    while let Ok((stream, _)) = listener.accept().await {
-        drop(stream.set_nodelay(true));
-        // A cut connection is the point of this; both sides find out by themselves.
-        connections.spawn(pass(stream, Arc::clone(&state)));
     }
 }
 
@@ -150,35 +145,4 @@ fn shortened(answer: &Message, milliseconds: u32) -> Vec<u8> {
     .into_bytes();
     bytes.extend(body);
     bytes
-}
-
-async fn pass(client: TcpStream, state: Arc<State>) -> io::Result<()> {
-    let upstream = TcpStream::connect(state.upstream).await?;
-    upstream.set_nodelay(true)?;
-    let (client_read, mut client_write) = client.into_split();
-    let (upstream_read, mut upstream_write) = upstream.into_split();
-    let (mut requests, mut answers) = (Reader::new(client_read), Reader::new(upstream_read));
-    while let Some(request) = requests.request().await? {
-        let fate = state.fate(request.second_word());
-        if matches!(fate, Some(Mischief::LoseRequest)) {
-            return Ok(());
-        }
-        upstream_write.write_all(&request.raw).await?;
-        let Some(answer) = answers.answer(false).await? else {
-            return Ok(());
-        };
-        match fate {
-            Some(Mischief::LoseReply | Mischief::LoseRequest) => return Ok(()),
-            Some(Mischief::HoldReply(gate)) => gate.wait().await,
-            Some(Mischief::ShortenLeases(milliseconds)) => {
-                client_write
-                    .write_all(&shortened(&answer, milliseconds))
-                    .await?;
-                continue;
-            }
-            None => {}
-        }
-        client_write.write_all(&answer.raw).await?;
-    }
-    Ok(())
 }

@@ -5,7 +5,6 @@
 
 mod between;
 mod check;
-mod http1;
 mod market;
 mod names;
 mod service;
@@ -19,7 +18,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use between::{Between, Mischief};
 pub(crate) use check::{manners, ok, pending, refused, text};
-pub(crate) use http1::Message;
+pub(crate) use fault_proxy::http1::Message;
 pub(crate) use market::{Market, fee_of};
 pub(crate) use names::Names;
 pub(crate) use service::{Arrival, Gate, Reply, Service, free_port, tls_service};
@@ -28,6 +27,8 @@ pub(crate) use world::{Door, World, close, shared};
 
 /// The longest one test may take; a hang fails with the test's name.
 const TEST_LIMIT: Duration = Duration::from_secs(150);
+/// The same of a test in its long form.
+const LONG_TEST_LIMIT: Duration = Duration::from_hours(1);
 /// The longest a condition may take to come true where nothing else is said.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 /// Between two looks at a condition.
@@ -52,10 +53,25 @@ where
         .map_or(path, |(_, name)| name)
         .to_owned();
     libtest_mimic::Trial::test(name, move || {
+        let limit = if is_full() {
+            LONG_TEST_LIMIT
+        } else {
+            TEST_LIMIT
+        };
         let outcome =
-            RUNTIME.block_on(async { tokio::time::timeout(TEST_LIMIT, Box::pin(test())).await });
-        outcome.map_err(|_| format!("still running after {TEST_LIMIT:?}").into())
+            RUNTIME.block_on(async { tokio::time::timeout(limit, Box::pin(test())).await });
+        outcome.map_err(|_| format!("still running after {limit:?}").into())
     })
+}
+
+/// Whether tests run in their long form (`cargo dev test --full`).
+pub(crate) fn is_full() -> bool {
+    std::env::var_os("CROCHET_TEST_FULL").is_some()
+}
+
+/// How much of something a test does: `ordinary` in every run, `full` in a long one.
+pub(crate) fn size(ordinary: usize, full: usize) -> usize {
+    if is_full() { full } else { ordinary }
 }
 
 /// Lowercase hex.

@@ -1,6 +1,6 @@
 //! A seller's own service, scripted byte by byte, that remembers everything it was sent.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use super::http1::{Message, Reader};
 use super::until;
+use fault_proxy::http1::{Message, Reader};
 
 /// A door that is shut until somebody opens it, then open for good.
 #[derive(Clone, Debug)]
@@ -253,6 +253,23 @@ impl Service {
             .filter(|arrival| arrival.header("x-crochet-request-id") == request_id)
             .cloned()
             .collect()
+    }
+
+    /// How often it was called for each request; no attempt arrived twice.
+    pub(crate) fn counts(&self) -> BTreeMap<String, usize> {
+        let arrivals = self.state.arrivals.lock().unwrap();
+        let mut counts = BTreeMap::new();
+        let mut attempts = BTreeSet::new();
+        for arrival in arrivals.iter() {
+            let request_id = arrival.header("x-crochet-request-id").to_owned();
+            let attempt = arrival.header("x-crochet-attempt").to_owned();
+            *counts.entry(request_id.clone()).or_default() += 1;
+            assert!(
+                attempts.insert((request_id.clone(), attempt.clone())),
+                "attempt {attempt} of {request_id} arrived twice"
+            );
+        }
+        counts
     }
 
     /// How many connections were opened to it.

@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::http1::{Message, Reader};
+use fault_proxy::http1::{Message, Reader};
 
 /// One connection to a gateway.
 #[derive(Debug)]

@@ -16,6 +16,16 @@ impl Clock {
         Self(Arc::new(now_ms))
     }
 
+    /// The same clock, set ahead by so many seconds, or back when negative.
+    #[must_use]
+    pub fn set_ahead(self, seconds: i64) -> Self {
+        if seconds == 0 {
+            return self;
+        }
+        let offset_ms = seconds.saturating_mul(1_000);
+        Self::new(move || self.now_ms().saturating_add_signed(offset_ms))
+    }
+
     /// Milliseconds since the Unix epoch.
     pub fn now_ms(&self) -> u64 {
         (self.0)()

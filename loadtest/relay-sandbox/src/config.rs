@@ -65,6 +65,15 @@ pub struct Config {
     #[arg(long, env = "RELAY_SANDBOX_THREADS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub threads: u16,
 
+    /// Seconds by which its clock is ahead of the machine's, or behind when negative.
+    #[arg(
+        long,
+        env = "RELAY_SANDBOX_CLOCK_OFFSET_SECONDS",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
+    pub clock_offset_seconds: i64,
+
     /// Where time comes from.
     #[arg(skip)]
     pub clock: Clock,
@@ -86,6 +95,7 @@ impl Default for Config {
             requests_per_second: None,
             others_per_minute: None,
             threads: 1,
+            clock_offset_seconds: 0,
             clock: Clock::default(),
         }
     }

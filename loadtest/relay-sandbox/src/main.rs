@@ -10,7 +10,8 @@ use tokio::{
 };
 
 fn main() -> Result<()> {
-    let config = Config::parse();
+    let mut config = Config::parse();
+    config.clock = config.clock.set_ahead(config.clock_offset_seconds);
     Builder::new_multi_thread()
         .worker_threads(usize::from(config.threads))
         .enable_all()

@@ -61,7 +61,7 @@ pub async fn take_turn(
 ) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
     sqlx::query_scalar!(
         "insert into provider_cursor (name, position, next_at)
-        values ($1, now() - interval '5 minutes', now() + make_interval(secs => $2))
+        values ($1, now() - interval '15 minutes', now() + make_interval(secs => $2))
         on conflict (name) do update set next_at = now() + make_interval(secs => $2)
             where provider_cursor.next_at <= now()
         returning position",

@@ -12,19 +12,20 @@ const TLS_HANDSHAKE: u8 = 0x16;
 
 /// A request or an answer as it stood on the wire.
 #[derive(Clone, Debug)]
-pub(crate) struct Message {
+pub struct Message {
     /// `POST /path HTTP/1.1` or `HTTP/1.1 200 OK`.
-    pub(crate) line: String,
+    pub line: String,
     /// Every header in the order sent, names in lowercase.
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Bytes,
+    pub headers: Vec<(String, String)>,
+    /// The body, out of its framing.
+    pub body: Bytes,
     /// Head and body as they were, to be passed on.
-    pub(crate) raw: Bytes,
+    pub raw: Bytes,
 }
 
 impl Message {
     /// The first header of this name (lowercase).
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
             .find(|(given, _)| given == name)
@@ -32,7 +33,7 @@ impl Message {
     }
 
     /// How often a header of this name stands there.
-    pub(crate) fn count(&self, name: &str) -> usize {
+    pub fn count(&self, name: &str) -> usize {
         self.headers
             .iter()
             .filter(|(given, _)| given == name)
@@ -40,20 +41,20 @@ impl Message {
     }
 
     /// The second word of the line: a request's target, an answer's status.
-    pub(crate) fn second_word(&self) -> &str {
+    pub fn second_word(&self) -> &str {
         self.line.split(' ').nth(1).unwrap_or_default()
     }
 
     /// An answer's status.
-    pub(crate) fn status(&self) -> u16 {
+    pub fn status(&self) -> u16 {
         self.second_word().parse().unwrap_or_default()
     }
 
     /// `error.code` of an answer's body.
-    pub(crate) fn code(&self) -> String {
+    pub fn code(&self) -> String {
         let json: serde_json::Value = serde_json::from_slice(&self.body).unwrap_or_default();
-        json["error"]["code"]
-            .as_str()
+        json.pointer("/error/code")
+            .and_then(serde_json::Value::as_str)
             .unwrap_or_default()
             .to_owned()
     }
@@ -61,13 +62,14 @@ impl Message {
 
 /// Reads messages from a stream one after the other.
 #[derive(Debug)]
-pub(crate) struct Reader<R> {
+pub struct Reader<R> {
     stream: R,
     buffer: BytesMut,
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
-    pub(crate) fn new(stream: R) -> Self {
+    /// Reads from `stream`.
+    pub fn new(stream: R) -> Self {
         Self {
             stream,
             buffer: BytesMut::new(),
@@ -75,13 +77,13 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 
     /// The next request; `None` when the peer closed in between.
-    pub(crate) async fn request(&mut self) -> io::Result<Option<Message>> {
+    pub async fn request(&mut self) -> io::Result<Option<Message>> {
         self.message(false).await
     }
 
     /// The answer to a request; its body ends with its length, its last chunk or the connection.
     /// Informational answers are skipped.
-    pub(crate) async fn answer(&mut self, to_head: bool) -> io::Result<Option<Message>> {
+    pub async fn answer(&mut self, to_head: bool) -> io::Result<Option<Message>> {
         loop {
             match self.message_of(true, to_head).await? {
                 Some(message) if (100..200).contains(&message.status()) => {}
@@ -91,7 +93,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 
     /// The next answer, informational or not.
-    pub(crate) async fn informational(&mut self) -> io::Result<Option<Message>> {
+    pub async fn informational(&mut self) -> io::Result<Option<Message>> {
         self.message(true).await
     }
 
@@ -194,13 +196,13 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 }
             };
             let line = self.exactly(line_end + 2).await?;
-            let text = String::from_utf8_lossy(&line[..line_end]).into_owned();
+            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
             let size = usize::from_str_radix(text.split(';').next().unwrap_or_default().trim(), 16)
                 .map_err(|_| invalid("chunk"))?;
             let chunk = self.exactly(size + 2).await?;
             framed.extend_from_slice(&line);
             framed.extend_from_slice(&chunk);
-            body.extend_from_slice(&chunk[..size]);
+            body.extend_from_slice(chunk.get(..size).unwrap_or_default());
             if size == 0 {
                 return Ok((body.freeze(), framed.freeze()));
             }
