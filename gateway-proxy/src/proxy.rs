@@ -281,6 +281,13 @@ impl ProxyHttp for FrontDoor {
         }
     }
 
+    /// Comes after the answer and before the connection is kept. What pingora read behind the request is
+    /// lost to the front, which judges each head itself: then the connection ends with this answer, and
+    /// the client asks again (RFC 9112 §9.3.2), rather than the rest being read as a request.
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, _ctx: &mut Ctx) {
+        session.set_pipelining_enabled(false);
+    }
+
     fn suppress_error_log(&self, _session: &Session, _ctx: &Ctx, error: &Error) -> bool {
         *error.esource() == ErrorSource::Downstream
     }
