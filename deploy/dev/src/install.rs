@@ -149,6 +149,8 @@ pub enum Part {
     Python,
     /// Shows the pages to them.
     Chromium,
+    /// Runs the checks of signatures in JavaScript.
+    Node,
 }
 
 impl Part {
@@ -159,6 +161,7 @@ impl Part {
             Self::CMake => "CMake",
             Self::Python => "Python",
             Self::Chromium => "Chromium",
+            Self::Node => "Node.js",
         }
     }
 
@@ -169,6 +172,7 @@ impl Part {
             Self::CMake => "cmake",
             Self::Python => "python3-venv",
             Self::Chromium => "chromium",
+            Self::Node => "npm",
         }
     }
 
@@ -179,6 +183,7 @@ impl Part {
             Self::CMake => "cmake",
             Self::Python => "python",
             Self::Chromium => "chromium",
+            Self::Node => "node",
         }
     }
 
@@ -189,6 +194,7 @@ impl Part {
             Self::CMake => is_on_path("cmake"),
             Self::Python => python(),
             Self::Chromium => chromium().is_some(),
+            Self::Node => is_on_path("node") && is_on_path("npm"),
         }
     }
 }

@@ -28,6 +28,8 @@ pub(crate) use world::{Door, World, close, shared};
 
 /// The longest one test may take; a hang fails with the test's name.
 const TEST_LIMIT: Duration = Duration::from_secs(150);
+/// The same of a test in its full size.
+const FULL_TEST_LIMIT: Duration = Duration::from_mins(20);
 /// The longest a condition may take to come true where nothing else is said.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 /// Between two looks at a condition.
@@ -52,10 +54,20 @@ where
         .map_or(path, |(_, name)| name)
         .to_owned();
     libtest_mimic::Trial::test(name, move || {
+        let limit = sized(TEST_LIMIT, FULL_TEST_LIMIT);
         let outcome =
-            RUNTIME.block_on(async { tokio::time::timeout(TEST_LIMIT, Box::pin(test())).await });
-        outcome.map_err(|_| format!("still running after {TEST_LIMIT:?}").into())
+            RUNTIME.block_on(async { tokio::time::timeout(limit, Box::pin(test())).await });
+        outcome.map_err(|_| format!("still running after {limit:?}").into())
     })
+}
+
+/// `full` in a full run (`cargo dev test --full`), else `ordinary`.
+pub(crate) fn sized<T>(ordinary: T, full: T) -> T {
+    if std::env::var_os("CROCHET_TEST_FULL").is_some() {
+        full
+    } else {
+        ordinary
+    }
 }
 
 /// Lowercase hex.
