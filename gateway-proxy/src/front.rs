@@ -178,6 +178,9 @@ impl ServerApp for Front {
             let underway = self.gateway.underway.begin();
             let mut session = ServerSession::new_http1(stream);
             session.set_keepalive(Some(KEPT_SECONDS));
+            // The next request may come while this one is answered. Else pingora takes it for a fault and
+            // drops the connection with the answer; see `FrontDoor::logging` for what becomes of it.
+            session.set_pipelining_enabled(true);
             session.set_pipelined_prefix(request);
             let reused = self.proxy.process_new_http(session, shutdown).await?;
             drop(underway);

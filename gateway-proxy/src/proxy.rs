@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use crochet_shared::clock;
 use crochet_shared::code::Code;
-use crochet_shared::envelope::{Failure, preserving_only};
+use crochet_shared::envelope::{BadField, Failure, preserving_only};
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, HeaderValue, ORIGIN};
 use http::{Method, Uri};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -31,6 +31,8 @@ use crate::upstream::Upstream;
 
 /// What is wrong with a body that cannot be read.
 const BROKEN_BODY: &str = "must be complete and framed as HTTP says";
+/// What is wrong with a `Connection` header that pingora does not pass on.
+const BAD_CONNECTION: &str = "must name only headers that belong to one connection";
 
 /// The proxy.
 #[derive(Debug)]
@@ -121,11 +123,10 @@ impl FrontDoor {
         }
     }
 
-    /// 400 for a body that broke off or is not framed as HTTP says, and no more on this connection:
-    /// where the next request begins is unknown.
-    async fn refuse_body(&self, session: &mut Session, ctx: &Ctx) {
+    /// 400 for a part of a request that cannot be passed on, and no more on this connection: where the
+    /// next request begins is unknown.
+    async fn refuse(&self, session: &mut Session, ctx: &Ctx, bad: BadField) {
         session.set_keepalive(None);
-        let bad = head::field("body", BROKEN_BODY);
         let refusal = self.gateway.errors.failure(&Failure::validation(&[bad]));
         let answer = refusal.into_reply();
         self.gateway.metrics.count(answer.kind);
@@ -260,8 +261,8 @@ impl ProxyHttp for FrontDoor {
             return unanswerable;
         }
         if *error.esource() == ErrorSource::Downstream {
-            if is_of_the_body(error.etype()) {
-                self.refuse_body(session, ctx).await;
+            if let Some(bad) = part_at_fault(error.etype()) {
+                self.refuse(session, ctx, bad).await;
             }
             return unanswerable;
         }
@@ -281,6 +282,13 @@ impl ProxyHttp for FrontDoor {
         }
     }
 
+    /// Comes after the answer and before the connection is kept. What pingora read behind the request is
+    /// lost to the front, which judges each head itself: then the connection ends with this answer, and
+    /// the client asks again (RFC 9112 §9.3.2), rather than the rest being read as a request.
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, _ctx: &mut Ctx) {
+        session.set_pipelining_enabled(false);
+    }
+
     fn suppress_error_log(&self, _session: &Session, _ctx: &Ctx, error: &Error) -> bool {
         *error.esource() == ErrorSource::Downstream
     }
@@ -291,16 +299,21 @@ impl ProxyHttp for FrontDoor {
     }
 }
 
-/// Whether it is the request's body that could not be read, and not the answer that could not be
-/// written.
-fn is_of_the_body(error: &ErrorType) -> bool {
-    matches!(
+/// What of the request could not be read or passed on; nothing when it is the answer that could not
+/// be written.
+fn part_at_fault(error: &ErrorType) -> Option<BadField> {
+    let is_of_the_body = matches!(
         error,
         ErrorType::ReadError
             | ErrorType::ConnectionClosed
             // pingora's names for what its parser of bodies finds; the constants are its own.
             | ErrorType::Custom("InvalidChunk" | "InvalidTrailerEnd")
-    )
+    );
+    if is_of_the_body {
+        return Some(head::field("body", BROKEN_BODY));
+    }
+    // The front has judged every other header: this one names what must reach the control plane.
+    matches!(error, ErrorType::InvalidHTTPHeader).then(|| head::field("Connection", BAD_CONNECTION))
 }
 
 fn passed_uri(path: &str, query: Option<&str>) -> Result<Uri> {

@@ -15,6 +15,7 @@
     reason = "a test that cannot go on says so by panicking"
 )]
 
+mod attacks;
 mod auth_matrix;
 mod bad_input;
 mod bad_listings;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         // The longest first, so that nothing is waited for at the end.
         promises::trials(),
         crashes::trials(),
+        attacks::trials(),
         pressure::trials(),
         rates::trials(),
         revocation::trials(),

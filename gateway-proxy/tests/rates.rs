@@ -7,7 +7,7 @@ use crochet_dev::Role;
 use demo_agent::{Agent, Api, Chain, Method};
 use secrecy::ExposeSecret as _;
 
-use crate::harness::{Door, World, trials};
+use crate::harness::{Door, World, sized, trials};
 
 trials!(
     gateways_share_one_quota_and_go_on_without_redis,
@@ -19,11 +19,7 @@ const AT_ONCE: usize = 16;
 
 /// Calls a minute that a test's key may make: the contract's in a full run.
 fn quota() -> usize {
-    if std::env::var_os("CROCHET_TEST_FULL").is_some() {
-        6_000
-    } else {
-        1_500
-    }
+    sized(1_500, 6_000)
 }
 
 /// Most that two gateways may count of a quota (contract §2): a tenth more.

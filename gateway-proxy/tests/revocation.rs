@@ -10,7 +10,7 @@ use demo_agent::{Agent, Method};
 use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 
-use crate::harness::{Door, Market, World, text, trials};
+use crate::harness::{Door, Market, World, is_full, text, trials};
 
 trials!(changes_reach_every_gateway_under_load);
 
@@ -22,10 +22,6 @@ const LOAD_KEYS: usize = 12;
 const LOAD_PER_SECOND: u64 = 600;
 /// The load that the contract's figure is promised under; told of a full run, whose machine is quiet.
 const LOAD_MIN: u64 = 500;
-
-fn is_full() -> bool {
-    std::env::var_os("CROCHET_TEST_FULL").is_some()
-}
 
 /// Calls of many keys through all gateways for as long as it lives: quotes that are reused.
 struct Load {

@@ -43,6 +43,24 @@ pub use slug::made_of;
 pub use store::{Tallies, add_rating, insert, lock, raise_version, replace, tally};
 pub use write::{Change, Content, DESCRIPTION_CHARS_MAX, ListingContent, NAME_CHARS_MAX, Price};
 
+/// What `loadtest/fuzz` reaches of this room.
+#[cfg(fuzzing)]
+pub mod fuzzed {
+    use crochet_shared::money::Micros;
+    use serde_json::value::RawValue;
+
+    /// A price as it stands in a body.
+    pub fn price(json: &str) -> Option<Micros> {
+        let raw: &RawValue = serde_json::from_str(json).ok()?;
+        super::price::price(raw).ok()
+    }
+
+    /// A price as it stands in a query.
+    pub fn price_bound(text: &str) -> Option<Micros> {
+        super::price::price_bound(text)
+    }
+}
+
 /// `/categories`, `/listings/challenge`, `GET /listings`, `GET /me/listings`.
 ///
 /// The routes of one listing are put together in [`crate::endpoints`], where writing them belongs.

@@ -56,6 +56,22 @@ pub use proof::{ListingProof, listing_challenge, use_up};
 pub use resolve::key_record;
 pub use wallet::evm_address;
 
+/// What `loadtest/fuzz` reaches of this room.
+#[cfg(fuzzing)]
+pub mod fuzzed {
+    use super::wallet::Address;
+
+    /// An address in its one spelling.
+    pub fn address(text: &str) -> Option<String> {
+        Address::parse(text).map(|address| address.text)
+    }
+
+    /// Whether a wallet signed a message.
+    pub fn signed(address: &str, message: &str, signature: &str) -> bool {
+        Address::parse(address).is_some_and(|address| address.signed(message, signature))
+    }
+}
+
 /// Expired challenges are kept this much longer, so that a late use is told what it is.
 const CHALLENGES_KEPT: Duration = Duration::from_hours(1);
 /// Pause between sweeps of old challenges.

@@ -78,6 +78,11 @@ impl Checkout {
         self.target.join("documents")
     }
 
+    /// Where fuzzing keeps its tool, its build and what it has learned.
+    pub fn fuzz(&self) -> PathBuf {
+        self.target.join("fuzz")
+    }
+
     /// A program that Cargo built.
     pub fn program(&self, build: Build, name: &str) -> PathBuf {
         self.target.join(build.folder()).join(name)

@@ -151,6 +151,8 @@ pub enum Part {
     Chromium,
     /// Counts system calls in a test. Linux only.
     Strace,
+    /// Runs the checks of signatures in JavaScript.
+    Node,
 }
 
 impl Part {
@@ -162,6 +164,7 @@ impl Part {
             Self::Python => "Python",
             Self::Chromium => "Chromium",
             Self::Strace => "strace",
+            Self::Node => "Node.js",
         }
     }
 
@@ -173,6 +176,7 @@ impl Part {
             Self::Python => "python3-venv",
             Self::Chromium => "chromium",
             Self::Strace => "strace",
+            Self::Node => "npm",
         }
     }
 
@@ -184,6 +188,7 @@ impl Part {
             Self::Python => "python",
             Self::Chromium => "chromium",
             Self::Strace => "strace",
+            Self::Node => "node",
         }
     }
 
@@ -195,6 +200,7 @@ impl Part {
             Self::Python => python(),
             Self::Chromium => chromium().is_some(),
             Self::Strace => is_on_path("strace"),
+            Self::Node => is_on_path("node") && is_on_path("npm"),
         }
     }
 }

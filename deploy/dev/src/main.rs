@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::command::{audit, bench, demo, documents, down, fresh, logs, test, up};
+use crate::command::{audit, bench, demo, documents, down, fresh, fuzz, logs, test, up};
 
 /// Installs what is missing, builds, starts and shows a whole Crochet on this machine.
 #[derive(Parser)]
@@ -37,6 +37,8 @@ enum Command {
     Test(test::Arguments),
     /// Drop all data, secrets and logs of this clone's stack.
     Fresh,
+    /// Fuzz every parser of outside bytes (`loadtest/fuzz`).
+    Fuzz(fuzz::Arguments),
     /// Show what the processes print.
     Logs(logs::Arguments),
     /// Check every invariant of money and state in the running stack's database.
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
             Command::Documents(arguments) => Box::pin(documents::documents(arguments)).await,
             Command::Test(arguments) => test::test(arguments).await,
             Command::Fresh => fresh::fresh().await,
+            Command::Fuzz(arguments) => fuzz::fuzz(&arguments),
             Command::Logs(arguments) => logs::logs(arguments).await,
             Command::Audit => audit::audit(),
             Command::Bench(arguments) => bench::bench(&arguments),

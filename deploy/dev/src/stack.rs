@@ -439,6 +439,11 @@ impl Stack {
         self.told.remove(&role);
     }
 
+    /// Processes started from now on are told this setting; those that run are not.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        self.plan.settings.set(name, value)
+    }
+
     /// Gateways started from now on find the internal API at `url`: something a test put between, which can
     /// delay, cut and lose what passes.
     pub fn put_between(&mut self, url: &str) {

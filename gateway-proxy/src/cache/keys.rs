@@ -10,7 +10,7 @@ use crochet_shared::redis_key;
 use quick_cache::sync::Cache;
 
 use super::flight::Flights;
-use super::{Changes, FRESH};
+use super::{Changes, FRESH, REDIS_AGE_MAX};
 use crate::adapter::batch::Unanswered;
 use crate::gateway::Gateway;
 use crate::rate::Window;
@@ -85,6 +85,11 @@ impl Keys {
         Cached::Miss
     }
 
+    /// Whether it was somebody's when it was last asked for, however long ago.
+    pub fn has_known(&self, digest: &KeyDigest) -> bool {
+        self.known.peek(digest).is_some()
+    }
+
     /// Asks for a key, once for all who ask at the same time.
     pub async fn fetch(&self, gateway: &Gateway, digest: KeyDigest) -> Fetched {
         self.flights
@@ -94,9 +99,9 @@ impl Keys {
 
     async fn ask(&self, gateway: &Gateway, digest: KeyDigest) -> Fetched {
         let (since, epoch) = (Instant::now(), gateway.hearing.epoch());
-        // What Redis holds may be older than a change just told of.
+        // What Redis holds may be older than a change that was told of.
         let changed_lately = since
-            .checked_sub(FRESH)
+            .checked_sub(REDIS_AGE_MAX)
             .is_none_or(|then| self.changes.since(&digest, then));
         let mut record = None;
         if !changed_lately && gateway.hearing.connected() {

@@ -5,7 +5,8 @@
 //!
 //! Invariants: nothing is believed longer than its freshness (4 s keys and routes, 60 s quotes).
 //! A told change ([`invalidation`]) ends it at once, and what was being fetched while the change
-//! came in is used once and not kept. While changes are not heard of, quotes are not believed at
+//! came in is used once and not kept; what Redis holds is not asked about that name until no record
+//! from before the change could be believed, so that an old one put back there changes nothing. While changes are not heard of, quotes are not believed at
 //! all. When the channel opens again, everything that was known before is forgotten.
 
 pub mod flight;
@@ -17,11 +18,15 @@ pub mod routes;
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
+use crochet_shared::redis_key::RECORD_SECONDS_MAX;
 use quick_cache::sync::Cache;
 
 /// How long a key or route is believed: what is refused "within 5 s" while no change is heard of
 /// (contract §3) was asked for just before it changed, and takes a moment to be asked for again.
 pub const FRESH: Duration = Duration::from_secs(4);
+/// How old a record in Redis may be ([`RECORD_SECONDS_MAX`]): for so long after a change, one from
+/// before it could be put back by whoever writes to Redis.
+pub const REDIS_AGE_MAX: Duration = Duration::from_secs(RECORD_SECONDS_MAX.unsigned_abs());
 /// Changes that are remembered for the look-ups they may race with.
 const CHANGES_MAX: usize = 8192;
 

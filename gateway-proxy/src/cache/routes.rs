@@ -12,7 +12,7 @@ use crochet_shared::redis_key;
 use quick_cache::sync::Cache;
 
 use super::flight::Flights;
-use super::{Changes, FRESH};
+use super::{Changes, FRESH, REDIS_AGE_MAX};
 use crate::adapter::batch::Unanswered;
 use crate::gateway::Gateway;
 use crate::seller::{Network, Seller};
@@ -128,7 +128,7 @@ impl Routes {
     async fn ask(&self, gateway: &Gateway, name: &RouteName) -> Fetched {
         let (since, epoch) = (Instant::now(), gateway.hearing.epoch());
         let changed_lately = since
-            .checked_sub(FRESH)
+            .checked_sub(REDIS_AGE_MAX)
             .is_none_or(|then| self.changed(name, then));
         let mut record = None;
         if !changed_lately && gateway.hearing.connected() {

@@ -1,7 +1,8 @@
 //! Who calls: key text → checksum → digest → this process → Redis → internal API.
 //!
 //! A mistyped key costs nobody a look-up. An address that tried too many unknown keys is refused
-//! before the look-up, while keys that are known here go on from the same address.
+//! before the look-up, while keys that are known here go on from the same address, also when what is
+//! known of them is too old and has to be asked for again.
 
 use std::sync::Arc;
 
@@ -77,7 +78,9 @@ async fn known(
         Cached::Unknown => return Ok(None),
         Cached::Miss => {}
     }
-    if let Some(window) = gateway.known_stranger(arrival.client) {
+    // A key that was somebody's is no guess.
+    let window = gateway.known_stranger(arrival.client);
+    if let Some(window) = window.filter(|_| !gateway.keys.has_known(&digest)) {
         window
             .check(gateway.millis(arrival.at))
             .map_err(|full| limited(gateway, &window, full))?;

@@ -25,7 +25,7 @@ use super::Arrival;
 use super::admit::{self, Admitted};
 use super::answer;
 use crate::adapter::batch::Unanswered;
-use crate::cache::FRESH;
+use crate::cache::REDIS_AGE_MAX;
 use crate::cache::quotes::{OpenQuote, Wanted};
 use crate::error::{Kind, Refusal, Reply};
 use crate::gateway::Gateway;
@@ -123,7 +123,10 @@ async fn from_redis(
     wanted: Wanted,
 ) -> Option<Arc<OpenQuote>> {
     let since = Instant::now();
-    if gateway.quotes.changed(digest, since.checked_sub(FRESH)?) {
+    if gateway
+        .quotes
+        .changed(digest, since.checked_sub(REDIS_AGE_MAX)?)
+    {
         return None;
     }
     let name = redis_key::quote(digest);

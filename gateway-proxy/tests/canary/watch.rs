@@ -1,9 +1,12 @@
 //! What was planted, what came back, and the places a secret must not be in.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use crochet_dev::Role;
-use demo_agent::{Agent, Answer, Method, random_hex};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use crochet_dev::{Role, install};
+use demo_agent::{Agent, Answer, Method, hex, random_hex};
 use serde_json::Value;
 
 use crate::harness::{Door, Market, World};
@@ -12,7 +15,33 @@ use crate::harness::{Door, Market, World};
 #[derive(Clone, Debug)]
 struct Canary {
     what: String,
-    text: String,
+    /// Every form that somebody who finds it could read it from.
+    forms: Vec<Vec<u8>>,
+}
+
+/// A secret in clear, in hex, in base64 however it falls among other bytes; and, where its text is
+/// itself base64 of something, that in all these forms too.
+fn forms_of(text: &str) -> Vec<Vec<u8>> {
+    let coded = text.strip_prefix("whsec_").unwrap_or(text);
+    let raw = STANDARD.decode(coded).ok().filter(|raw| raw.len() >= 24);
+    let mut forms = BTreeSet::new();
+    for bytes in [Some(text.as_bytes().to_vec()), raw].into_iter().flatten() {
+        forms.insert(hex(&bytes).into_bytes());
+        forms.insert(hex(&bytes).to_uppercase().into_bytes());
+        for before in 0..3 {
+            let shifted = [&vec![0; before][..], &bytes].concat();
+            // The ends depend on what stands beside it.
+            for coded in [
+                STANDARD_NO_PAD.encode(&shifted),
+                URL_SAFE_NO_PAD.encode(&shifted),
+            ] {
+                let inner = &coded.as_bytes()[4 * before.min(1)..coded.len() - 4];
+                forms.insert(inner.to_vec());
+            }
+        }
+        forms.insert(bytes);
+    }
+    forms.into_iter().collect()
 }
 
 /// All that was planted and all that came back.
@@ -35,7 +64,7 @@ impl Watch {
         assert!(text.len() >= 12, "{what} is too short to be looked for");
         self.canaries.push(Canary {
             what: what.to_owned(),
-            text: text.to_owned(),
+            forms: forms_of(text),
         });
     }
 
@@ -59,14 +88,21 @@ impl Watch {
 
     /// Panics with every place a secret was found in.
     pub(super) fn assert_nowhere(&self, places: &[(String, Vec<u8>)]) {
+        self.assert_nowhere_but(&[], places);
+    }
+
+    /// The same of all secrets but those planted as one of `known`, which the places may hold.
+    pub(super) fn assert_nowhere_but(&self, known: &[&str], places: &[(String, Vec<u8>)]) {
         let mut found = String::new();
-        for canary in &self.canaries {
-            for (place, bytes) in places {
-                if bytes
-                    .windows(canary.text.len())
-                    .any(|part| part == canary.text.as_bytes())
-                {
-                    writeln!(found, "{} in {place}", canary.what).unwrap();
+        let looked_for = self.canaries.iter();
+        for canary in looked_for.filter(|canary| !known.contains(&canary.what.as_str())) {
+            for form in &canary.forms {
+                let finder = memchr::memmem::Finder::new(form);
+                for (place, bytes) in places {
+                    if finder.find(bytes).is_some() {
+                        let form = String::from_utf8_lossy(form);
+                        writeln!(found, "{} in {place}, as {form}", canary.what).unwrap();
+                    }
                 }
             }
         }
@@ -131,4 +167,50 @@ pub(super) async fn redis(door: &Door) -> Vec<(String, Vec<u8>)> {
         places.push((place, [name, value.unwrap().unwrap_or_default()].concat()));
     }
     places
+}
+
+/// All that is in the database, as text: bytes stand there in hex.
+pub(super) async fn database(door: &Door) -> Vec<(String, Vec<u8>)> {
+    let programs = install::postgres_binaries().unwrap();
+    let dump = tokio::process::Command::new(programs.join("pg_dump"))
+        .arg(format!("--dbname={}", door.at.database_url))
+        .output()
+        .await
+        .unwrap();
+    assert!(
+        dump.status.success(),
+        "{}",
+        String::from_utf8_lossy(&dump.stderr)
+    );
+    let tables = String::from_utf8_lossy(&dump.stdout);
+    // Each table by itself, so that what is found is found somewhere.
+    let places = tables.split("\n-- Data for Name: ").map(|part| {
+        let name = part.split(';').next().unwrap_or_default();
+        (format!("the table {name}"), part.as_bytes().to_vec())
+    });
+    let places: Vec<_> = places.collect();
+    assert!(places.len() > 20, "{} tables", places.len());
+    places
+}
+
+/// Shows that a secret would be found in each of its forms; else nothing that is not found means
+/// anything.
+pub(super) fn proves_itself() {
+    let mut watch = Watch::default();
+    let text = watch.plant("a secret");
+    for number in 0..6 {
+        let shifted = [&b"abcdef"[..number], text.as_bytes(), b"gh"].concat();
+        for hidden in [
+            shifted.clone(),
+            hex(&shifted).into_bytes(),
+            STANDARD.encode(&shifted).into_bytes(),
+            URL_SAFE_NO_PAD.encode(&shifted).into_bytes(),
+        ] {
+            let found = watch.canaries[0]
+                .forms
+                .iter()
+                .any(|form| memchr::memmem::find(&hidden, form).is_some());
+            assert!(found, "{text} is overlooked in {hidden:?}");
+        }
+    }
 }

@@ -53,11 +53,7 @@ where
         .map_or(path, |(_, name)| name)
         .to_owned();
     libtest_mimic::Trial::test(name, move || {
-        let limit = if is_full() {
-            LONG_TEST_LIMIT
-        } else {
-            TEST_LIMIT
-        };
+        let limit = sized(TEST_LIMIT, LONG_TEST_LIMIT);
         let outcome =
             RUNTIME.block_on(async { tokio::time::timeout(limit, Box::pin(test())).await });
         outcome.map_err(|_| format!("still running after {limit:?}").into())
@@ -69,8 +65,8 @@ pub(crate) fn is_full() -> bool {
     std::env::var_os("CROCHET_TEST_FULL").is_some()
 }
 
-/// How much of something a test does: `ordinary` in every run, `full` in a long one.
-pub(crate) fn size(ordinary: usize, full: usize) -> usize {
+/// `full` in a long run, else `ordinary`.
+pub(crate) fn sized<T>(ordinary: T, full: T) -> T {
     if is_full() { full } else { ordinary }
 }
 

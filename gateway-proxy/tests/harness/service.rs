@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -181,8 +181,8 @@ impl Service {
     }
 
     /// At another address of this machine.
-    pub(crate) async fn start_on(ip: Ipv4Addr, port: u16) -> Self {
-        Self::on(TcpListener::bind((ip, port)).await.unwrap(), None)
+    pub(crate) async fn start_on(ip: impl Into<IpAddr>, port: u16) -> Self {
+        Self::on(TcpListener::bind((ip.into(), port)).await.unwrap(), None)
     }
 
     /// Behind TLS.

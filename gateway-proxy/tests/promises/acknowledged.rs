@@ -14,7 +14,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 
 use super::trade::{Purchase, agree, bought, each, everywhere, redeemed};
-use crate::harness::{Market, Reply, World, size, trials};
+use crate::harness::{Market, Reply, World, sized, trials};
 
 trials!(no_call_that_was_answered_is_lost_whoever_is_killed_at_whatever_moment);
 
@@ -34,8 +34,8 @@ const DIES_WITHIN: Duration = Duration::from_secs(60);
 const REPLAYS: usize = 50;
 
 async fn no_call_that_was_answered_is_lost_whoever_is_killed_at_whatever_moment() {
-    let (random, pointed) = (size(1, 20), size(1, 6));
-    let rate = u32::try_from(size(10, 20)).unwrap();
+    let (random, pointed) = (sized(1, 20), sized(1, 6));
+    let rate = u32::try_from(sized(10, 20)).unwrap();
     // Killing Postgres takes one of the stack's own.
     let mut world = World::own("acknowledged", |options| options.postgres(Store::Private)).await;
     let endpoint = json!({ "endpoint": { "timeout_ms": 1000, "max_concurrency": 1000 } });

@@ -9,7 +9,7 @@ use demo_agent::{Agent, Answer, PaidCall, Quote};
 use serde_json::json;
 
 use super::trade::{Purchase, agree_on_one_call_each, each, everywhere, paid_in_advance, redeemed};
-use crate::harness::{Door, Market, Reply, World, refused, size, trials};
+use crate::harness::{Door, Market, Reply, World, refused, sized, trials};
 
 trials!(one_payment_is_one_consumption_however_often_and_wherever_it_is_tried);
 
@@ -19,7 +19,7 @@ const REFUSED: &str = "refused";
 const PAYMENTS_AT_ONCE: usize = 4;
 
 async fn one_payment_is_one_consumption_however_often_and_wherever_it_is_tried() {
-    let (payments, retries) = (size(25, 1_000), size(24, 200));
+    let (payments, retries) = (sized(25, 1_000), sized(24, 200));
     let flush_every = Duration::from_millis(if crate::harness::is_full() {
         1_000
     } else {

@@ -4,7 +4,7 @@ use demo_agent::{PaidCall, Quote};
 use serde_json::json;
 
 use super::trade::{Purchase, agree_on_one_call_each, each};
-use crate::harness::{Market, ok, refused, size, trials, until};
+use crate::harness::{Market, ok, refused, sized, trials, until};
 use crate::states::uuid_of;
 
 trials!(a_success_at_the_provider_is_never_orphaned);
@@ -31,7 +31,7 @@ const DEEDS: [Deed; 6] = [
 
 async fn a_success_at_the_provider_is_never_orphaned() {
     let market = Market::open().await;
-    let deeds = DEEDS.iter().cycle().take(DEEDS.len() * size(2, 100));
+    let deeds = DEEDS.iter().cycle().take(DEEDS.len() * sized(2, 100));
     let done = each(12, deeds, |deed| {
         let market = &market;
         async move {

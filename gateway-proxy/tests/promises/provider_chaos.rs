@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::orphans::found;
 use super::trade::{Purchase, agree_on_one_call_each, each, everywhere, quoted, redeemed};
 use crate::closing::{now_ms, webhook};
-use crate::harness::{Market, World, pending, size, trials};
+use crate::harness::{Market, World, pending, sized, trials};
 
 trials!(whatever_the_provider_says_and_however_the_end_is_the_same);
 
@@ -31,7 +31,7 @@ const AT_ONCE: usize = 12;
 const DAY_MS: i64 = 86_400_000;
 
 async fn whatever_the_provider_says_and_however_the_end_is_the_same() {
-    let purchases = size(4, 120);
+    let purchases = sized(4, 120);
     let mut world = World::own("provider_chaos", |options| options).await;
     let endpoint = json!({ "endpoint": { "max_concurrency": 1000 } });
     let market = Market::within(&world.door, endpoint).await;

@@ -13,7 +13,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::balancer::{Balancer, Readiness};
 use super::trade::{Purchase, agree_on_one_call_each};
-use crate::harness::{Market, Reply, World, size, trials, until};
+use crate::harness::{Market, Reply, World, sized, trials, until};
 
 trials!(a_rolling_restart_refuses_nobody_and_breaks_nothing);
 
@@ -24,8 +24,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Two gateways and two control planes, each pair behind something that sends new connections to whoever
 /// says it is ready.
 async fn a_rolling_restart_refuses_nobody_and_breaks_nothing() {
-    let rounds = size(1, 30);
-    let rate = u32::try_from(size(10, 40)).unwrap();
+    let rounds = sized(1, 30);
+    let rate = u32::try_from(sized(10, 40)).unwrap();
     let upgrade = std::env::temp_dir().join(format!("crochet-upgrade-{}.sock", std::process::id()));
     let mut world = World::own("restarts", |options| {
         options

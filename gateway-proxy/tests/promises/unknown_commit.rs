@@ -7,7 +7,7 @@ use fault_proxy::{FaultProxy, Share};
 use serde_json::json;
 
 use super::trade::{agree_on_one_call_each, bought, each};
-use crate::harness::{Between, Market, World, size, trials};
+use crate::harness::{Between, Market, World, sized, trials};
 
 trials!(an_unknown_commit_is_not_a_failure);
 
@@ -17,7 +17,7 @@ const LOST: u32 = 100;
 const AT_ONCE: usize = 16;
 
 async fn an_unknown_commit_is_not_a_failure() {
-    let purchases = size(60, 2_000);
+    let purchases = sized(60, 2_000);
     let mut world = World::own("unknown_commit", |options| {
         options.set("LEASE_GRACE_SECONDS", "5").unwrap()
     })

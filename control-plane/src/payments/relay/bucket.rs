@@ -1,50 +1,52 @@
-//! A limit on calls per second, so that the provider's own limit is never met.
+//! A limit on calls in any second, so that the provider's own limit is never met.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// A bucket of one second's calls that refills evenly (GCRA).
+/// The second that the provider counts in.
+const SECOND: Duration = Duration::from_secs(1);
+/// How much longer ours is: calls that left so far apart may arrive closer together.
+const MARGIN: Duration = Duration::from_millis(50);
+
+/// The calls of the last second. Not a bucket that refills evenly: one that is full and refills lets
+/// almost twice its number through in the second after a pause, and the provider counts them all.
 #[derive(Debug)]
 pub struct Bucket {
-    interval: Duration,
-    burst: Duration,
-    /// When the next call would be due if all came evenly.
-    due: Mutex<Option<Instant>>,
+    calls: usize,
+    /// When the calls within the window were, oldest first; never more than may be made.
+    recent: Mutex<VecDeque<Instant>>,
 }
 
 impl Bucket {
-    /// At most `per_second` calls in a second; at least one.
+    /// At most `per_second` calls in any second; at least one.
     pub fn per_second(per_second: u32) -> Self {
-        Self::new(per_second, Duration::from_secs(1))
-    }
-
-    /// At most `calls` calls in `window`; at least one.
-    pub fn new(calls: u32, window: Duration) -> Self {
-        let calls = calls.max(1);
-        let interval = window / calls;
         Self {
-            interval,
-            burst: window.saturating_sub(interval),
-            due: Mutex::new(None),
+            calls: usize::try_from(per_second).unwrap_or(usize::MAX).max(1),
+            recent: Mutex::default(),
         }
     }
 
     /// Takes a call, or says how long until there is one.
     pub fn take(&self, now: Instant) -> Result<(), Duration> {
-        let mut due = self.due.lock();
-        let at = due.map_or(now, |due| due.max(now));
-        let ahead = at.saturating_duration_since(now);
-        if ahead > self.burst {
-            return Err(ahead.saturating_sub(self.burst));
+        let window = SECOND + MARGIN;
+        let mut recent = self.recent.lock();
+        while recent
+            .front()
+            .is_some_and(|at| now.saturating_duration_since(*at) >= window)
+        {
+            recent.pop_front();
         }
-        *due = Some(at + self.interval);
-        Ok(())
-    }
-
-    /// Whether it is as full as when it was made, and so need not be kept.
-    pub fn is_full(&self, now: Instant) -> bool {
-        self.due.lock().is_none_or(|due| due <= now)
+        match recent.front() {
+            Some(first) if recent.len() >= self.calls => {
+                Err(window.saturating_sub(now.saturating_duration_since(*first)))
+            }
+            _ => {
+                recent.push_back(now);
+                Ok(())
+            }
+        }
     }
 }
 
@@ -59,17 +61,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_holds_its_number_and_refills_evenly() {
+    fn no_second_holds_more_than_its_number_however_it_is_laid() {
         let bucket = Bucket::per_second(10);
         let start = Instant::now();
-        for _ in 0..10 {
-            assert_eq!(bucket.take(start), Ok(()));
+        // Asked every 7 ms, with a pause in between, after which all ten are there again.
+        let asked = (0..600_u64).filter(|step| !(200..400).contains(step));
+        let taken: Vec<Duration> = asked
+            .map(|step| Duration::from_millis(step * 7))
+            .filter(|at| bucket.take(start + *at).is_ok())
+            .collect();
+        assert!(taken.len() >= 30, "{taken:?}");
+        for (index, from) in taken.iter().enumerate() {
+            let within = taken
+                .iter()
+                .skip(index)
+                .take_while(|at| **at < *from + SECOND);
+            assert!(within.count() <= 10, "from {from:?}: {taken:?}");
         }
-        let wait = bucket.take(start).unwrap_err();
-        assert!(wait <= Duration::from_millis(100), "{wait:?}");
-        assert_eq!(bucket.take(start + Duration::from_millis(100)), Ok(()));
-        assert!(bucket.take(start + Duration::from_millis(100)).is_err());
-        assert!(bucket.is_full(start + Duration::from_millis(1_100)));
+    }
+
+    #[test]
+    fn who_comes_too_early_is_told_when_to_come() {
+        let bucket = Bucket::per_second(2);
+        let start = Instant::now();
+        assert_eq!(bucket.take(start), Ok(()));
+        let half = start + SECOND / 2;
+        assert_eq!(bucket.take(half), Ok(()));
+        let wait = bucket.take(half).unwrap_err();
+        assert!(bucket.take(half + wait - MARGIN / 2).is_err());
+        assert_eq!(bucket.take(half + wait), Ok(()));
     }
 
     #[test]

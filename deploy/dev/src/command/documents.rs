@@ -12,9 +12,10 @@ use crochet_dev::{Checkout, DemoKeys, Options, Stack, StackFile, Store, Stores};
 use super::{compile, say, shown, transcript};
 
 /// The steps, in the order they run: what is quick first.
-const STEPS: [Step; 4] = [
+const STEPS: [Step; 5] = [
     Step::OpenApi,
     Step::Skill,
+    Step::Signatures,
     Step::Browser,
     Step::Schemathesis,
 ];
@@ -27,6 +28,8 @@ pub(crate) enum Step {
     OpenApi,
     /// SKILL.md leads from nothing to a paid call.
     Skill,
+    /// The official Standard Webhooks libraries verify what a seller receives.
+    Signatures,
     /// The pages show everything in Chromium, and nothing leaves the origin.
     Browser,
     /// Every operation is as the document says.
@@ -91,6 +94,7 @@ impl Step {
         match self {
             Self::OpenApi => "openapi.json is valid OpenAPI 3.1",
             Self::Skill => "SKILL.md leads from nothing to a paid call",
+            Self::Signatures => "Standard Webhooks' own libraries verify what a seller receives",
             Self::Browser => "/docs and /docs/errors in Chromium",
             Self::Schemathesis => "every operation is as documented (schemathesis)",
         }
@@ -100,6 +104,7 @@ impl Step {
         match self {
             Self::OpenApi => "openapi.py",
             Self::Skill => "skill.py",
+            Self::Signatures => "signatures.py",
             Self::Browser => "browser.py",
             Self::Schemathesis => "schemathesis.toml",
         }
@@ -126,6 +131,10 @@ impl Tools {
         let scripts = checkout.root().join("loadtest/documents");
         let directory = checkout.documents();
         packages(checkout, &directory, &scripts.join("requirements.txt"))?;
+        if steps.contains(&Step::Signatures) {
+            install::install(&[Part::Node], say)?;
+            node_packages(checkout, &scripts, &node(&directory))?;
+        }
         Ok(Self {
             scripts,
             directory,
@@ -158,6 +167,7 @@ impl Tools {
             .env("CROCHET_BUYER_KEY", &stack.demo.buyer_api_key)
             .env("CROCHET_SELLER_KEY", &stack.demo.seller_api_key)
             .env("CROCHET_LISTING", &stack.demo.listing_id)
+            .env("CROCHET_NODE", node(&self.directory))
             .env("CROCHET_PICTURES", self.directory.join("pictures"));
         if let Some(chromium) = &self.chromium {
             command.env("CROCHET_CHROMIUM", chromium);
@@ -188,6 +198,34 @@ fn packages(checkout: &Checkout, directory: &Path, list: &Path) -> Result<()> {
         .arg(list))?;
     std::fs::write(&done, wanted)?;
     Ok(())
+}
+
+/// Where the step in JavaScript is run.
+fn node(directory: &Path) -> PathBuf {
+    directory.join("node")
+}
+
+/// The step in JavaScript beside its packages, exactly those that are locked.
+fn node_packages(checkout: &Checkout, scripts: &Path, home: &Path) -> Result<()> {
+    say(&format!(
+        "Installing what {} locks into {}",
+        shown(checkout, &scripts.join("package-lock.json")),
+        shown(checkout, home)
+    ));
+    std::fs::create_dir_all(home)?;
+    for file in ["package.json", "package-lock.json", "signatures.mjs"] {
+        std::fs::copy(scripts.join(file), home.join(file))
+            .with_context(|| format!("copying {file}"))?;
+    }
+    run(Command::new("npm")
+        .args([
+            "ci",
+            "--ignore-scripts",
+            "--no-audit",
+            "--no-fund",
+            "--silent",
+        ])
+        .current_dir(home))
 }
 
 fn run(command: &mut Command) -> Result<()> {

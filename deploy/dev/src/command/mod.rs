@@ -7,6 +7,7 @@ pub(crate) mod demo;
 pub(crate) mod documents;
 pub(crate) mod down;
 pub(crate) mod fresh;
+pub(crate) mod fuzz;
 pub(crate) mod lock;
 pub(crate) mod logs;
 pub(crate) mod loops;

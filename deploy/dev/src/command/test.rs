@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 
 use super::lock::{Found, take};
 use super::signals::Signals;
-use super::{compile, documents, say};
+use super::{compile, documents, fuzz, say};
 
 /// Many stacks at once, each with a pool of its own.
 const CONNECTIONS: u16 = 600;
@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
     /// Only tests whose name contains this.
     filter: Option<String>,
     /// Let tests that have a long form run it (`CROCHET_TEST_FULL=1`); without a filter, then hold the
-    /// documents to the program (`cargo dev documents`).
+    /// documents to the program (`cargo dev documents`) and fuzz the parsers (`cargo dev fuzz`).
     #[arg(long)]
     full: bool,
     /// Arguments of the test programs (`-- --nocapture`).
@@ -53,6 +53,9 @@ pub(crate) async fn test(arguments: Arguments) -> Result<ExitCode> {
             held = Box::pin(documents::hold(&checkout, &postgres, None)) => held,
             () = signals.any() => Ok(false),
         };
+        if matches!(held, Ok(true)) {
+            held = fuzz::hold_all(&checkout);
+        }
     }
     // Tests that were interrupted have left their stacks. The logs of those that failed are kept until the next run.
     end_all_abandoned(&checkout.test_stacks(), Abandoned::Keep).await?;
