@@ -1,6 +1,7 @@
 //! The program, under both of its names: reads its command line and settings, then does what it is told.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Arg, CommandFactory as _, FromArgMatches as _};
@@ -12,8 +13,11 @@ pub const CROCHET: &str = "crochet";
 /// What serves, and so takes every setting. The other commands' help leaves the settings to theirs.
 const SERVE: &str = "serve";
 
-/// Runs the program under the name it was started by.
+/// Runs the program. `name` is what it was built as; a link that is called `crochet` makes it that.
 pub fn run(name: &'static str) -> ExitCode {
+    let started_as = std::env::args_os().next().map(PathBuf::from);
+    let is_crochet = started_as.is_some_and(|path| path.file_name() == Some(CROCHET.as_ref()));
+    let name = if is_crochet { CROCHET } else { name };
     let cli = match Cli::from_arg_matches(&command(name).get_matches()) {
         Ok(cli) => cli,
         Err(error) => error.exit(),

@@ -31,6 +31,7 @@ mod idempotency;
 mod lost_replies;
 mod manners;
 mod money;
+mod operator;
 mod pressure;
 mod provider;
 mod quotes;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         sellers_view::trials(),
         test_calls::trials(),
         money::trials(),
+        operator::trials(),
         manners::trials(),
         front_door::trials(),
         recovery::trials(),

@@ -62,6 +62,7 @@ pub async fn rewrap(
             Err(Unsealable) => done.shut.push(listing),
         }
     }
+    done.shut.sort_unstable();
     done.shut.dedup();
     Ok(done)
 }
@@ -71,12 +72,9 @@ fn rewrap_endpoint(keys: &Keyring, row: &mut Sealed) -> Result<bool, Unsealable>
     let listing = ListingId(row.listing_id);
     let mut changed = false;
     let values = [
-        (Column::Url, Some(&mut row.url_sealed)),
-        (
-            Column::AuthHeaderValue,
-            row.auth_header_value_sealed.as_mut(),
-        ),
-        (Column::Secret, Some(&mut row.secret_sealed)),
+        (Column::Url, Some(&mut row.url)),
+        (Column::AuthHeaderValue, row.auth_header_value.as_mut()),
+        (Column::Secret, Some(&mut row.secret)),
     ];
     for (column, value) in values {
         let Some(value) = value else {

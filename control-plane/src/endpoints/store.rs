@@ -159,9 +159,9 @@ pub(super) async fn keep_previous(
 /// What an endpoint seals.
 pub(super) struct Sealed {
     pub(super) listing_id: Uuid,
-    pub(super) url_sealed: Vec<u8>,
-    pub(super) auth_header_value_sealed: Option<Vec<u8>>,
-    pub(super) secret_sealed: Vec<u8>,
+    pub(super) url: Vec<u8>,
+    pub(super) auth_header_value: Option<Vec<u8>>,
+    pub(super) secret: Vec<u8>,
 }
 
 /// A replaced secret, as it is sealed.
@@ -221,7 +221,8 @@ pub(super) async fn sealed(
 ) -> Result<Vec<Sealed>, sqlx::Error> {
     sqlx::query_as!(
         Sealed,
-        "select listing_id, url_sealed, auth_header_value_sealed, secret_sealed
+        "select listing_id, url_sealed as url, auth_header_value_sealed as auth_header_value,
+            secret_sealed as secret
          from endpoint where listing_id = any($1) order by listing_id",
         ids,
     )
@@ -235,9 +236,9 @@ pub(super) async fn put_sealed(tx: &mut PgConnection, row: &Sealed) -> Result<()
         "update endpoint set url_sealed = $2, auth_header_value_sealed = $3, secret_sealed = $4
          where listing_id = $1",
         row.listing_id,
-        row.url_sealed,
-        row.auth_header_value_sealed,
-        row.secret_sealed,
+        row.url,
+        row.auth_header_value,
+        row.secret,
     )
     .execute(tx)
     .await?;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::paper::Paper;
 use super::store::payouts as store;
 use super::transaction::TxHash;
-use super::{Change, Exit, Form, Outcome, Stop};
+use super::{Change, EXITS, Exit, Form, Outcome, Stop};
 use crate::db::{Db, work};
 use crate::ledger::payout::{self, NewPayout, Owed, PayoutNote};
 
@@ -17,11 +17,14 @@ use crate::ledger::payout::{self, NewPayout, Owed, PayoutNote};
 #[derive(Clone, Debug, Subcommand)]
 pub enum Payouts {
     /// What each seller is owed (credits less what was paid out), and her default payout wallet.
+    #[command(after_help = EXITS)]
     List(List),
-    /// The same as CSV, to pay from: seller_id, chain, address, amount_usd, amount_micros.
+    /// The same as CSV, to pay from: `seller_id`, `chain`, `address`, `amount_usd`, `amount_micros`.
     /// Sellers without a payout wallet are left out, and named on standard error.
+    #[command(after_help = EXITS)]
     Export(List),
     /// Note that a seller was paid. Never more than she is owed.
+    #[command(after_help = EXITS)]
     Mark(Mark),
 }
 

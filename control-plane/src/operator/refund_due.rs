@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::paper::{Paper, moment_or_dash};
 use super::store::refunds::{self as store, Due, Refund};
 use super::transaction::TxHash;
-use super::{Change, Exit, Form, Outcome, Stop};
+use super::{Change, EXITS, Exit, Form, Outcome, Stop};
 use crate::db::{Db, work};
 use crate::ledger::entry::RequestState;
 use crate::ledger::{payout, post};
@@ -18,15 +18,17 @@ use crate::ledger::{payout, post};
 #[derive(Clone, Debug, Subcommand)]
 pub enum RefundDue {
     /// What is owed to whom, where it goes, since when and why. Reads the whole table of requests.
+    #[command(after_help = EXITS)]
     List(Form),
     /// Note that a refund was sent: the request becomes refunded and the ledger says so.
+    #[command(after_help = EXITS)]
     Mark(Mark),
 }
 
 /// Note that a refund was sent
 #[derive(Clone, Debug, Args)]
 pub struct Mark {
-    /// The request, as gw_req_… .
+    /// The request, as `gw_req_…`.
     #[arg(value_name = "GW_REQ")]
     pub request: RequestId,
     /// The transaction that sent it. The same again is the same refund; another one is refused.

@@ -4,10 +4,12 @@
 //! run again, it goes on. When nothing is left the old key can be taken out of the configuration.
 
 use clap::Args;
+use crochet_shared::id::ListingId;
 use crochet_shared::seal::Keyring;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::paper::Paper;
 use super::{Change, Exit, Outcome, Stop};
 use crate::db::{Db, work};
 use crate::{endpoints, payments};
@@ -58,58 +60,81 @@ pub async fn rewrap_secrets(
         let left = endpoints::under_other_keys(db.pool(), keys).await?;
         left + i64::try_from(days_shut.len())?
     };
-    told(wanted, keys, rows, days, left, &shut, days_shut.len())
+    let done = Done {
+        key: keys.sealing_id().to_owned(),
+        rows,
+        days,
+        left,
+        shut,
+        days_shut: days_shut.len(),
+    };
+    done.told(wanted)
 }
 
-fn told(
-    wanted: &RewrapSecrets,
-    keys: &Keyring,
+/// What a run did, and what it left.
+struct Done {
+    key: String,
     rows: u64,
     days: u64,
     left: i64,
-    shut: &[crochet_shared::id::ListingId],
+    shut: Vec<ListingId>,
     days_shut: usize,
-) -> anyhow::Result<Outcome> {
-    let key = keys.sealing_id();
-    let word = wanted.change.tense("wrapped", "to be wrapped");
-    let mut text = format!(
-        "{word} under key {key}: {rows} endpoints and replaced secrets, {days} keys of stored answers\n"
-    );
-    for listing in shut {
-        text += &format!(
-            "does not open: the endpoint of listing {listing}; its key is not among CROCHET_MASTER_KEYS\n"
+}
+
+impl Done {
+    fn told(&self, wanted: &RewrapSecrets) -> anyhow::Result<Outcome> {
+        let Self {
+            key,
+            rows,
+            days,
+            left,
+            ..
+        } = self;
+        let word = wanted.change.tense("wrapped", "to be wrapped");
+        let mut paper = Paper::default();
+        paper.line(format_args!(
+            "{word} under key {key}: {rows} endpoints and replaced secrets, {days} keys of stored answers"
+        ));
+        for listing in &self.shut {
+            paper.line(format_args!(
+                "does not open: the endpoint of listing {listing}; its key is not among CROCHET_MASTER_KEYS"
+            ));
+        }
+        if self.days_shut > 0 {
+            paper.line(format_args!(
+                "does not open: the keys of {} days of stored answers",
+                self.days_shut
+            ));
+        }
+        let is_whole = *left == 0 && self.shut.is_empty() && self.days_shut == 0;
+        if *left > 0 {
+            paper.line(format_args!(
+                "still under other keys: {left}; keep those keys, and run this again when every server seals under {key}"
+            ));
+        } else if is_whole && !wanted.change.dry_run {
+            paper.line(
+                "nothing is under another key: older keys can be taken out of CROCHET_MASTER_KEYS",
+            );
+        }
+        wanted.change.log(
+            "rewrap-secrets",
+            format_args!("key {key}"),
+            &format!("{rows} rows, {days} days, {left} left"),
         );
+        let json = json!({
+            "dry_run": wanted.change.dry_run,
+            "changed": rows + days > 0,
+            "key": key,
+            "endpoint_rows": rows,
+            "answer_keys": days,
+            "still_under_other_keys": left,
+            "do_not_open": self.shut,
+        });
+        let exit = if is_whole {
+            Exit::Done
+        } else {
+            Exit::Attention
+        };
+        Outcome::new(exit, paper.done(), &json)
     }
-    if days_shut > 0 {
-        text += &format!("does not open: the keys of {days_shut} days of stored answers\n");
-    }
-    let is_whole = left == 0 && shut.is_empty() && days_shut == 0;
-    if left > 0 {
-        text += &format!(
-            "still under other keys: {left}; keep those keys, and run this again when every server seals under {key}\n"
-        );
-    } else if is_whole && !wanted.change.dry_run {
-        text +=
-            "nothing is under another key: older keys can be taken out of CROCHET_MASTER_KEYS\n";
-    }
-    wanted.change.log(
-        "rewrap-secrets",
-        format_args!("key {key}"),
-        &format!("{rows} rows, {days} days, {left} left"),
-    );
-    let json = json!({
-        "dry_run": wanted.change.dry_run,
-        "changed": rows + days > 0,
-        "key": key,
-        "endpoint_rows": rows,
-        "answer_keys": days,
-        "still_under_other_keys": left,
-        "do_not_open": shut,
-    });
-    let exit = if is_whole {
-        Exit::Done
-    } else {
-        Exit::Attention
-    };
-    Outcome::new(exit, text, &json)
 }

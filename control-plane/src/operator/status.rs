@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args;
 use crochet_shared::clock;
 use crochet_shared::id::RequestId;
 use crochet_shared::money::Micros;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::paper::{Paper, moment, span};
 use super::store::status as store;
@@ -19,9 +19,9 @@ use crate::ledger::audit;
 use crate::payments::relay::Client;
 
 /// A deadline that is overdue by more than this means that no server looks at deadlines.
-const OVERDUE: Duration = Duration::from_secs(60);
+const OVERDUE: Duration = Duration::from_mins(1);
 /// An outbox row that is older than this means that gateways are not told.
-const OUTBOX_LATE: Duration = Duration::from_secs(5);
+const OUTBOX_LATE: TimeDelta = TimeDelta::seconds(5);
 /// An id that no provider knows: asking for it is the cheapest question there is.
 const NOBODY: &str = "0x0000000000000000000000000000000000000000000000000000000000000000";
 
@@ -54,6 +54,17 @@ enum Provider {
     },
 }
 
+/// All that is told of a database whose schema is right.
+struct Stands {
+    schema: i64,
+    requests: Vec<store::InState>,
+    waits: store::Waits,
+    claim: Option<store::OpenClaim>,
+    sweeps: Vec<store::Sweep>,
+    provider: Provider,
+    violations: usize,
+}
+
 /// Reads it all. Exit 1 when a person should look.
 pub async fn status(db: &Db, settings: &Settings, wanted: &Status) -> anyhow::Result<Outcome> {
     let pending = db.migrations_pending().await?;
@@ -67,138 +78,145 @@ pub async fn status(db: &Db, settings: &Settings, wanted: &Status) -> anyhow::Re
         return Outcome::new(Exit::Attention, text, &json);
     }
     let pool = db.pool();
-    let states = store::states(pool, wanted.since).await?;
-    let standing = store::standing(pool, OVERDUE.as_secs_f64()).await?;
-    let claim = store::oldest_claim(pool).await?;
-    let sweeps = store::sweeps(pool).await?;
-    let provider = provider(settings).await;
-    let violations = audit::recent_violations(pool).await?;
-    let now = standing.now;
-    let waiting = standing.outbox_oldest.is_some_and(|oldest| {
-        now - oldest > chrono::TimeDelta::from_std(OUTBOX_LATE).unwrap_or_default()
-    });
-    let troubles = troubles(&standing, waiting, &provider, violations.len());
-
-    let mut paper = Paper::default();
-    paper.pair(
-        "schema",
-        format_args!("{} (up to date)", newest.unwrap_or(0)),
-    );
-    paper.line("");
-    let mut rows = Vec::new();
-    for row in &states {
-        rows.push([
-            row.state.clone(),
-            row.count.to_string(),
-            Micros(row.price_micros).to_string(),
-        ]);
-    }
-    paper.table(["requests", "count", "price of all"], &rows);
-    paper.line("");
-    let sum = |names: &[&str]| {
-        let of_these = states
-            .iter()
-            .filter(|row| names.contains(&row.state.as_str()));
-        Micros(of_these.fold(0_i64, |sum, row| sum.saturating_add(row.price_micros)))
+    let stands = Stands {
+        schema: newest.unwrap_or(0),
+        requests: store::states(pool, wanted.since).await?,
+        waits: store::waits(pool, OVERDUE.as_secs_f64()).await?,
+        claim: store::oldest_claim(pool).await?,
+        sweeps: store::sweeps(pool).await?,
+        provider: provider(settings).await,
+        violations: audit::recent_violations(pool).await?.len(),
     };
-    let clearing = sum(&["paid", "claimed"]);
-    let refund_due = sum(&["refund_due"]);
-    paper
-        .pair("in clearing", clearing)
-        .pair("refund due", refund_due);
-    match &claim {
-        Some(claim) => paper.pair(
-            "oldest claim",
-            format_args!(
-                "{}, lease until {}",
-                RequestId(claim.id),
-                moment(claim.lease_until)
-            ),
-        ),
-        None => paper.pair("oldest claim", "none"),
-    };
-    paper.pair("overdue deadlines", standing.overdue);
-    match standing.outbox_oldest {
-        Some(oldest) => paper.pair(
-            "outbox",
-            format_args!(
-                "{} rows, the oldest {} old",
-                standing.outbox,
-                span(now - oldest)
-            ),
-        ),
-        None => paper.pair("outbox", "empty"),
-    };
-    for sweep in &sweeps {
-        paper.pair(
-            "provider sweep",
-            format_args!("{} read up to {}", sweep.name, moment(sweep.position)),
-        );
-    }
-    paper.pair("provider", provider.shown());
-    let audited = if violations.is_empty() {
-        "no row of the last 48 h".to_owned()
-    } else {
-        format!("{} rows of the last 48 h; see `audit`", violations.len())
-    };
-    paper.pair("audit", audited);
-    if !troubles.is_empty() {
-        paper.line("");
-    }
-    for trouble in &troubles {
-        paper.line(format_args!("! {trouble}"));
-    }
-    let json = json!({
-        "at": clock::rfc3339(now),
-        "schema": { "program": newest, "missing": 0 },
-        "requests": states,
-        "clearing_micros": clearing.0,
-        "refund_due_micros": refund_due.0,
-        "oldest_claim": claim.map(|claim| json!({
-            "request_id": RequestId(claim.id).to_string(), "lease_until": clock::rfc3339(claim.lease_until),
-        })),
-        "overdue_deadlines": standing.overdue,
-        "outbox": { "rows": standing.outbox, "oldest": standing.outbox_oldest.map(clock::rfc3339) },
-        "sweeps": sweeps.iter().map(|sweep| json!({
-            "name": sweep.name, "read_up_to": clock::rfc3339(sweep.position),
-        })).collect::<Vec<_>>(),
-        "provider": provider,
-        "audit_rows": violations.len(),
-        "troubles": troubles,
-    });
-    let exit = if troubles.is_empty() {
+    let exit = if stands.troubles().is_empty() {
         Exit::Done
     } else {
         Exit::Attention
     };
-    Outcome::new(exit, paper.done(), &json)
+    Outcome::new(exit, stands.written(), &stands.as_json())
 }
 
-/// What a person should look at.
-fn troubles(
-    standing: &store::Standing,
-    is_outbox_late: bool,
-    provider: &Provider,
-    violations: usize,
-) -> Vec<&'static str> {
-    [
-        (violations > 0, "an invariant is violated"),
-        (
-            standing.overdue > 0,
-            "deadlines are overdue: does a control plane run?",
-        ),
-        (
-            is_outbox_late,
-            "gateways are not told of changes: does a control plane run, and Redis?",
-        ),
-        (
-            matches!(provider, Provider::Unreachable { .. }),
-            "the provider cannot be asked",
-        ),
-    ]
-    .into_iter()
-    .filter_map(|(is_so, what)| is_so.then_some(what))
-    .collect()
+impl Stands {
+    /// The prices of the requests in these states together.
+    fn sum(&self, states: &[&str]) -> Micros {
+        let of_these = self
+            .requests
+            .iter()
+            .filter(|row| states.contains(&row.state.as_str()));
+        Micros(of_these.fold(0_i64, |sum, row| sum.saturating_add(row.price_micros)))
+    }
+
+    fn clearing(&self) -> Micros {
+        self.sum(&["paid", "claimed"])
+    }
+
+    /// How long the oldest change waits that gateways must hear of.
+    fn outbox_age(&self) -> Option<TimeDelta> {
+        Some(self.waits.now - self.waits.outbox_oldest?)
+    }
+
+    /// What a person should look at.
+    fn troubles(&self) -> Vec<&'static str> {
+        let is_late = self.outbox_age().is_some_and(|age| age > OUTBOX_LATE);
+        let is_unreachable = matches!(self.provider, Provider::Unreachable { .. });
+        [
+            (self.violations > 0, "an invariant is violated"),
+            (
+                self.waits.overdue > 0,
+                "deadlines are overdue: does a control plane run?",
+            ),
+            (
+                is_late,
+                "gateways are not told of changes: does a control plane run, and Redis?",
+            ),
+            (is_unreachable, "the provider cannot be asked"),
+        ]
+        .into_iter()
+        .filter_map(|(is_so, what)| is_so.then_some(what))
+        .collect()
+    }
+
+    fn written(&self) -> String {
+        let mut paper = Paper::default();
+        paper.pair("schema", format_args!("{} (up to date)", self.schema));
+        paper.line("");
+        let rows: Vec<_> = self
+            .requests
+            .iter()
+            .map(|row| {
+                [
+                    row.state.clone(),
+                    row.count.to_string(),
+                    Micros(row.price_micros).to_string(),
+                ]
+            })
+            .collect();
+        paper.table(["requests", "count", "price of all"], &rows);
+        paper.line("");
+        paper
+            .pair("in clearing", self.clearing())
+            .pair("refund due", self.sum(&["refund_due"]));
+        let claim = self.claim.as_ref().map_or_else(
+            || "none".to_owned(),
+            |claim| {
+                let until = moment(claim.lease_until);
+                format!("{}, lease until {until}", RequestId(claim.id))
+            },
+        );
+        paper
+            .pair("oldest claim", claim)
+            .pair("overdue deadlines", self.waits.overdue);
+        let outbox = self.outbox_age().map_or_else(
+            || "empty".to_owned(),
+            |age| format!("{} rows, the oldest {} old", self.waits.outbox, span(age)),
+        );
+        paper.pair("outbox", outbox);
+        for sweep in &self.sweeps {
+            let position = moment(sweep.position);
+            paper.pair(
+                "provider sweep",
+                format_args!("{} read up to {position}", sweep.name),
+            );
+        }
+        paper.pair("provider", self.provider.shown());
+        let audited = match self.violations {
+            0 => "no row of the last 48 h".to_owned(),
+            rows => format!("{rows} rows of the last 48 h; see `audit`"),
+        };
+        paper.pair("audit", audited);
+        for trouble in self.troubles() {
+            paper.line(format_args!("\n! {trouble}"));
+        }
+        paper.done()
+    }
+
+    fn as_json(&self) -> Value {
+        let claim = self.claim.as_ref().map(|claim| {
+            let until = clock::rfc3339(claim.lease_until);
+            json!({ "request_id": RequestId(claim.id).to_string(), "lease_until": until })
+        });
+        let sweeps: Vec<_> = self
+            .sweeps
+            .iter()
+            .map(
+                |sweep| json!({ "name": sweep.name, "read_up_to": clock::rfc3339(sweep.position) }),
+            )
+            .collect();
+        let oldest = self.waits.outbox_oldest.map(clock::rfc3339);
+        json!({
+            "at": clock::rfc3339(self.waits.now),
+            "schema": { "program": self.schema, "missing": 0 },
+            "requests": self.requests,
+            "clearing_micros": self.clearing(),
+            "refund_due_micros": self.sum(&["refund_due"]),
+            "oldest_claim": claim,
+            "overdue_deadlines": self.waits.overdue,
+            "outbox": { "rows": self.waits.outbox, "oldest": oldest },
+            "sweeps": sweeps,
+            "provider": self.provider,
+            "audit_rows": self.violations,
+            "troubles": self.troubles(),
+        })
+    }
 }
 
 async fn provider(settings: &Settings) -> Provider {

@@ -9,8 +9,8 @@
 
 mod audit;
 mod claims;
-mod evidence;
-mod history;
+pub(crate) mod evidence;
+pub(crate) mod history;
 mod internal;
 mod machine;
 mod outcomes;

@@ -41,7 +41,7 @@ pub(in crate::operator) async fn states(
 
 /// What waits.
 #[derive(Debug)]
-pub(in crate::operator) struct Standing {
+pub(in crate::operator) struct Waits {
     /// The database's time.
     pub(in crate::operator) now: DateTime<Utc>,
     /// Deadlines that nobody looked at in time.
@@ -53,12 +53,12 @@ pub(in crate::operator) struct Standing {
 }
 
 /// Reads what waits.
-pub(in crate::operator) async fn standing(
+pub(in crate::operator) async fn waits(
     pool: &PgPool,
     overdue_seconds: f64,
-) -> Result<Standing, sqlx::Error> {
+) -> Result<Waits, sqlx::Error> {
     sqlx::query_as!(
-        Standing,
+        Waits,
         r#"
         select now() as "now!",
             (select count(*) from deadline where due_at < now() - make_interval(secs => $1)) as "overdue!",
