@@ -14,6 +14,8 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 use url::Url;
 
+use crate::operator::Verb;
+
 /// Shortest internal secret, in bytes (contract §1).
 const INTERNAL_SECRET_BYTES_MIN: usize = 32;
 /// The public origin when none is set (contract §1).
@@ -31,21 +33,20 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
     /// The settings. Each is an environment variable; the flag of the same name overrides it.
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Settings")]
     pub settings: Settings,
 }
 
 /// What the program does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Serve the public, internal and admin listeners. Refuses a database whose schema is behind.
     Serve,
-    /// Bring the database's schema up to date, then exit. Needs `DATABASE_URL` only.
-    Migrate,
-    /// Check every invariant of payments and ledger; exit 1 when one is violated. Needs `DATABASE_URL` only.
-    Audit,
     /// Print the OpenAPI document, as `control-plane/openapi.json` holds it. Needs nothing.
     Openapi,
+    /// What an operator asks and does.
+    #[command(flatten)]
+    Operator(Verb),
 }
 
 /// Settings as they are written. See `control-plane.env.sample`.
@@ -297,6 +298,11 @@ impl Settings {
         Ok(url.into())
     }
 
+    /// The master keys alone, which is all that wrapping secrets anew needs beside the database.
+    pub fn master_keys(&self) -> anyhow::Result<Keyring> {
+        keyring("CROCHET_MASTER_KEYS", self.crochet_master_keys.as_deref())
+    }
+
     /// Judges everything that serving needs.
     pub fn check(self) -> anyhow::Result<Config> {
         let public = origin("PUBLIC_BASE_URL", &self.public_base_url)?;
@@ -319,7 +325,7 @@ impl Settings {
             internal_listen: self.control_plane_internal_listen,
             admin_listen: self.control_plane_admin_listen,
             internal_secrets,
-            master_keys: keyring("CROCHET_MASTER_KEYS", self.crochet_master_keys.as_deref())?,
+            master_keys: self.master_keys()?,
             cache_keys: keyring("GATEWAY_CACHE_KEYS", self.gateway_cache_keys.as_deref())?,
             public_base_url: public.as_str().trim_end_matches('/').to_owned(),
             public_domain,

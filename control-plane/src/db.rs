@@ -163,14 +163,30 @@ impl Db {
 
     /// How many migrations of this build the database has not had. A server does not start on any.
     pub async fn migrations_missing(&self) -> Result<usize, sqlx::migrate::MigrateError> {
+        Ok(self.migrations_pending().await?.len())
+    }
+
+    /// The migrations of this build that the database has not had: version and description.
+    pub async fn migrations_pending(
+        &self,
+    ) -> Result<Vec<(i64, String)>, sqlx::migrate::MigrateError> {
         let mut connection = self.pool.acquire().await?;
         let table = &MIGRATIONS.table_name;
-        connection.ensure_migrations_table(table).await?;
-        let applied = connection.list_applied_migrations(table).await?;
+        // A database that was never migrated has no such table, and looking makes none.
+        let exists: bool = sqlx::query_scalar("select to_regclass($1) is not null")
+            .bind(table.as_ref())
+            .fetch_one(&mut *connection)
+            .await?;
+        let applied = if exists {
+            connection.list_applied_migrations(table).await?
+        } else {
+            Vec::new()
+        };
         Ok(MIGRATIONS
             .iter()
             .filter(|wanted| !applied.iter().any(|had| had.version == wanted.version))
-            .count())
+            .map(|wanted| (wanted.version, wanted.description.to_string()))
+            .collect())
     }
 
     /// Whether the database answers.

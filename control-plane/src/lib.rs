@@ -4,7 +4,7 @@
 //! each other's `mod.rs`; `tests/rooms/mod.rs` enforces it. Around them stands the foundation, which every
 //! room may use: [`app`], [`config`], [`db`], [`error`], [`answer`], [`extract`], [`fields`],
 //! [`query`], [`paging`], [`describe`], [`limits`], [`vault`], [`resolve`]. [`docs`] describes the
-//! whole from above.
+//! whole from above, [`operator`] looks after it, and [`program`] is how all of it is run.
 
 pub mod answer;
 pub mod app;
@@ -23,8 +23,10 @@ pub mod internal;
 pub mod ledger;
 pub mod limits;
 pub mod metrics;
+pub mod operator;
 pub mod paging;
 pub mod payments;
+pub mod program;
 pub mod publish;
 pub mod query;
 pub mod resolve;

@@ -2,5 +2,6 @@
 
 mod api;
 mod docs;
+mod operator;
 mod payments;
 mod rooms;

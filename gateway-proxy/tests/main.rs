@@ -32,6 +32,7 @@ mod idempotency;
 mod lost_replies;
 mod manners;
 mod money;
+mod operator;
 mod pressure;
 mod promises;
 mod provider;
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
         sellers_view::trials(),
         test_calls::trials(),
         money::trials(),
+        operator::trials(),
         manners::trials(),
         front_door::trials(),
         recovery::trials(),

@@ -162,6 +162,11 @@ impl Keyring {
         std::str::from_utf8(sealed.get(2..2 + length)?).ok()
     }
 
+    /// What every row that is sealed under the sealing key begins with, so that a query can leave it out.
+    pub fn row_prefix(&self) -> Vec<u8> {
+        header(FORMAT_ROW, self.sealing_id(), 0)
+    }
+
     /// Wraps a row's data key under the sealing key; the secret's ciphertext stays as it is.
     /// `None` when it is under that key already.
     pub fn rewrap_row(&self, aad: &[u8], sealed: &[u8]) -> Result<Option<Vec<u8>>, Unsealable> {
@@ -314,6 +319,8 @@ mod tests {
         let moved = both.rewrap_row(b"row", &sealed).unwrap().unwrap();
         assert_eq!(new.open_row(b"row", &moved).unwrap(), b"secret");
         assert_eq!(both.rewrap_row(b"row", &moved), Ok(None));
+        assert!(moved.starts_with(&both.row_prefix()));
+        assert!(!sealed.starts_with(&both.row_prefix()));
         assert_eq!(Keyring::key_id_of(&moved), Some("b"));
     }
 

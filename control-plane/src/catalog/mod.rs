@@ -40,7 +40,10 @@ pub use listing::{
 pub use read::{named, owned, show};
 pub use remove::{__path_remove, remove};
 pub use slug::made_of;
-pub use store::{Tallies, add_rating, insert, lock, raise_version, replace, tally};
+pub use store::{
+    Tallies, Withdrawal, add_rating, give_back, give_back_all_of, insert, lock, raise_version,
+    replace, suspend, tally, withdraw, withdraw_all_of,
+};
 pub use write::{Change, Content, DESCRIPTION_CHARS_MAX, ListingContent, NAME_CHARS_MAX, Price};
 
 /// What `loadtest/fuzz` reaches of this room.

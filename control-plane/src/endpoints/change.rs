@@ -153,6 +153,10 @@ impl Wanted<'_> {
             PricingModel::PerCall => Some(self.write_endpoint(app, tx).await?),
         };
         catalog::replace(tx, self.listing, &record.content).await?;
+        if self.patch.change.status == Some(Status::Suspended) {
+            // Also of one that an operator withdraws: it is not to be active when it is given back.
+            catalog::suspend(tx, self.listing.0, self.now).await?;
+        }
         Ok(written)
     }
 
@@ -204,7 +208,7 @@ impl From<Unbecoming> for ApiError {
 /// draft → active ↔ suspended, and what an operator withdrew stays withdrawn (contract §4).
 fn may_become(record: &Record, wanted: Status) -> Result<(), Unbecoming> {
     match (record.content.status, wanted) {
-        (Status::Suspended, Status::Active) if record.suspended_by_operator => {
+        (Status::Draft | Status::Suspended, Status::Active) if record.suspended_by_operator => {
             Err(Unbecoming::Withheld)
         }
         (Status::Draft, Status::Draft | Status::Active)

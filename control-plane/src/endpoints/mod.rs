@@ -21,12 +21,14 @@ use crate::catalog;
 
 mod change;
 mod model;
+mod rewrap;
 mod rotate;
 mod route;
 mod sell;
 mod settings;
 mod store;
 
+pub use rewrap::{Rewrapped, rewrap, under_other_keys};
 pub use route::route_record;
 
 /// `/listings`, `/listings/:id`, `/listings/:id/endpoint` and what is below it.

@@ -75,6 +75,16 @@ pub(super) fn open(
     vault::open(keys, column.of(listing), sealed)
 }
 
+/// Wraps what [`seal`] made under the newest master key; `None` when it is under that already.
+pub(super) fn rewrap(
+    keys: &Keyring,
+    listing: ListingId,
+    column: Column,
+    sealed: &[u8],
+) -> Result<Option<Vec<u8>>, Unsealable> {
+    keys.rewrap_row(&column.of(listing).aad(), sealed)
+}
+
 /// An endpoint as it is stored.
 #[derive(Clone, Debug)]
 pub(super) struct Row {

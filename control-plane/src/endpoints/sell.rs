@@ -145,7 +145,7 @@ pub(super) type Written = Option<(Row, Option<SecretString>)>;
 #[utoipa::path(post, path = "/listings", tag = "Catalog", operation_id = "createListing",
     security(("bearer" = [])), request_body = NewListing,
     responses((status = 201, body = Success<Sold>)),
-    extensions(("x-error-codes" = json!([Code::PowInvalid, Code::ChallengeInvalid, Code::EndpointUrlForbidden]))))]
+    extensions(("x-error-codes" = json!([Code::PowInvalid, Code::ChallengeInvalid, Code::EndpointUrlForbidden, Code::Forbidden]))))]
 pub(super) async fn sell(
     State(app): State<Arc<App>>,
     seller: Agent,
@@ -185,6 +185,9 @@ pub(super) async fn sell(
         .run("endpoints.sell", |tx| {
             work(async move {
                 identity::use_up(tx, nonce).await?;
+                if !identity::may_sell(tx, new.seller).await? {
+                    return Err(Code::Forbidden.into());
+                }
                 new.write(app, tx).await
             })
         })

@@ -153,3 +153,126 @@ pub(super) async fn keep_previous(
     .await?;
     Ok(())
 }
+
+// --- wrapping under a newer master key -----------------------------------------------------------
+
+/// What an endpoint seals.
+pub(super) struct Sealed {
+    pub(super) listing_id: Uuid,
+    pub(super) url: Vec<u8>,
+    pub(super) auth_header_value: Option<Vec<u8>>,
+    pub(super) secret: Vec<u8>,
+}
+
+/// A replaced secret, as it is sealed.
+pub(super) struct SealedPrevious {
+    pub(super) listing_id: Uuid,
+    pub(super) rotated_at: DateTime<Utc>,
+    pub(super) sealed: Vec<u8>,
+}
+
+/// How many endpoints have a secret that does not begin with `prefix`: one under another key.
+pub(super) async fn under_other_keys(
+    db: impl PgExecutor<'_>,
+    prefix: &[u8],
+) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select count(*) as "count!" from endpoint e
+           where substr(e.url_sealed, 1, length($1::bytea)) <> $1
+               or substr(e.auth_header_value_sealed, 1, length($1)) <> $1
+               or substr(e.secret_sealed, 1, length($1)) <> $1
+               or exists (select from previous_secret p where p.listing_id = e.listing_id
+                   and substr(p.secret_sealed, 1, length($1)) <> $1)"#,
+        prefix,
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Locks the next listings that have such a secret, in the order of their ids, against their owners'
+/// changes; quotes and calls go on.
+pub(super) async fn lock_under_other_keys(
+    tx: &mut PgConnection,
+    prefix: &[u8],
+    after: Uuid,
+    limit: i64,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "select l.id from listing l join endpoint e on e.listing_id = l.id
+         where e.listing_id > $2 and (substr(e.url_sealed, 1, length($1::bytea)) <> $1
+             or substr(e.auth_header_value_sealed, 1, length($1)) <> $1
+             or substr(e.secret_sealed, 1, length($1)) <> $1
+             or exists (select from previous_secret p where p.listing_id = e.listing_id
+                 and substr(p.secret_sealed, 1, length($1)) <> $1))
+         order by e.listing_id limit $3
+         for no key update of l",
+        prefix,
+        after,
+        limit,
+    )
+    .fetch_all(tx)
+    .await
+}
+
+/// What endpoints seal, as it is now that their listings are locked.
+pub(super) async fn sealed(
+    tx: &mut PgConnection,
+    ids: &[Uuid],
+) -> Result<Vec<Sealed>, sqlx::Error> {
+    sqlx::query_as!(
+        Sealed,
+        "select listing_id, url_sealed as url, auth_header_value_sealed as auth_header_value,
+            secret_sealed as secret
+         from endpoint where listing_id = any($1) order by listing_id",
+        ids,
+    )
+    .fetch_all(tx)
+    .await
+}
+
+/// Writes what a locked listing's endpoint seals.
+pub(super) async fn put_sealed(tx: &mut PgConnection, row: &Sealed) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update endpoint set url_sealed = $2, auth_header_value_sealed = $3, secret_sealed = $4
+         where listing_id = $1",
+        row.listing_id,
+        row.url,
+        row.auth_header_value,
+        row.secret,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Replaced secrets of locked listings.
+pub(super) async fn sealed_previous(
+    tx: &mut PgConnection,
+    ids: &[Uuid],
+) -> Result<Vec<SealedPrevious>, sqlx::Error> {
+    sqlx::query_as!(
+        SealedPrevious,
+        "select listing_id, rotated_at, secret_sealed as sealed
+         from previous_secret where listing_id = any($1) order by listing_id, rotated_at",
+        ids,
+    )
+    .fetch_all(tx)
+    .await
+}
+
+/// Writes a replaced secret of a locked listing, as it is sealed now.
+pub(super) async fn put_sealed_previous(
+    tx: &mut PgConnection,
+    row: &SealedPrevious,
+    sealed: &[u8],
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update previous_secret set secret_sealed = $3 where listing_id = $1 and rotated_at = $2",
+        row.listing_id,
+        row.rotated_at,
+        sealed,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}

@@ -54,6 +54,9 @@ pub use pow::{Difficulty, Pow};
 pub use profile::{ProfileCard, VERIFIED_SCORE};
 pub use proof::{ListingProof, listing_challenge, use_up};
 pub use resolve::key_record;
+pub use store::by_operator::{
+    RevokedKey, SellingStop, may_sell, resume_selling, revoke_any_key, stop_selling,
+};
 pub use wallet::evm_address;
 
 /// What `loadtest/fuzz` reaches of this room.

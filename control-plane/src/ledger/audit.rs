@@ -3,14 +3,10 @@
 //! Run by `control-plane audit` over everything, and by a background job over what was quoted in
 //! the last two days (a payment lives shorter than that by default), which sets a gauge for each.
 
-use std::process::ExitCode;
-
 use chrono::TimeDelta;
 use crochet_shared::clock;
 use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
-
-use crate::db::Db;
 
 /// How far back the background job looks.
 const OBSERVED: TimeDelta = TimeDelta::hours(48);
@@ -39,7 +35,7 @@ pub struct Violation {
 }
 
 /// All of them.
-pub const INVARIANTS: [Invariant; 10] = [
+pub const INVARIANTS: [Invariant; 11] = [
     Invariant {
         name: "payments_balance",
         says: "of each request, payments = credits + fees + refunds due + what is still in clearing, never below zero",
@@ -176,6 +172,22 @@ pub const INVARIANTS: [Invariant; 10] = [
             where r.id >= $1 and (r.state in ('quoted', 'paid', 'claimed')) <> (d.request_id is not null)
             limit $2",
     },
+    Invariant {
+        name: "payouts_within_credits",
+        says: "no seller was paid out more than her account was credited",
+        sql: "
+            select s.seller_id::text as what, format('paid %s of %s', s.paid, s.credited) as found
+            from (
+                select p.seller_id, sum(p.amount_micros) as paid, (
+                    select coalesce(sum(case when t.credit_account = 'seller' then t.amount_micros else -t.amount_micros end), 0)
+                    from transfer t where t.party_id = p.seller_id
+                        and (t.credit_account = 'seller') <> (t.debit_account = 'seller')
+                ) as credited
+                from payout p group by p.seller_id having bool_or(p.id >= $1)
+            ) s
+            where s.paid > s.credited
+            limit $2",
+    },
 ];
 
 impl Invariant {
@@ -195,22 +207,41 @@ impl Invariant {
 
 /// Every violation there is, with the name of its invariant.
 pub async fn violations(pool: &PgPool) -> Result<Vec<(&'static str, Violation)>, sqlx::Error> {
+    violations_from(pool, Uuid::nil()).await
+}
+
+async fn violations_from(
+    pool: &PgPool,
+    least: Uuid,
+) -> Result<Vec<(&'static str, Violation)>, sqlx::Error> {
     let mut all = Vec::new();
     for invariant in &INVARIANTS {
-        for violation in invariant.violations(pool, Uuid::nil()).await? {
+        for violation in invariant.violations(pool, least).await? {
             all.push((invariant.name, violation));
         }
     }
     Ok(all)
 }
 
-/// Runs the invariants over the last two days and sets their gauges.
-pub async fn observe(pool: &PgPool) -> Result<(), sqlx::Error> {
+/// The least id of a request of the last two days.
+fn recent() -> Uuid {
     let since = clock::now()
         .checked_sub_signed(OBSERVED)
         .unwrap_or_default();
     let millis = u64::try_from(since.timestamp_millis()).unwrap_or(0);
-    let least = uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid();
+    uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid()
+}
+
+/// The violations of the last two days.
+pub async fn recent_violations(
+    pool: &PgPool,
+) -> Result<Vec<(&'static str, Violation)>, sqlx::Error> {
+    violations_from(pool, recent()).await
+}
+
+/// Runs the invariants over the last two days and sets their gauges.
+pub async fn observe(pool: &PgPool) -> Result<(), sqlx::Error> {
+    let least = recent();
     for invariant in &INVARIANTS {
         let found = invariant.violations(pool, least).await?;
         let count = u32::try_from(found.len()).unwrap_or(u32::MAX);
@@ -226,22 +257,4 @@ pub async fn observe(pool: &PgPool) -> Result<(), sqlx::Error> {
         }
     }
     Ok(())
-}
-
-/// `control-plane audit`: prints each violated invariant's rows, or `audit: no row`.
-#[expect(
-    clippy::print_stdout,
-    reason = "the output of a command that a person runs"
-)]
-pub async fn audit(db: &Db) -> anyhow::Result<ExitCode> {
-    let violations = violations(db.pool()).await?;
-    if violations.is_empty() {
-        println!("audit: no row");
-        return Ok(ExitCode::SUCCESS);
-    }
-    for (name, violation) in &violations {
-        println!("{name}: {} {}", violation.what, violation.found);
-    }
-    println!("audit: {} rows", violations.len());
-    Ok(ExitCode::FAILURE)
 }

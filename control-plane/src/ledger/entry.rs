@@ -24,6 +24,20 @@ pub enum RequestState {
 }
 
 impl RequestState {
+    /// Its name in the database, and for operators.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Quoted => "quoted",
+            Self::Paid => "paid",
+            Self::Claimed => "claimed",
+            Self::Delivered => "delivered",
+            Self::RefundDue => "refund_due",
+            Self::Refunded => "refunded",
+            Self::Expired => "expired",
+            Self::Failed => "failed",
+        }
+    }
+
     /// Whether success evidence still changes it: `quoted | expired | failed → paid`.
     pub const fn awaits_evidence(self) -> bool {
         matches!(self, Self::Quoted | Self::Expired | Self::Failed)
@@ -80,6 +94,19 @@ pub struct Shown {
 }
 
 impl Kind {
+    /// Its name in the database, and for operators.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::GatewayPayment => "gateway_payment",
+            Self::SellerCredit => "seller_credit",
+            Self::MarketplaceFee => "marketplace_fee",
+            Self::RefundDue => "refund_due",
+            Self::RefundPaid => "refund_paid",
+            Self::Surplus => "surplus",
+            Self::Correction => "correction",
+        }
+    }
+
     /// How it is shown.
     pub const fn shown(self, debit: Account, credit: Account) -> Shown {
         let (kind, description) = match self {
@@ -122,14 +149,23 @@ impl Kind {
             Self::MarketplaceFee | Self::RefundPaid | Self::Correction => 0,
         }
     }
+}
 
-    /// What it adds to what the party is still owed.
-    pub const fn payable_sign(self) -> i64 {
+impl Account {
+    /// Its name in the database, and for operators.
+    pub const fn as_str(self) -> &'static str {
         match self {
-            Self::SellerCredit | Self::RefundDue | Self::Surplus => 1,
-            Self::RefundPaid => -1,
-            Self::GatewayPayment | Self::MarketplaceFee | Self::Correction => 0,
+            Self::Provider => "provider",
+            Self::Clearing => "clearing",
+            Self::Seller => "seller",
+            Self::Fees => "fees",
+            Self::RefundsPayable => "refunds_payable",
         }
+    }
+
+    /// Whether its balance is what the marketplace owes the party.
+    pub const fn is_payable(self) -> bool {
+        matches!(self, Self::Seller | Self::RefundsPayable)
     }
 }
 

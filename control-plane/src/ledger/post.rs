@@ -4,7 +4,7 @@
 //! and keeps `deadline` true. Run twice it does nothing the second time.
 
 use chrono::{DateTime, NaiveDate, Utc};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::entry::RequestState as State;
@@ -194,6 +194,7 @@ pub async fn settlements(
                 latency, bytes, sha256, first_id, second_id)
         ), held as materialized (
             select i.*, r.buyer_id, r.seller_id, r.listing_id, r.price_micros, r.redeem_until,
+                r.lease_until, r.timeout_ms,
                 (r.price_micros * r.fee_rate_ppm + 500000) / 1000000 as fee,
                 r.attempts - (i.kind = 'unsent')::int4 as used,
                 case
@@ -245,8 +246,10 @@ pub async fn settlements(
             from unnest($15::uuid[], $16::int2[], $17::bytea[]) c (id, chunk, sealed)
             join held h on h.id = c.id and h.next = 'delivered'
         ), journaled as (
-            insert into attempt (request_id, epoch, owner, attempts, refund_due, outcome, seller_status, seller_latency_ms)
-            select id, epoch, owner, used, next = 'refund_due', outcome, seller_status, seller_latency
+            insert into attempt (request_id, epoch, owner, attempts, refund_due, outcome, seller_status,
+                seller_latency_ms, lease_until, timeout_ms)
+            select id, epoch, owner, used, next = 'refund_due', outcome, seller_status, seller_latency,
+                lease_until, timeout_ms
             from held where next <> 'delivered'
         ), unwatched as (
             delete from deadline d using held h
@@ -322,7 +325,7 @@ pub async fn lapsed(
             select * from unnest($1::uuid[], $2::uuid[]) as t (id, transfer_id)
         ), held as materialized (
             select w.transfer_id, r.id, r.state as was, r.epoch, r.owner, r.attempts, r.buyer_id, r.seller_id,
-                r.listing_id, r.price_micros, r.redeem_until,
+                r.listing_id, r.price_micros, r.redeem_until, r.lease_until, r.timeout_ms,
                 case when r.state = 'claimed' and r.redeliver and r.attempts < $3 and r.redeem_until > now()
                     then 'paid' else 'refund_due' end::request_state as next,
                 case
@@ -348,8 +351,8 @@ pub async fn lapsed(
                 price_micros, seller_id, listing_id
             from held where next = 'refund_due'
         ), journaled as (
-            insert into attempt (request_id, epoch, owner, attempts, refund_due, outcome)
-            select id, epoch, owner, attempts, next = 'refund_due', 'lease_expired'
+            insert into attempt (request_id, epoch, owner, attempts, refund_due, outcome, lease_until, timeout_ms)
+            select id, epoch, owner, attempts, next = 'refund_due', 'lease_expired', lease_until, timeout_ms
             from held where was = 'claimed'
         ), unwatched as (
             delete from deadline d using held h where d.request_id = h.id and h.next = 'refund_due'
@@ -406,6 +409,52 @@ pub async fn refund_paid(
         transfer_id,
     )
     .fetch_all(pool)
+    .await?;
+    Ok(!rows.is_empty())
+}
+
+/// Records that an operator sent back what was due: `refund_due → refunded`, with all that refunds
+/// payable still holds, and by which transaction. False, and nothing written, when the request is
+/// not due a refund, or the transaction paid somebody else.
+///
+/// The caller has locked the transaction's hash ([`super::payout::lock_transaction`]).
+pub async fn refund_sent(
+    tx: &mut PgConnection,
+    request: Uuid,
+    tx_hash: &str,
+    transfer_id: Uuid,
+) -> Result<bool, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        with held as materialized (
+            select r.id, r.buyer_id, r.seller_id, r.listing_id from gateway_request r
+            where r.id = $1 and r.state = 'refund_due'
+                and not exists (select from payout p where p.tx_hash = $2)
+                and not exists (select from refund_transaction t where t.tx_hash = $2 and t.buyer_id <> r.buyer_id)
+            for update of r
+        ), moved as (
+            update gateway_request r set state = 'refunded' from held h where r.id = h.id
+            returning r.id
+        ), noted as (
+            insert into refund_transaction (request_id, buyer_id, tx_hash) select id, buyer_id, $2 from held
+        ), posted as (
+            insert into transfer (party_id, id, request_id, kind, debit_account, credit_account,
+                amount_micros, counterparty_id, listing_id)
+            select h.buyer_id, $3, h.id, 'refund_paid', 'refunds_payable', 'provider', owed.amount,
+                h.seller_id, h.listing_id
+            from held h cross join lateral (
+                select sum(t.amount_micros)::int8 as amount from transfer t
+                where t.request_id = h.id and t.kind in ('refund_due', 'surplus')
+            ) owed
+            where owed.amount > 0
+        )
+        select id from moved
+        "#,
+        request,
+        tx_hash,
+        transfer_id,
+    )
+    .fetch_all(tx)
     .await?;
     Ok(!rows.is_empty())
 }

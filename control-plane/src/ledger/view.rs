@@ -16,6 +16,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::entry::{Account, DIRECTIONS, Kind, SHOWN_ACCOUNTS, TYPE_FILTERS};
+use super::payout;
 use crate::answer::{Data, Listed};
 use crate::app::App;
 use crate::describe::{self, schema_type};
@@ -324,12 +325,22 @@ async fn summary(
     let (from, to) = (query.time("from"), query.time("to"));
     query.finish()?;
     let rows = sums(app.db.pool(), agent.profile.0, role, from, to).await?;
-    let total = |sign: fn(Kind) -> i64| {
+    let total = |sign: fn(&SumRow) -> i64| {
         rows.iter().fold(0_i64, |sum, row| {
-            sum.saturating_add(sign(row.kind).saturating_mul(row.amount_micros))
+            sum.saturating_add(sign(row).saturating_mul(row.amount_micros))
         })
     };
-    let (net_micros, payable_micros) = (total(Kind::net_sign), total(Kind::payable_sign));
+    let paid_out = if role.contains(&Kind::SellerCredit) {
+        payout::paid_out(app.db.pool(), agent.profile.0, from, to).await?
+    } else {
+        0
+    };
+    let net_micros = total(|row| row.kind.net_sign());
+    let payable_micros = total(|row| {
+        i64::from(row.credit_account.is_payable())
+            .saturating_sub(i64::from(row.debit_account.is_payable()))
+    })
+    .saturating_sub(paid_out);
     let by_type = rows.iter().map(shown).collect();
     Ok(Data(Summary {
         from,

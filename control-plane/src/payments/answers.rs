@@ -6,8 +6,9 @@ use bytes::Bytes;
 use chrono::{Days, NaiveDate};
 use crochet_shared::clock;
 use crochet_shared::internal::{ProbeReport, ReadAnswer, StoredAnswer};
-use crochet_shared::seal::{DataKey, Unsealable};
+use crochet_shared::seal::{DataKey, Keyring, Unsealable};
 use parking_lot::Mutex;
+use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::claim::facts;
@@ -59,6 +60,25 @@ fn remember(app: &App, day: NaiveDate, sealed: &[u8]) -> Result<DataKey, ApiErro
     }
     keys.insert(day, key.clone());
     Ok(key)
+}
+
+/// Wraps the days' keys under the newest master key. Gives how many were, and the days whose keys do
+/// not open.
+pub async fn rewrap_day_keys(
+    pool: &PgPool,
+    keys: &Keyring,
+    dry_run: bool,
+) -> Result<(u64, Vec<NaiveDate>), sqlx::Error> {
+    let (mut done, mut shut) = (0, Vec::new());
+    for (day, sealed) in answers::day_keys_not_under(pool, &keys.row_prefix()).await? {
+        match keys.rewrap_row(&place(day), &sealed) {
+            Ok(None) => {}
+            Ok(Some(_)) if dry_run => done += 1,
+            Ok(Some(moved)) => done += answers::replace_day_key(pool, day, &sealed, &moved).await?,
+            Err(Unsealable) => shut.push(day),
+        }
+    }
+    Ok((done, shut))
 }
 
 fn place(day: NaiveDate) -> Vec<u8> {

@@ -18,6 +18,7 @@ pub mod lapse;
 pub mod model;
 pub mod outcomes;
 pub mod quote;
+pub mod reconcile;
 pub mod relay;
 mod requirements;
 pub mod settle;

@@ -16,18 +16,18 @@ use crate::app::App;
 
 /// The provider's words that are swept, each with its own cursor.
 const WORDS: [&str; 2] = [SUCCESS, "refund"];
-const SUCCESS: &str = "success";
+pub(super) const SUCCESS: &str = "success";
 /// How far a sweep reads back behind its cursor: the provider's rows may appear a little after their time.
 const OVERLAP: TimeDelta = TimeDelta::seconds(60);
 /// How far the provider's clock may be behind ours. Its rows carry its own time, and a cursor moved on by
 /// our clock must not pass those that are still to come.
 const CLOCKS_APART: TimeDelta = TimeDelta::minutes(15);
 /// Most pages of one turn; the rest follows in the next.
-const PAGES_MAX: usize = 200;
+pub(super) const PAGES_MAX: usize = 200;
 
 /// Why a sweep ended early. Its cursor stands where it had read to.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SweepError {
+pub enum SweepError {
     /// The provider cannot be asked.
     #[error(transparent)]
     Provider(#[from] ProviderError),
@@ -90,7 +90,11 @@ async fn word_since(app: &App, word: &str, position: DateTime<Utc>) -> Result<()
 
 /// Leaves out successes that are in evidence already: the window overlaps, and after a burst nearly
 /// all of it was read before.
-async fn unread(app: &App, word: &str, records: &[Record]) -> Result<Vec<Record>, sqlx::Error> {
+pub(super) async fn unread(
+    app: &App,
+    word: &str,
+    records: &[Record],
+) -> Result<Vec<Record>, sqlx::Error> {
     if word != SUCCESS || records.is_empty() {
         return Ok(records.to_vec());
     }
@@ -106,7 +110,7 @@ async fn unread(app: &App, word: &str, records: &[Record]) -> Result<Vec<Record>
         .collect())
 }
 
-async fn read(app: &App, records: &[Record]) -> Result<(), SweepError> {
+pub(super) async fn read(app: &App, records: &[Record]) -> Result<(), SweepError> {
     if records.is_empty() {
         return Ok(());
     }

@@ -26,7 +26,7 @@ mod manners;
 mod me;
 mod me_wallets;
 mod publishing;
-mod redis_server;
+pub(crate) mod redis_server;
 mod refused;
 mod register;
 mod reviews;

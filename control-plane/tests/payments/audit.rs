@@ -95,6 +95,8 @@ catches! {
         "delete from transfer where kind = 'marketplace_fee'";
     a_refund_paid_but_not_closed_is_seen: "closed_accounts_are_empty",
         "insert into transfer select party_id, gen_random_uuid(), request_id, 'refund_paid', 'refunds_payable', 'provider', amount_micros, counterparty_id, listing_id from transfer where kind = 'refund_due'";
+    a_payout_beyond_the_credits_is_seen: "payouts_within_credits",
+        "insert into payout select gen_random_uuid(), party_id, amount_micros + 1, 'evm', '0x', '0x' from transfer where kind = 'seller_credit'";
     an_open_request_nobody_watches_is_seen: "open_requests_are_watched",
         "delete from deadline where request_id in (select id from gateway_request where state = 'quoted')";
     a_closed_request_still_watched_is_seen: "open_requests_are_watched",
@@ -108,6 +110,7 @@ async fn the_ledger_is_append_only_and_posts_each_kind_once(pool: PgPool) {
         "update transfer set amount_micros = 1",
         "delete from transfer",
         "truncate transfer",
+        "insert into payout values (gen_random_uuid(), (select id from profile limit 1), 0, 'evm', '0x', '0x')",
         // One of a kind for each request.
         "insert into transfer select party_id, gen_random_uuid(), request_id, kind, debit_account, credit_account, amount_micros, counterparty_id, listing_id from transfer limit 1",
         // Accounts belong to kinds, and amounts are positive.

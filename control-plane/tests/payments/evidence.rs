@@ -12,7 +12,7 @@ use sqlx::PgPool;
 
 use super::stage::{PRICE, Request, Stage};
 
-async fn quoted(stage: &Stage) -> Request {
+pub(crate) async fn quoted(stage: &Stage) -> Request {
     let mut identity = stage.identity();
     identity.body_sha256 = crochet_shared::id::random();
     let ask = CreateQuote::New {

@@ -20,7 +20,7 @@ use super::stage::{self, PRICE, RELAY_KEY, Stage, delivery, failure};
 use control_plane::ledger::entry::RequestState;
 use crochet_shared::outcome::SellerFailure;
 
-async fn key(stage: &Stage, profile: ProfileId) -> String {
+pub(crate) async fn key(stage: &Stage, profile: ProfileId) -> String {
     let key = api_key::generate(|| crochet_shared::id::random::<1>()[0]);
     sqlx::query(
         "insert into api_key (id, profile_id, name, prefix, digest) values ($1, $2, 'k', $3, $4)",
@@ -64,13 +64,13 @@ async fn get(stage: &Stage, key: &str, path: &str) -> (StatusCode, Value) {
     (status, serde_json::from_slice(&body).unwrap())
 }
 
-async fn data(stage: &Stage, key: &str, path: &str) -> Value {
+pub(crate) async fn data(stage: &Stage, key: &str, path: &str) -> Value {
     let (status, body) = get(stage, key, path).await;
     assert_eq!(status, StatusCode::OK, "{path}: {body}");
     body["data"].clone()
 }
 
-async fn unlimited(pool: PgPool) -> Stage {
+pub(crate) async fn unlimited(pool: PgPool) -> Stage {
     Stage::with(
         pool,
         "http://127.0.0.1:1",

@@ -10,8 +10,8 @@
 mod audit;
 mod books;
 mod claims;
-mod evidence;
-mod history;
+pub(crate) mod evidence;
+pub(crate) mod history;
 mod internal;
 mod machine;
 mod outcomes;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Rooms in order: each may import those before it. A payment's state and its transfers move in one
 /// statement, so payments post to the ledger, and the ledger knows nothing of payments.
-const ROOMS: [&str; 7] = [
+const ROOMS: [&str; 8] = [
     "identity",
     "catalog",
     "endpoints",
@@ -17,9 +17,15 @@ const ROOMS: [&str; 7] = [
     "payments",
     "reviews",
     "docs",
+    "operator",
 ];
-/// Where each file is its statements: what posts to the ledger, what reads it and what audits it.
-const LEDGER_STATEMENTS: [&str; 3] = ["ledger/post.rs", "ledger/view.rs", "ledger/audit.rs"];
+/// Where each file is its statements: what posts to the ledger, what pays out, what reads it and what audits it.
+const LEDGER_STATEMENTS: [&str; 4] = [
+    "ledger/post.rs",
+    "ledger/payout.rs",
+    "ledger/view.rs",
+    "ledger/audit.rs",
+];
 
 fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::command::{audit, bench, demo, documents, down, fresh, fuzz, logs, test, up};
+use crate::command::{audit, bench, demo, documents, down, fresh, fuzz, logs, operator, test, up};
 
 /// Installs what is missing, builds, starts and shows a whole Crochet on this machine.
 #[derive(Parser)]
@@ -43,6 +43,9 @@ enum Command {
     Logs(logs::Arguments),
     /// Check every invariant of money and state in the running stack's database.
     Audit,
+    /// What an operator asks and does, in the running stack: `cargo dev operator status`, `… help`.
+    #[command(disable_help_flag = true)]
+    Operator(operator::Arguments),
     /// Measure, with release builds; what follows goes to the bench (`--quick`, `--help`).
     Bench(bench::Arguments),
 }
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
             Command::Fuzz(arguments) => fuzz::fuzz(&arguments),
             Command::Logs(arguments) => logs::logs(arguments).await,
             Command::Audit => audit::audit(),
+            Command::Operator(arguments) => operator::operator(&arguments),
             Command::Bench(arguments) => bench::bench(&arguments),
         }
     });

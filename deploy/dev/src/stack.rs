@@ -152,7 +152,7 @@ impl Stack {
 
     /// `control-plane migrate`, to its end.
     async fn migrate(&self) -> Result<()> {
-        let output = self.control_plane_command("migrate").await?;
+        let output = self.control_plane_command(&["migrate"]).await?;
         if !output.status.success() {
             bail!(
                 "`control-plane migrate` ended with {}:\n{}",
@@ -165,7 +165,7 @@ impl Stack {
 
     /// Runs the invariants against the database: the rows that violate one, none when all hold.
     pub async fn audit(&self) -> Result<Option<String>> {
-        let output = self.control_plane_command("audit").await?;
+        let output = self.control_plane_command(&["audit"]).await?;
         match output.status.code() {
             Some(0) => Ok(None),
             Some(1) => Ok(Some(text_of(&output))),
@@ -178,14 +178,17 @@ impl Stack {
     }
 
     /// Runs a subcommand of the control plane with this stack's environment.
-    pub async fn control_plane_command(&self, subcommand: &str) -> Result<std::process::Output> {
+    pub async fn control_plane_command(&self, arguments: &[&str]) -> Result<std::process::Output> {
         let mut program = self.program(Role::ControlPlane)?;
-        program.arguments = vec![subcommand.to_owned()];
+        program.arguments = arguments
+            .iter()
+            .map(|&argument| argument.to_owned())
+            .collect();
         tokio::process::Command::from(program.command())
             .kill_on_drop(true)
             .output()
             .await
-            .with_context(|| format!("running control-plane {subcommand}"))
+            .with_context(|| format!("running control-plane {}", arguments.join(" ")))
     }
 
     /// The environment of the control plane, for a command that runs beside it.

@@ -23,7 +23,7 @@ pub(crate) use market::{Market, fee_of};
 pub(crate) use names::Names;
 pub(crate) use service::{Arrival, Gate, Reply, Service, free_port, tls_service};
 pub(crate) use wire::{Wire, request};
-pub(crate) use world::{Door, World, close, shared};
+pub(crate) use world::{Door, World, close, operator, shared};
 
 /// The longest one test may take; a hang fails with the test's name.
 const TEST_LIMIT: Duration = Duration::from_secs(150);

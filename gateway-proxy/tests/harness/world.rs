@@ -172,6 +172,21 @@ pub(crate) async fn shared() -> Door {
     }
 }
 
+/// What the operator's tool answers of the shared stack: its JSON, and its exit code.
+pub(crate) async fn operator(arguments: &[&str]) -> (serde_json::Value, i32) {
+    shared().await;
+    let world = match SHARED.lock().await.as_ref() {
+        Some(Ok(world)) => Arc::clone(world),
+        other => panic!("{other:?}"),
+    };
+    let arguments: Vec<&str> = arguments.iter().copied().chain(["--json"]).collect();
+    let output = world.stack.control_plane_command(&arguments).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let json = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{arguments:?}: {error}\n{said}"));
+    (json, output.status.code().unwrap_or(-1))
+}
+
 /// Audits and stops the shared stack: what violates an invariant, or crashed, if anything.
 pub(crate) fn close() -> Option<String> {
     RUNTIME.block_on(async {

@@ -232,15 +232,17 @@ pub async fn raise_version(tx: &mut PgConnection, id: ListingId) -> Result<(), s
     tell(tx, id.0).await
 }
 
-/// Suspends a listing; false when it was.
-pub(in crate::catalog) async fn suspend(
+/// Suspends a listing for its owner; false when it was. One that an operator withdraws stays
+/// suspended when it is given back.
+pub async fn suspend(
     tx: &mut PgConnection,
     id: Uuid,
     now: chrono::DateTime<chrono::Utc>,
 ) -> Result<bool, sqlx::Error> {
     let done = sqlx::query!(
-        "update listing set status = 'suspended', version = version + 1, updated_at = $2
-         where id = $1 and status <> 'suspended'",
+        "update listing set status = 'suspended', version = version + 1, updated_at = $2,
+            owner_status = case when suspended_by_operator then 'suspended' else owner_status end
+         where id = $1 and (status <> 'suspended' or owner_status = 'active')",
         id,
         now,
     )

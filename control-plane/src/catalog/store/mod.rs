@@ -1,14 +1,16 @@
 //! All SQL of the catalog.
 
 mod browse;
+mod by_operator;
 mod categories;
 mod listing;
 mod stats;
 mod words;
 
 pub(super) use browse::{Filter, GATHERED_MAX, Place, count, count_own, own, places};
+pub use by_operator::{Withdrawal, give_back, give_back_all_of, withdraw, withdraw_all_of};
 pub(super) use categories::{categories, category};
-pub(super) use listing::{by_id, by_ids, delete, id_of, suspend, tell};
-pub use listing::{insert, lock, raise_version, replace};
+pub(super) use listing::{by_id, by_ids, delete, id_of, tell};
+pub use listing::{insert, lock, raise_version, replace, suspend};
 pub use stats::{Tallies, add_rating, tally};
 pub(super) use words::{similar, words};

@@ -144,7 +144,7 @@ pub(in crate::identity) async fn tell_keys(
 }
 
 /// Has gateways told of a key, with the transaction that changes it.
-async fn tell_key(tx: &mut PgConnection, digest: &[u8]) -> Result<(), sqlx::Error> {
+pub(super) async fn tell_key(tx: &mut PgConnection, digest: &[u8]) -> Result<(), sqlx::Error> {
     sqlx::query!("insert into outbox (key_digest) values ($1)", digest)
         .execute(tx)
         .await?;

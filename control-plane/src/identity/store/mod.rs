@@ -1,5 +1,6 @@
 //! All SQL of identity, a file for each kind of row.
 
+pub(super) mod by_operator;
 pub(super) mod challenges;
 pub(super) mod humans;
 pub(super) mod keys;

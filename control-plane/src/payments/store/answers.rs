@@ -35,6 +35,41 @@ pub async fn day_key(pool: &PgPool, day: NaiveDate) -> Result<Option<Vec<u8>>, s
         .await
 }
 
+/// The days' keys that do not begin with `prefix`: those under other master keys.
+pub async fn day_keys_not_under(
+    pool: &PgPool,
+    prefix: &[u8],
+) -> Result<Vec<(NaiveDate, Vec<u8>)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "select day, key_sealed from answer_key where substr(key_sealed, 1, length($1::bytea)) <> $1 order by day",
+        prefix,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.day, row.key_sealed))
+        .collect())
+}
+
+/// Replaces a day's key as it is sealed, if it is still sealed as it was.
+pub async fn replace_day_key(
+    pool: &PgPool,
+    day: NaiveDate,
+    was: &[u8],
+    sealed: &[u8],
+) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query!(
+        "update answer_key set key_sealed = $3 where day = $1 and key_sealed = $2",
+        day,
+        was,
+        sealed,
+    )
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 /// Drops the days whose answers are all older than they may be.
 pub async fn drop_old(pool: &PgPool) -> Result<i32, sqlx::Error> {
     let dropped =

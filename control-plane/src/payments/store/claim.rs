@@ -107,7 +107,7 @@ pub async fn claim(
             order by id, place
         ), held as materialized (
             select w.place, w.caller, r.id, r.state, r.epoch, r.owner, r.attempts,
-                e.timeout_ms, e.redelivery <> 'never' as redeliver
+                r.lease_until as was_until, r.timeout_ms as was_timeout_ms, e.timeout_ms, e.redelivery <> 'never' as redeliver
             from wanted w
             join gateway_request r on r.id = w.id
             join endpoint e on e.listing_id = r.listing_id
@@ -124,8 +124,9 @@ pub async fn claim(
             from held h where r.id = h.id
             returning r.id, h.place, r.epoch, r.attempts, r.timeout_ms, r.redeliver, r.lease_until
         ), journaled as (
-            insert into attempt (request_id, epoch, owner, attempts, refund_due, outcome)
-            select id, epoch, owner, attempts, false, 'lease_expired' from held where state = 'claimed'
+            insert into attempt (request_id, epoch, owner, attempts, refund_due, outcome, lease_until, timeout_ms)
+            select id, epoch, owner, attempts, false, 'lease_expired', was_until, was_timeout_ms
+            from held where state = 'claimed'
         ), watched as (
             insert into deadline (request_id, due_at)
             select id, lease_until + make_interval(secs => $9) from claimed

@@ -49,15 +49,20 @@ pub(crate) fn audit() -> Result<ExitCode> {
 
 /// Runs `control-plane audit` with its output on the terminal.
 pub(crate) fn run(checkout: &Checkout) -> Result<std::process::ExitStatus> {
+    beside(checkout)?
+        .arg("audit")
+        .status()
+        .context("starting control-plane audit")
+}
+
+/// The control plane's program with the running one's environment, for a command beside it.
+pub(crate) fn beside(checkout: &Checkout) -> Result<Command> {
     super::running(checkout)?;
     let text = std::fs::read_to_string(checkout.dev().join(FILE))
         .context("reading the running stack's configuration")?;
     let kept: Kept =
         serde_json::from_str(&text).context("reading the running stack's configuration")?;
     let mut command = Command::new(checkout.program(kept.build, "control-plane"));
-    command
-        .arg("audit")
-        .envs(kept.environment)
-        .status()
-        .context("starting control-plane audit")
+    command.envs(kept.environment);
+    Ok(command)
 }

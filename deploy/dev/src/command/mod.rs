@@ -11,6 +11,7 @@ pub(crate) mod fuzz;
 pub(crate) mod lock;
 pub(crate) mod logs;
 pub(crate) mod loops;
+pub(crate) mod operator;
 pub(crate) mod signals;
 pub(crate) mod test;
 pub(crate) mod transcript;

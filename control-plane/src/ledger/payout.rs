@@ -1,0 +1,219 @@
+//! Payouts: what sellers were sent of what they are owed.
+//!
+//! A payout pays for many requests, so it is no transfer; together with the transfers that credit
+//! `seller` it is that account. Written once, like them.
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, PgExecutor};
+use uuid::Uuid;
+
+/// Money that an operator has sent to a seller.
+#[derive(Clone, Copy, Debug)]
+pub struct NewPayout<'a> {
+    /// Its id.
+    pub id: Uuid,
+    /// To whom.
+    pub seller: Uuid,
+    /// How much, in micro-dollars.
+    pub amount_micros: i64,
+    /// On which chain.
+    pub chain: &'a str,
+    /// To which wallet.
+    pub address: &'a str,
+    /// By which transaction.
+    pub tx_hash: &'a str,
+}
+
+/// What became of a payout's note.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PayoutNote {
+    /// It is booked now; this much is owed after it.
+    Booked {
+        /// Micro-dollars.
+        still_owed: i64,
+    },
+    /// The same payout was booked before.
+    Known {
+        /// When.
+        at: DateTime<Utc>,
+        /// Micro-dollars owed now.
+        still_owed: i64,
+    },
+    /// The transaction paid something else.
+    OtherPayment {
+        /// What.
+        what: String,
+    },
+    /// Less than that is owed.
+    MoreThanOwed {
+        /// Micro-dollars.
+        owed: i64,
+    },
+}
+
+/// Waits for whoever else notes this transaction, so that one transaction is judged by one at a time.
+pub async fn lock_transaction(tx: &mut PgConnection, tx_hash: &str) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "select pg_advisory_xact_lock(hashtextextended($1, 0))",
+        tx_hash
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(())
+}
+
+/// Books a payout, never more than is owed. The seller's lock stands before the balance is read: two
+/// at once are judged one after the other.
+pub async fn payout(tx: &mut PgConnection, new: &NewPayout<'_>) -> Result<PayoutNote, sqlx::Error> {
+    lock_transaction(tx, new.tx_hash).await?;
+    sqlx::query!(
+        "select 1 as one from profile where id = $1 for no key update",
+        new.seller,
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    let owed = owed(&mut *tx, new.seller).await?;
+    if let Some(other) = other_payment(tx, new, owed).await? {
+        return Ok(other);
+    }
+    let still_owed = owed.saturating_sub(new.amount_micros);
+    if still_owed < 0 {
+        return Ok(PayoutNote::MoreThanOwed { owed });
+    }
+    sqlx::query!(
+        "insert into payout (id, seller_id, amount_micros, chain, address, tx_hash)
+         values ($1, $2, $3, $4, $5, $6)",
+        new.id,
+        new.seller,
+        new.amount_micros,
+        new.chain,
+        new.address,
+        new.tx_hash,
+    )
+    .execute(tx)
+    .await?;
+    Ok(PayoutNote::Booked { still_owed })
+}
+
+/// What the transaction was noted for before, if anything.
+async fn other_payment(
+    tx: &mut PgConnection,
+    new: &NewPayout<'_>,
+    owed: i64,
+) -> Result<Option<PayoutNote>, sqlx::Error> {
+    let payout = sqlx::query!(
+        "select seller_id, amount_micros, created_at from payout where tx_hash = $1",
+        new.tx_hash,
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    if let Some(found) = payout {
+        let is_same = found.seller_id == new.seller && found.amount_micros == new.amount_micros;
+        return Ok(Some(if is_same {
+            PayoutNote::Known {
+                at: found.created_at,
+                still_owed: owed,
+            }
+        } else {
+            PayoutNote::OtherPayment {
+                what: format!(
+                    "{} to seller {}",
+                    crochet_shared::money::Micros(found.amount_micros),
+                    found.seller_id
+                ),
+            }
+        }));
+    }
+    let refund = sqlx::query_scalar!(
+        "select request_id from refund_transaction where tx_hash = $1 limit 1",
+        new.tx_hash,
+    )
+    .fetch_optional(tx)
+    .await?;
+    Ok(refund.map(|request| PayoutNote::OtherPayment {
+        what: format!("the refund of {}", crochet_shared::id::RequestId(request)),
+    }))
+}
+
+/// What a seller is owed: what transfers moved into her account, less what payouts took out.
+pub async fn owed(db: impl PgExecutor<'_>, seller: Uuid) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        select (coalesce((
+            select sum(case when credit_account = 'seller' then amount_micros else -amount_micros end)
+            from transfer where party_id = $1 and (credit_account = 'seller') <> (debit_account = 'seller')
+        ), 0) - coalesce((select sum(amount_micros) from payout where seller_id = $1), 0))::int8 as "owed!"
+        "#,
+        seller,
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// What a seller was paid in a time.
+pub async fn paid_out(
+    db: impl PgExecutor<'_>,
+    seller: Uuid,
+    from: Option<DateTime<Utc>>,
+    to: Option<DateTime<Utc>>,
+) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        select coalesce(sum(amount_micros), 0)::int8 as "paid!" from payout
+        where seller_id = $1 and ($2::timestamptz is null or created_at >= $2)
+            and ($3::timestamptz is null or created_at < $3)
+        "#,
+        seller,
+        from,
+        to,
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// What one seller is owed, and where she is paid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owed {
+    /// Who.
+    pub seller_id: Uuid,
+    /// Her name.
+    pub display_name: String,
+    /// What her account was credited, in micro-dollars.
+    pub credited_micros: i64,
+    /// What she was paid.
+    pub paid_micros: i64,
+    /// The difference.
+    pub owed_micros: i64,
+    /// Chain of her default payout wallet.
+    pub chain: Option<String>,
+    /// Its address.
+    pub address: Option<String>,
+}
+
+/// What every seller is owed who is owed at least `least`, the most first. Reads the whole ledger.
+pub async fn all_owed(db: impl PgExecutor<'_>, least: i64) -> Result<Vec<Owed>, sqlx::Error> {
+    sqlx::query_as!(
+        Owed,
+        r#"
+        with credited as (
+            select party_id as seller_id,
+                sum(case when credit_account = 'seller' then amount_micros else -amount_micros end)::int8 as amount
+            from transfer where (credit_account = 'seller') <> (debit_account = 'seller') group by party_id
+        ), paid as (
+            select seller_id, sum(amount_micros)::int8 as amount from payout group by seller_id
+        )
+        select p.id as "seller_id!", p.display_name as "display_name!", c.amount as "credited_micros!",
+            coalesce(o.amount, 0) as "paid_micros!", c.amount - coalesce(o.amount, 0) as "owed_micros!",
+            w.chain as "chain?", w.address as "address?"
+        from credited c
+        join profile p on p.id = c.seller_id
+        left join paid o on o.seller_id = c.seller_id
+        left join wallet w on w.profile_id = c.seller_id and w.is_default_payout
+        where c.amount - coalesce(o.amount, 0) >= $1
+        order by 5 desc, 1
+        "#,
+        least,
+    )
+    .fetch_all(db)
+    .await
+}

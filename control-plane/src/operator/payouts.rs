@@ -1,0 +1,322 @@
+//! `payouts`: what sellers are owed, and that it was paid.
+
+use clap::{Args, Subcommand};
+use crochet_shared::clock;
+use crochet_shared::id::{ProfileId, uuid_v7};
+use crochet_shared::money::Micros;
+use serde_json::{Value, json};
+
+use super::paper::Paper;
+use super::store::payouts as store;
+use super::transaction::TxHash;
+use super::{Change, EXITS, Exit, Form, Outcome, Stop};
+use crate::db::{Db, work};
+use crate::ledger::payout::{self, NewPayout, Owed, PayoutNote};
+
+/// What sellers are owed
+#[derive(Clone, Debug, Subcommand)]
+pub enum Payouts {
+    /// What each seller is owed (credits less what was paid out), and her default payout wallet.
+    #[command(after_help = EXITS)]
+    List(List),
+    /// The same as CSV, to pay from: `seller_id`, `chain`, `address`, `amount_usd`, `amount_micros`.
+    /// Sellers without a payout wallet are left out, and named on standard error.
+    #[command(after_help = EXITS)]
+    Export(List),
+    /// Note that a seller was paid. Never more than she is owed.
+    #[command(after_help = EXITS)]
+    Mark(Mark),
+}
+
+/// Which sellers
+#[derive(Clone, Debug, Args)]
+pub struct List {
+    /// Only sellers who are owed at least so many dollars.
+    #[arg(long, value_name = "USD", default_value = "0.000001", value_parser = Micros::from_dollars)]
+    pub min: Micros,
+    /// How the answer is written.
+    #[command(flatten)]
+    pub form: Form,
+}
+
+/// Note that a seller was paid
+#[derive(Clone, Debug, Args)]
+pub struct Mark {
+    /// The seller's profile.
+    #[arg(value_name = "SELLER")]
+    pub seller: ProfileId,
+    /// How much, in dollars with at most 6 decimals, as `list` shows it.
+    #[arg(long, value_name = "USD", value_parser = dollars)]
+    pub amount: Micros,
+    /// The transaction that paid it. The same again is the same payout.
+    #[arg(long, value_name = "HASH")]
+    pub tx: TxHash,
+    /// Which of her wallets was paid; her default payout wallet when absent.
+    #[arg(long, value_name = "ADDRESS")]
+    pub to: Option<String>,
+    /// How it is done.
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// A payout may be more than any one price.
+fn dollars(text: &str) -> Result<Micros, String> {
+    let text = text.trim().trim_start_matches('$');
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    let problem = || "must be dollars with at most 6 decimals, above 0".to_owned();
+    if whole.is_empty() || part.len() > 6 || !digits(whole) || !digits(part) {
+        return Err(problem());
+    }
+    format!("{whole}{part:0<6}")
+        .parse::<i64>()
+        .ok()
+        .filter(|micros| *micros > 0)
+        .map(Micros)
+        .ok_or_else(problem)
+}
+
+impl Payouts {
+    pub(super) const fn form(&self) -> Form {
+        match self {
+            Self::List(list) | Self::Export(list) => list.form,
+            Self::Mark(mark) => mark.change.form,
+        }
+    }
+}
+
+/// Does what is asked.
+pub async fn payouts(db: &Db, wanted: &Payouts) -> anyhow::Result<Outcome> {
+    match wanted {
+        Payouts::List(wanted) => list(db, wanted).await,
+        Payouts::Export(wanted) => export(db, wanted).await,
+        Payouts::Mark(wanted) => mark(db, wanted).await,
+    }
+}
+
+/// What is owed, the most first.
+pub async fn list(db: &Db, wanted: &List) -> anyhow::Result<Outcome> {
+    let owed = payout::all_owed(db.pool(), wanted.min.0).await?;
+    let total = owed
+        .iter()
+        .fold(0_i64, |sum, one| sum.saturating_add(one.owed_micros));
+    let rows: Vec<_> = owed
+        .iter()
+        .map(|one| {
+            [
+                one.seller_id.to_string(),
+                Micros(one.owed_micros).to_string(),
+                Micros(one.credited_micros).to_string(),
+                Micros(one.paid_micros).to_string(),
+                one.chain.clone().unwrap_or_else(|| "-".to_owned()),
+                one.address
+                    .clone()
+                    .unwrap_or_else(|| "no payout wallet".to_owned()),
+                one.display_name.clone(),
+            ]
+        })
+        .collect();
+    let mut paper = Paper::default();
+    paper.table(
+        [
+            "seller",
+            "owed",
+            "credited",
+            "paid out",
+            "chain",
+            "payout wallet",
+            "name",
+        ],
+        &rows,
+    );
+    paper.line("");
+    paper.line(format_args!(
+        "{} sellers, {} together",
+        owed.len(),
+        Micros(total)
+    ));
+    let json = json!({
+        "payouts": owed.iter().map(shown).collect::<Vec<_>>(),
+        "total_micros": total,
+    });
+    Outcome::new(Exit::Done, paper.done(), &json)
+}
+
+fn shown(one: &Owed) -> Value {
+    json!({
+        "seller_id": one.seller_id,
+        "name": one.display_name,
+        "owed_usd": Micros(one.owed_micros).dollars(),
+        "owed_micros": one.owed_micros,
+        "credited_micros": one.credited_micros,
+        "paid_micros": one.paid_micros,
+        "chain": one.chain,
+        "address": one.address,
+    })
+}
+
+/// The same as CSV. Nothing in it is text of a seller's own choosing.
+#[expect(
+    clippy::print_stderr,
+    reason = "standard output is the file; who is not in it is told beside it"
+)]
+pub async fn export(db: &Db, wanted: &List) -> anyhow::Result<Outcome> {
+    let owed = payout::all_owed(db.pool(), wanted.min.0).await?;
+    let mut paper = Paper::default();
+    paper.line("seller_id,chain,address,amount_usd,amount_micros");
+    let mut left_out = Vec::new();
+    for one in &owed {
+        let (Some(chain), Some(address)) = (&one.chain, &one.address) else {
+            left_out.push(one.seller_id);
+            continue;
+        };
+        let amount = Micros(one.owed_micros);
+        paper.line(format_args!(
+            "{},{chain},{address},{},{}",
+            one.seller_id,
+            amount.dollars(),
+            amount.0
+        ));
+    }
+    for seller in &left_out {
+        eprintln!("left out: {seller} has no payout wallet");
+    }
+    let exit = if left_out.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Attention
+    };
+    let rows: Vec<_> = owed
+        .iter()
+        .filter(|one| one.address.is_some())
+        .map(shown)
+        .collect();
+    let json = json!({ "payouts": rows, "left_out": left_out });
+    Outcome::new(exit, paper.done(), &json)
+}
+
+/// Notes that a seller was paid. The ledger's own statement books it, once, and never above what is owed.
+pub async fn mark(db: &Db, wanted: &Mark) -> anyhow::Result<Outcome> {
+    let wallets = store::wallets(db.pool(), wanted.seller.0).await?;
+    let Some(wallets) = wallets else {
+        return Ok(Outcome::unknown(format_args!("profile {}", wanted.seller)));
+    };
+    let paid = wallets.iter().find(|wallet| match &wanted.to {
+        Some(address) if wallet.chain == "evm" => wallet.address.eq_ignore_ascii_case(address),
+        Some(address) => wallet.address == *address,
+        None => wallet.is_default_payout,
+    });
+    let Some(paid) = paid else {
+        let why = match &wanted.to {
+            Some(address) => format!("{address} is no wallet of seller {}", wanted.seller),
+            None => format!(
+                "seller {} has no payout wallet; name the one that was paid with --to",
+                wanted.seller
+            ),
+        };
+        return Ok(Outcome::not(Exit::Refused, why));
+    };
+    let new = NewPayout {
+        id: uuid_v7(clock::now()),
+        seller: wanted.seller.0,
+        amount_micros: wanted.amount.0,
+        chain: &paid.chain,
+        address: &paid.address,
+        tx_hash: wanted.tx.as_str(),
+    };
+    let (new, dry_run) = (&new, wanted.change.dry_run);
+    let note = db
+        .run("operator.payout", |tx| {
+            work(async move { Stop::or_keep(dry_run, payout::payout(tx, new).await?) })
+        })
+        .await;
+    let note = Stop::end(note)?;
+    if let PayoutNote::Booked { .. } = note {
+        wanted.change.log(
+            "payouts mark",
+            format_args!(
+                "seller {} to {} by {}",
+                wanted.seller, paid.address, wanted.tx
+            ),
+            &format!("{} paid out", wanted.amount),
+        );
+    }
+    Ok(told(wanted, &paid.address, &note))
+}
+
+fn told(wanted: &Mark, address: &str, note: &PayoutNote) -> Outcome {
+    let done = |changed: bool, still_owed: i64, text: String| Outcome {
+        exit: Exit::Done,
+        text,
+        json: json!({
+            "changed": changed,
+            "dry_run": wanted.change.dry_run,
+            "seller_id": wanted.seller,
+            "amount_micros": wanted.amount,
+            "address": address,
+            "tx": wanted.tx.as_str(),
+            "still_owed_micros": still_owed,
+        }),
+    };
+    match note {
+        PayoutNote::Booked { still_owed } => {
+            let word = wanted.change.tense("is", "would be");
+            let text = format!(
+                "{} {word} booked as paid to seller {} at {address}; {} still owed\n",
+                wanted.amount,
+                wanted.seller,
+                Micros(*still_owed)
+            );
+            done(true, *still_owed, text)
+        }
+        PayoutNote::Known { at, still_owed } => {
+            let text = format!(
+                "this payout was booked before, {}; {} still owed\n",
+                clock::rfc3339(*at),
+                Micros(*still_owed)
+            );
+            done(false, *still_owed, text)
+        }
+        PayoutNote::OtherPayment { what } => {
+            Outcome::not(Exit::Refused, format!("{} is noted for {what}", wanted.tx))
+        }
+        PayoutNote::MoreThanOwed { owed } => Outcome::not(
+            Exit::Refused,
+            format!(
+                "seller {} is owed {}, which is less than {}",
+                wanted.seller,
+                Micros(*owed),
+                wanted.amount
+            ),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_read_exactly() {
+        for (text, micros) in [
+            ("1", 1_000_000),
+            ("$0.5", 500_000),
+            ("123456.000001", 123_456_000_001),
+        ] {
+            assert_eq!(dollars(text), Ok(Micros(micros)), "{text}");
+        }
+        for wrong in [
+            "",
+            "0",
+            "0.0",
+            "-1",
+            "1.0000001",
+            "1e3",
+            "1,000",
+            ".5",
+            "9999999999999999",
+        ] {
+            assert!(dollars(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! `payouts`: never more than is owed, each transaction once, and seen in the seller's summary.
+
+use control_plane::operator::payouts::{List, Mark, export, list, mark};
+use control_plane::operator::{Change, Exit, Form, Outcome};
+use crochet_shared::money::Micros;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+use super::{hash, kept, rehearsed};
+use crate::payments::history::{data, key, unlimited};
+use crate::payments::stage::{self, Stage};
+
+/// What a seller is owed of a delivered call.
+const CREDIT: i64 = 951_000;
+const PAYOUT_WALLET: &str = "0x52908400098527886E0F7030069857D2E4169EE7";
+
+/// A seller with so many delivered calls, and a payout wallet.
+async fn sold(pool: PgPool, calls: usize) -> Stage {
+    let stage = unlimited(pool).await;
+    stage::wallet(&stage.app, stage.seller, "evm", PAYOUT_WALLET).await;
+    stage
+        .run("update wallet set is_default_payout = true where chain = 'evm'")
+        .await;
+    for _ in 0..calls {
+        stage.delivered().await;
+    }
+    stage
+}
+
+async fn paid(stage: &Stage, micros: i64, number: u8, change: Change) -> Outcome {
+    let wanted = Mark {
+        seller: stage.seller,
+        amount: Micros(micros),
+        tx: hash(number),
+        to: None,
+        change,
+    };
+    mark(&stage.app.db, &wanted).await.unwrap()
+}
+
+async fn owed(stage: &Stage) -> Value {
+    list(&stage.app.db, &all()).await.unwrap().json
+}
+
+fn all() -> List {
+    List {
+        min: Micros(1),
+        form: Form::default(),
+    }
+}
+
+async fn rows(stage: &Stage) -> i64 {
+    sqlx::query_scalar("select count(*) from payout")
+        .fetch_one(stage.pool())
+        .await
+        .unwrap()
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn what_is_paid_out_is_no_longer_payable(pool: PgPool) {
+    let stage = sold(pool, 2).await;
+    let row = &owed(&stage).await["payouts"][0];
+    assert_eq!(row["owed_micros"], 2 * CREDIT);
+    assert_eq!(
+        (&row["chain"], &row["address"]),
+        (&json!("evm"), &json!(PAYOUT_WALLET))
+    );
+
+    let outcome = paid(&stage, CREDIT, 1, kept()).await;
+    assert_eq!(
+        (outcome.exit, &outcome.json["still_owed_micros"]),
+        (Exit::Done, &json!(CREDIT))
+    );
+    let row = &owed(&stage).await["payouts"][0];
+    assert_eq!(
+        (&row["owed_micros"], &row["paid_micros"]),
+        (&json!(CREDIT), &json!(CREDIT))
+    );
+    let seller = key(&stage, stage.seller).await;
+    let summary = data(&stage, &seller, "/ledger/summary").await;
+    assert_eq!(
+        (&summary["payable_micros"], &summary["net_micros"]),
+        (&json!(CREDIT), &json!(2 * CREDIT))
+    );
+    let as_buyer = data(&stage, &seller, "/ledger/summary?role=buyer").await;
+    assert_eq!(as_buyer["payable_micros"], 0);
+
+    assert_eq!(paid(&stage, CREDIT, 2, kept()).await.exit, Exit::Done);
+    assert_eq!(owed(&stage).await["payouts"], json!([]));
+    assert_eq!(
+        data(&stage, &seller, "/ledger/summary").await["payable_micros"],
+        0
+    );
+    stage.assert_audit_empty().await;
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_transaction_is_one_payout(pool: PgPool) {
+    let stage = sold(pool, 2).await;
+    paid(&stage, CREDIT, 1, kept()).await;
+    let again = paid(&stage, CREDIT, 1, kept()).await;
+    assert_eq!(
+        (again.exit, &again.json["changed"]),
+        (Exit::Done, &json!(false))
+    );
+    // Another amount, or another seller, by the same transaction: one of the two is a slip.
+    assert_eq!(
+        paid(&stage, CREDIT - 1, 1, kept()).await.exit,
+        Exit::Refused
+    );
+    assert_eq!(rows(&stage).await, 1);
+    stage.assert_audit_empty().await;
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn no_more_is_paid_than_is_owed(pool: PgPool) {
+    let stage = sold(pool, 1).await;
+    let outcome = paid(&stage, CREDIT + 1, 1, kept()).await;
+    assert_eq!(outcome.exit, Exit::Refused);
+    assert!(outcome.text.contains("$0.951"), "{}", outcome.text);
+    assert_eq!(rows(&stage).await, 0);
+    stage.assert_audit_empty().await;
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn payouts_at_once_never_pay_the_same_money_twice(pool: PgPool) {
+    let stage = sold(pool, 3).await;
+    let outcomes = join_all((0..8).map(|number| paid(&stage, CREDIT, number, kept()))).await;
+    let booked = outcomes.iter().filter(|outcome| outcome.exit == Exit::Done);
+    assert_eq!(booked.count(), 3);
+    assert_eq!(rows(&stage).await, 3);
+    assert_eq!(owed(&stage).await["payouts"], json!([]));
+    stage.assert_audit_empty().await;
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_rehearsal_pays_nothing(pool: PgPool) {
+    let stage = sold(pool, 1).await;
+    let outcome = paid(&stage, CREDIT, 1, rehearsed()).await;
+    assert_eq!(
+        (outcome.exit, &outcome.json["still_owed_micros"]),
+        (Exit::Done, &json!(0))
+    );
+    assert_eq!(rows(&stage).await, 0);
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_refunds_transaction_is_no_payout(pool: PgPool) {
+    let stage = sold(pool, 1).await;
+    let request = stage.quoted().await;
+    stage.evidence(&request, false, Some(5)).await;
+    let refund = control_plane::operator::refund_due::Mark {
+        request: request.request_id(),
+        tx: hash(1),
+        change: kept(),
+    };
+    let marked = control_plane::operator::refund_due::mark(&stage.app.db, &refund).await;
+    assert_eq!(marked.unwrap().exit, Exit::Done);
+    assert_eq!(paid(&stage, CREDIT, 1, kept()).await.exit, Exit::Refused);
+    stage.assert_audit_empty().await;
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn an_export_names_wallets_and_leaves_out_who_has_none(pool: PgPool) {
+    let mut stage = sold(pool, 1).await;
+    let with_wallet = stage.seller;
+    stage.seller = stage::profile(&stage.app).await;
+    stage.listing = stage::listing(&stage.app, stage.seller, stage::PRICE).await;
+    stage.delivered().await;
+    let outcome = export(&stage.app.db, &all()).await.unwrap();
+    assert_eq!(outcome.exit, Exit::Attention);
+    assert_eq!(
+        outcome.text,
+        format!(
+            "seller_id,chain,address,amount_usd,amount_micros\n{with_wallet},evm,{PAYOUT_WALLET},0.951,951000\n"
+        )
+    );
+    assert_eq!(outcome.json["left_out"], json!([stage.seller]));
+    // Nor is she marked as paid without a word where.
+    let refused = paid(&stage, CREDIT, 1, kept()).await;
+    assert_eq!(refused.exit, Exit::Refused, "{}", refused.text);
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_correction_of_a_sellers_account_counts_in_what_is_owed(pool: PgPool) {
+    let stage = sold(pool, 1).await;
+    stage
+        .run(
+            "insert into transfer (party_id, id, request_id, kind, debit_account, credit_account, amount_micros, counterparty_id, listing_id, corrects)
+            select party_id, gen_random_uuid(), request_id, 'correction', 'fees', 'seller', 49000, counterparty_id, listing_id, id
+            from transfer where kind = 'marketplace_fee'",
+        )
+        .await;
+    assert_eq!(owed(&stage).await["total_micros"], 1_000_000);
+    let seller = key(&stage, stage.seller).await;
+    let summary = data(&stage, &seller, "/ledger/summary").await;
+    assert_eq!(summary["payable_micros"], 1_000_000);
+    assert_eq!(paid(&stage, 1_000_000, 1, kept()).await.exit, Exit::Done);
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn payouts_and_noted_transactions_are_written_once(pool: PgPool) {
+    let stage = sold(pool, 1).await;
+    paid(&stage, CREDIT, 1, kept()).await;
+    for statement in [
+        "update payout set amount_micros = 1",
+        "delete from payout",
+        "truncate payout",
+        "truncate refund_transaction",
+    ] {
+        sqlx::raw_sql(statement)
+            .execute(stage.pool())
+            .await
+            .unwrap_err();
+    }
+}
