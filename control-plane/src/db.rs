@@ -9,6 +9,8 @@ use sqlx::migrate::{Migrate as _, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, PgConnection, PgPool};
 
+use crate::metrics::names;
+
 /// Runs of one transaction before its failure is final.
 const RUNS_MAX: u32 = 5;
 /// Longest wait for a free connection; then the caller is refused rather than kept.
@@ -133,7 +135,7 @@ impl Db {
                 (Err(_), true) => "retried",
                 (Err(_), false) => "rolled_back",
             };
-            metrics::histogram!("crochet_db_transaction_seconds", "name" => name, "result" => result)
+            metrics::histogram!(names::DB_TRANSACTION.name, "name" => name, "result" => result)
                 .record(started.elapsed());
             if !retry {
                 return outcome;
@@ -150,7 +152,8 @@ impl Db {
         F: for<'tx> Fn(&'tx mut PgConnection) -> Work<'outer, 'tx, Result<T, E>> + Send + Sync,
         E: From<sqlx::Error> + Retry,
     {
-        let mut tx = self.pool.begin().await?;
+        let mut connection = acquire(&self.pool, "main").await?;
+        let mut tx = sqlx::Connection::begin(&mut *connection).await?;
         let value = work(&mut tx).future.await?;
         tx.commit().await?;
         Ok(value)
@@ -173,6 +176,20 @@ impl Db {
             .count())
     }
 
+    /// Waits for a connection of each pool as a caller would, which records how long it took, and
+    /// asks the first whether it lives.
+    pub async fn try_pools(&self) -> Result<(), sqlx::Error> {
+        let mut connection = acquire(&self.pool, "main").await?;
+        sqlx::Connection::ping(&mut *connection).await?;
+        drop(connection);
+        acquire(&self.browsing, "browsing").await.map(drop)
+    }
+
+    /// Whether connections are open and every one of them is used.
+    pub fn is_busy(&self) -> bool {
+        self.pool.size() > 0 && self.pool.num_idle() == 0
+    }
+
     /// Whether the database answers.
     pub async fn is_up(&self) -> bool {
         let ping = async {
@@ -184,6 +201,17 @@ impl Db {
             Ok(Ok(()))
         )
     }
+}
+
+/// Waits for a connection and records how long, also when there was none.
+async fn acquire(
+    pool: &PgPool,
+    name: &'static str,
+) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>, sqlx::Error> {
+    let began = Instant::now();
+    let acquired = pool.acquire().await;
+    metrics::histogram!(names::DB_ACQUIRE.name, "pool" => name).record(began.elapsed());
+    acquired
 }
 
 fn options(url: &str, statement_timeout: &str) -> Result<PgConnectOptions, sqlx::Error> {

@@ -396,6 +396,9 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 #[cfg(test)]
+mod reference;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

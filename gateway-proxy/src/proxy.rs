@@ -25,6 +25,7 @@ use crate::call::{self, Arrival, head, probe, record};
 use crate::client::{self, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, Forwarded, REQUEST_ID};
 use crate::error::{Kind, Reply};
 use crate::gateway::Gateway;
+use crate::metrics::Route;
 use crate::path::{self, Place};
 use crate::reply;
 use crate::upstream::Upstream;
@@ -55,6 +56,16 @@ enum Owner {
     Nobody(Code),
     Ambiguous,
     ControlPlane,
+}
+
+impl Owner {
+    const fn route(&self) -> Route {
+        match self {
+            Self::Gateway(_) => Route::Call,
+            Self::Test(_) => Route::Test,
+            Self::Nobody(_) | Self::Ambiguous | Self::ControlPlane => Route::Other,
+        }
+    }
 }
 
 impl FrontDoor {
@@ -128,7 +139,7 @@ impl FrontDoor {
         let bad = head::field("body", BROKEN_BODY);
         let refusal = self.gateway.errors.failure(&Failure::validation(&[bad]));
         let answer = refusal.into_reply();
-        self.gateway.metrics.count(answer.kind);
+        self.gateway.metrics.count(Route::Other, answer.kind);
         self.write(session, ctx, answer).await;
     }
 
@@ -175,12 +186,11 @@ impl ProxyHttp for FrontDoor {
             .or_else(|| HeaderValue::try_from(self.gateway.request_ids.make()).ok());
         let owner = Self::owner(session.req_header(), ctx);
         let Some(answer) = self.own(session, &owner, arrival).await else {
-            self.gateway.metrics.passed.increment(1);
             return Ok(false);
         };
         let counted = answer.clone();
         self.write(session, ctx, answer).await;
-        record::record(&self.gateway, &counted, arrival);
+        record::record(&self.gateway, owner.route(), &counted, arrival);
         Ok(true)
     }
 
@@ -224,6 +234,7 @@ impl ProxyHttp for FrontDoor {
         if let Some(id) = ctx.request_id.clone() {
             response.insert_header(REQUEST_ID.clone(), id)?;
         }
+        self.gateway.metrics.passed(Some(response.status.as_u16()));
         Ok(())
     }
 
@@ -265,7 +276,7 @@ impl ProxyHttp for FrontDoor {
             }
             return unanswerable;
         }
-        self.gateway.metrics.pass_failed.increment(1);
+        self.gateway.metrics.passed(None);
         let answer = self
             .gateway
             .errors

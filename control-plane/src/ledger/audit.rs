@@ -11,6 +11,7 @@ use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
 use crate::db::Db;
+use crate::metrics::names;
 
 /// How far back the background job looks.
 const OBSERVED: TimeDelta = TimeDelta::hours(48);
@@ -214,7 +215,7 @@ pub async fn observe(pool: &PgPool) -> Result<(), sqlx::Error> {
     for invariant in &INVARIANTS {
         let found = invariant.violations(pool, least).await?;
         let count = u32::try_from(found.len()).unwrap_or(u32::MAX);
-        metrics::gauge!("crochet_invariant_violations", "invariant" => invariant.name)
+        metrics::gauge!(names::VIOLATIONS.name, "invariant" => invariant.name)
             .set(f64::from(count));
         for violation in found.iter().take(3) {
             tracing::error!(
