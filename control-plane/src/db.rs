@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::migrate::{Migrate as _, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions as _, PgConnection, PgPool};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool};
 
 use crate::metrics::names;
 
@@ -153,7 +153,7 @@ impl Db {
         E: From<sqlx::Error> + Retry,
     {
         let mut connection = acquire(&self.pool, "main").await?;
-        let mut tx = sqlx::Connection::begin(&mut *connection).await?;
+        let mut tx = connection.begin().await?;
         let value = work(&mut tx).future.await?;
         tx.commit().await?;
         Ok(value)
@@ -180,21 +180,28 @@ impl Db {
     /// asks the first whether it lives.
     pub async fn try_pools(&self) -> Result<(), sqlx::Error> {
         let mut connection = acquire(&self.pool, "main").await?;
-        sqlx::Connection::ping(&mut *connection).await?;
+        connection.ping().await?;
         drop(connection);
         acquire(&self.browsing, "browsing").await.map(drop)
     }
 
-    /// Whether connections are open and every one of them is used.
-    pub fn is_busy(&self) -> bool {
-        self.pool.size() > 0 && self.pool.num_idle() == 0
+    /// Whether Postgres takes a connection beside the pools: they may be used up while it is well.
+    pub async fn answers_beside(&self) -> bool {
+        let options = self.pool.connect_options();
+        let connecting = PgConnection::connect_with(&options);
+        match tokio::time::timeout(Duration::from_secs(2), connecting).await {
+            Ok(Ok(connection)) => connection.close().await.is_ok(),
+            // It lives and says no: it has no connection left.
+            Ok(Err(sqlx::Error::Database(_))) => true,
+            Ok(Err(_)) | Err(_) => false,
+        }
     }
 
     /// Whether the database answers.
     pub async fn is_up(&self) -> bool {
         let ping = async {
             let mut connection = self.pool.acquire().await?;
-            sqlx::Connection::ping(&mut *connection).await
+            connection.ping().await
         };
         matches!(
             tokio::time::timeout(Duration::from_secs(2), ping).await,

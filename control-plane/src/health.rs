@@ -40,7 +40,7 @@ pub(crate) async fn watch(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
             tracing::warn!(%error, "Postgres does not answer");
         }
         // A pool whose every connection is used says nothing of Postgres.
-        let database = database.is_ok() || app.db.is_busy();
+        let database = database.is_ok() || app.db.answers_beside().await;
         metrics::gauge!(names::DB_UP.name).set(f64::from(u8::from(database)));
         metrics::gauge!(names::REDIS_UP.name).set(f64::from(u8::from(redis)));
         let observed = database && publish::observe(&app).await.is_ok();
