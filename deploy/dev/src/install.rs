@@ -73,7 +73,14 @@ fn search_path() -> impl Iterator<Item = PathBuf> {
 }
 
 fn is_on_path(program: &str) -> bool {
-    search_path().any(|folder| folder.join(program).is_file())
+    on_path(program).is_some()
+}
+
+/// A program on the PATH.
+pub fn on_path(program: &str) -> Option<PathBuf> {
+    search_path()
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
 }
 
 /// Installs what is missing, telling `say` what it does; where it cannot, the error says the command.
@@ -149,6 +156,8 @@ pub enum Part {
     Python,
     /// Shows the pages to them.
     Chromium,
+    /// Watches, with `promtool`.
+    Prometheus,
 }
 
 impl Part {
@@ -159,6 +168,7 @@ impl Part {
             Self::CMake => "CMake",
             Self::Python => "Python",
             Self::Chromium => "Chromium",
+            Self::Prometheus => "Prometheus",
         }
     }
 
@@ -169,6 +179,7 @@ impl Part {
             Self::CMake => "cmake",
             Self::Python => "python3-venv",
             Self::Chromium => "chromium",
+            Self::Prometheus => "prometheus",
         }
     }
 
@@ -179,6 +190,7 @@ impl Part {
             Self::CMake => "cmake",
             Self::Python => "python",
             Self::Chromium => "chromium",
+            Self::Prometheus => "prometheus",
         }
     }
 
@@ -189,6 +201,7 @@ impl Part {
             Self::CMake => is_on_path("cmake"),
             Self::Python => python(),
             Self::Chromium => chromium().is_some(),
+            Self::Prometheus => is_on_path("prometheus") && is_on_path("promtool"),
         }
     }
 }
