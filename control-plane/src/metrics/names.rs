@@ -3,6 +3,8 @@
 
 use crochet_shared::metric::{Label, Metric};
 
+use crate::ledger::audit;
+
 /// What gateways ask of the internal API.
 const INTERNAL_KIND: Label = (
     "kind",
@@ -17,6 +19,7 @@ const INTERNAL_KIND: Label = (
     ],
 );
 const POOL: Label = ("pool", &["main", "browsing"]);
+const INVARIANTS: [&str; audit::INVARIANTS.len()] = invariants();
 const WORK: Label = (
     "work",
     &[
@@ -263,21 +266,7 @@ pub const OVERDUE: Metric = Metric::gauge(
 );
 pub const VIOLATIONS: Metric = Metric::gauge(
     "crochet_invariant_violations",
-    &[(
-        "invariant",
-        &[
-            "payments_balance",
-            "fee_rule",
-            "state_agrees_with_ledger",
-            "evidence_covers_price",
-            "claims_end",
-            "answers_are_stored",
-            "no_orphan_transfer",
-            "successes_are_in_evidence",
-            "closed_accounts_are_empty",
-            "open_requests_are_watched",
-        ],
-    )],
+    &[("invariant", &INVARIANTS)],
     "Rows that violate an invariant, of the last two days and at most 100. Always 0. `successes_are_in_evidence` counts the provider's successes without evidence.",
 );
 
@@ -348,3 +337,17 @@ pub const ALL: [Metric; 43] = [
     SCORES,
     SCORE_LAG,
 ];
+
+#[expect(
+    clippy::indexing_slicing,
+    reason = "evaluated by the compiler, which would refuse"
+)]
+const fn invariants() -> [&'static str; audit::INVARIANTS.len()] {
+    let mut names = [""; audit::INVARIANTS.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = audit::INVARIANTS[at].name;
+        at += 1;
+    }
+    names
+}

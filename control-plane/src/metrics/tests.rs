@@ -34,15 +34,6 @@ fn every_series_with_listed_labels_stands_from_the_start() {
     assert_eq!(distinct.len(), names::ALL.len(), "a name stands twice");
 }
 
-#[test]
-fn invariants_have_the_labels_of_their_names() {
-    let names: Vec<&str> = crate::ledger::audit::INVARIANTS
-        .iter()
-        .map(|invariant| invariant.name)
-        .collect();
-    assert_eq!(names::VIOLATIONS.labels, [("invariant", names.as_slice())]);
-}
-
 /// What is counted under a name of its own would stand in no list and on no page.
 #[test]
 fn nothing_is_counted_but_by_a_name_of_the_list() {
