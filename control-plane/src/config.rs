@@ -179,6 +179,9 @@ pub struct Settings {
     /// Pause between sweeps of the provider's records, in seconds
     #[arg(long, env = "RELAY_SWEEP_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600), global = true)]
     pub relay_sweep_seconds: u64,
+    /// Pause between runs of the invariants and looks for refunds due, in seconds
+    #[arg(long, env = "AUDIT_SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400), global = true)]
+    pub audit_seconds: u64,
     /// How long after a lease's end its settlement is still taken, in seconds
     #[arg(long, env = "LEASE_GRACE_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=3600), global = true)]
     pub lease_grace_seconds: u64,
@@ -272,6 +275,8 @@ pub struct Config {
     pub dns_servers: Vec<SocketAddr>,
     /// Pause between sweeps of the provider's records.
     pub relay_sweep: Duration,
+    /// Pause between runs of the invariants.
+    pub audit_every: Duration,
     /// How long after a lease's end its settlement is still taken.
     pub lease_grace: Duration,
     /// What callers may do in a time.
@@ -347,6 +352,7 @@ impl Settings {
             egress,
             dns_servers: dns_servers(&self.dns_servers)?,
             relay_sweep: Duration::from_secs(self.relay_sweep_seconds),
+            audit_every: Duration::from_secs(self.audit_seconds),
             lease_grace: Duration::from_secs(self.lease_grace_seconds),
             limits: self.limits,
         })
@@ -469,5 +475,7 @@ fn dns_servers(values: &[String]) -> anyhow::Result<Vec<SocketAddr>> {
         .collect()
 }
 
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use sqlx::migrate::{Migrate as _, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions as _, PgConnection, PgPool};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool};
+
+use crate::metrics::names;
 
 /// Runs of one transaction before its failure is final.
 const RUNS_MAX: u32 = 5;
@@ -133,7 +135,7 @@ impl Db {
                 (Err(_), true) => "retried",
                 (Err(_), false) => "rolled_back",
             };
-            metrics::histogram!("crochet_db_transaction_seconds", "name" => name, "result" => result)
+            metrics::histogram!(names::DB_TRANSACTION.name, "name" => name, "result" => result)
                 .record(started.elapsed());
             if !retry {
                 return outcome;
@@ -150,7 +152,8 @@ impl Db {
         F: for<'tx> Fn(&'tx mut PgConnection) -> Work<'outer, 'tx, Result<T, E>> + Send + Sync,
         E: From<sqlx::Error> + Retry,
     {
-        let mut tx = self.pool.begin().await?;
+        let mut connection = acquire(&self.pool, "main").await?;
+        let mut tx = connection.begin().await?;
         let value = work(&mut tx).future.await?;
         tx.commit().await?;
         Ok(value)
@@ -189,17 +192,49 @@ impl Db {
             .collect())
     }
 
+    /// Waits for a connection of each pool as a caller would, which records how long it took, and
+    /// asks the first whether it lives.
+    pub async fn try_pools(&self) -> Result<(), sqlx::Error> {
+        let mut connection = acquire(&self.pool, "main").await?;
+        connection.ping().await?;
+        drop(connection);
+        acquire(&self.browsing, "browsing").await.map(drop)
+    }
+
+    /// Whether Postgres takes a connection beside the pools: they may be used up while it is well.
+    pub async fn answers_beside(&self) -> bool {
+        let options = self.pool.connect_options();
+        let connecting = PgConnection::connect_with(&options);
+        match tokio::time::timeout(Duration::from_secs(2), connecting).await {
+            Ok(Ok(connection)) => connection.close().await.is_ok(),
+            // It lives and says no: it has no connection left.
+            Ok(Err(sqlx::Error::Database(_))) => true,
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
+
     /// Whether the database answers.
     pub async fn is_up(&self) -> bool {
         let ping = async {
             let mut connection = self.pool.acquire().await?;
-            sqlx::Connection::ping(&mut *connection).await
+            connection.ping().await
         };
         matches!(
             tokio::time::timeout(Duration::from_secs(2), ping).await,
             Ok(Ok(()))
         )
     }
+}
+
+/// Waits for a connection and records how long, also when there was none.
+async fn acquire(
+    pool: &PgPool,
+    name: &'static str,
+) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>, sqlx::Error> {
+    let began = Instant::now();
+    let acquired = pool.acquire().await;
+    metrics::histogram!(names::DB_ACQUIRE.name, "pool" => name).record(began.elapsed());
+    acquired
 }
 
 fn options(url: &str, statement_timeout: &str) -> Result<PgConnectOptions, sqlx::Error> {

@@ -21,14 +21,16 @@ use crochet_shared::code::Code;
 use crochet_shared::internal::{self as wire, BATCH_ITEMS_MAX};
 use http::{StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use metrics::Gauge;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use subtle::ConstantTimeEq as _;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::metrics::{as_f64, names};
 use crate::payments::{answers, claim, evidence, quote, settle};
 
 /// Largest body: a batch of settlements. A gateway sends fewer items when their answers are large;
@@ -47,20 +49,50 @@ const CHECKS_MAX: usize = 4_096;
 const READS_MAX: usize = 256;
 
 /// One kind of call: its limits, and what it does.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Kind {
     name: &'static str,
     under_way: Arc<Semaphore>,
+    shown: Gauge,
     bytes_max: usize,
 }
 
 impl Kind {
     fn new(name: &'static str, under_way: usize, bytes_max: usize) -> Self {
+        metrics::gauge!(names::INTERNAL_MAX.name, "kind" => name).set(as_f64(under_way));
         Self {
             name,
             under_way: Arc::new(Semaphore::new(under_way)),
+            shown: metrics::gauge!(names::INTERNAL_UNDERWAY.name, "kind" => name),
             bytes_max,
         }
+    }
+}
+
+impl Kind {
+    /// A place for one call, unless too many are under way.
+    fn enter(&self) -> Option<Slot> {
+        let Ok(permit) = Arc::clone(&self.under_way).try_acquire_owned() else {
+            metrics::counter!(names::INTERNAL_REFUSED.name, "kind" => self.name).increment(1);
+            return None;
+        };
+        self.shown.increment(1.0);
+        Some(Slot {
+            shown: self.shown.clone(),
+            _permit: permit,
+        })
+    }
+}
+
+/// A call's place, shown for as long as it is held.
+struct Slot {
+    shown: Gauge,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.shown.decrement(1.0);
     }
 }
 
@@ -148,8 +180,7 @@ where
             }
             // The sizes of batches are counts; as seconds they would only be misread.
             let size = u32::try_from(items.len()).unwrap_or(u32::MAX);
-            metrics::histogram!("crochet_internal_batch_items", "kind" => name)
-                .record(f64::from(size));
+            metrics::histogram!(names::INTERNAL_BATCH.name, "kind" => name).record(f64::from(size));
             work(app, items).await
         }
     })
@@ -168,9 +199,9 @@ where
     Done: Future<Output = Result<Out, ApiError>>,
 {
     let started = Instant::now();
-    let outcome = match kind.under_way.try_acquire() {
-        Err(_) => Err(Code::ServiceUnavailable.into()),
-        Ok(_slot) => match read(request.into_body(), kind.bytes_max).await {
+    let outcome = match kind.enter() {
+        None => Err(Code::ServiceUnavailable.into()),
+        Some(_slot) => match read(request.into_body(), kind.bytes_max).await {
             Ok(question) => work(app, question).await,
             Err(refusal) => Err(refusal),
         },
@@ -180,7 +211,7 @@ where
         Err(error) => refuse(kind.name, &error),
     };
     let status = response.status().as_u16().to_string();
-    metrics::histogram!("crochet_internal_request_seconds", "kind" => kind.name, "status" => status)
+    metrics::histogram!(names::INTERNAL.name, "kind" => kind.name, "status" => status)
         .record(started.elapsed());
     response
 }
@@ -226,7 +257,7 @@ async fn bearer(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
     if is_known(presented, &app.config.internal_secrets) {
         return next.run(request).await;
     }
-    metrics::counter!("crochet_internal_unauthorized_total").increment(1);
+    metrics::counter!(names::UNAUTHORIZED.name).increment(1);
     StatusCode::UNAUTHORIZED.into_response()
 }
 

@@ -19,7 +19,6 @@ use crochet_shared::envelope::preserving_only;
 use crochet_shared::header as names;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use ipnet::IpNet;
-use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
@@ -27,6 +26,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::app::App;
 use crate::error::{ApiError, Refused};
 use crate::limits::Standing;
+use crate::metrics::Shown;
 
 /// Where the public API begins.
 pub const API: &str = "/api/v1";
@@ -104,17 +104,8 @@ pub fn internal(app: Arc<App>) -> Router {
 }
 
 /// Metrics and health, for operators. `ready` turns false when the process begins to drain.
-pub fn admin(app: Arc<App>, metrics: PrometheusHandle, ready: Arc<AtomicBool>) -> Router {
-    let readyz = async move || {
-        if !ready.load(Ordering::Acquire) {
-            return (StatusCode::SERVICE_UNAVAILABLE, "draining\n");
-        }
-        if app.db.is_up().await {
-            (StatusCode::OK, "ready\n")
-        } else {
-            (StatusCode::SERVICE_UNAVAILABLE, "database away\n")
-        }
-    };
+pub fn admin(app: Arc<App>, metrics: Shown, ready: Arc<AtomicBool>) -> Router {
+    let readyz = async move || crate::health::readiness(&app, ready.load(Ordering::Acquire)).await;
     let text = [(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
@@ -371,6 +362,24 @@ fn panicked(payload: Box<dyn Any + Send + 'static>) -> Response {
     ApiError::internal(anyhow::anyhow!("a handler panicked: {text}")).into_response()
 }
 
+/// A method as a label: whatever a client invents is one.
+fn method_label(method: &Method) -> &str {
+    let known = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::OPTIONS,
+    ];
+    if known.contains(method) {
+        method.as_str()
+    } else {
+        "other"
+    }
+}
+
 /// One line and one count an exchange. Paths are named by their route: ids stay out of metrics.
 fn record(
     method: &Method,
@@ -383,8 +392,12 @@ fn record(
     let status = response.status().as_u16();
     let code = refused.map_or("", |refused| refused.failure.code.as_str());
     let elapsed = started.elapsed();
-    metrics::histogram!("crochet_http_request_seconds", "route" => route.to_owned(), "status" => status.to_string())
-        .record(elapsed);
+    let labels = [
+        ("route", route.to_owned()),
+        ("method", method_label(method).to_owned()),
+        ("status", format!("{}xx", status / 100)),
+    ];
+    metrics::histogram!(crate::metrics::names::HTTP.name, &labels).record(elapsed);
     let id = id.to_str().unwrap_or_default();
     let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     match refused.and_then(|refused| refused.source.as_deref()) {

@@ -20,7 +20,8 @@ use tower::ServiceExt as _;
 
 use crate::app::App;
 use crate::config::Config;
-use crate::{identity, payments, publish, reviews, router};
+use crate::metrics::Shown;
+use crate::{health, identity, payments, publish, reviews, router};
 
 /// Headers must have arrived within this time, and it also ends an idle connection: longer than
 /// gateways keep theirs, so that none is reused at the moment it is closed here.
@@ -64,7 +65,11 @@ pub async fn serve(config: Config) -> anyhow::Result<ExitCode> {
         (
             "admin",
             config.admin_listen,
-            router::admin(Arc::clone(&app), metrics, Arc::clone(&ready)),
+            router::admin(
+                Arc::clone(&app),
+                Shown::new(Arc::clone(&app), metrics),
+                Arc::clone(&ready),
+            ),
         ),
     ] {
         let listener = TcpListener::bind(address)
@@ -75,6 +80,7 @@ pub async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     }
     let mut work = JoinSet::new();
     work.spawn(publish::run(Arc::clone(&app), stopped.clone()));
+    work.spawn(health::watch(Arc::clone(&app), stopped.clone()));
     work.spawn(identity::background(Arc::clone(&app), stopped.clone()));
     work.spawn(payments::background(Arc::clone(&app), stopped.clone()));
     work.spawn(reviews::background(Arc::clone(&app), stopped.clone()));

@@ -69,26 +69,35 @@ impl Admin {
 
     fn answer(&self, path: &str) -> (StatusCode, String) {
         match path {
-            "/metrics" => (StatusCode::OK, self.scrape.render()),
-            "/healthz" => (StatusCode::OK, "ok\n".into()),
-            "/readyz" => {
-                let ready = ready(
-                    self.gateway.is_draining(),
-                    self.gateway.redis.ever_answered(),
-                    self.gateway.control_plane.is_up(),
-                );
-                let known = self.gateway.rates.is_known();
-                let ready = ready.and_then(|()| known.then_some(()).ok_or(NotReady::NotKnown));
-                match ready {
-                    Ok(()) => (StatusCode::OK, "ready\n".into()),
-                    Err(why) => (
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        format!("{}\n", why.as_str()),
-                    ),
-                }
+            "/metrics" => {
+                self.gateway.metrics.observe(&self.gateway);
+                (StatusCode::OK, self.scrape.render())
             }
+            "/healthz" => (StatusCode::OK, "ok\n".into()),
+            "/readyz" => self.readiness(),
             _ => (StatusCode::NOT_FOUND, "there is nothing here\n".into()),
         }
+    }
+
+    /// The verdict, then a line for each thing the gateway leans on. What is away need not make it
+    /// unfit: [`ready`] says what does.
+    fn readiness(&self) -> (StatusCode, String) {
+        let gateway = &self.gateway;
+        let (draining, up) = (gateway.is_draining(), gateway.control_plane.is_up());
+        let fit = ready(draining, gateway.redis.ever_answered(), up);
+        let known = gateway.rates.is_known();
+        let fit = fit.and_then(|()| known.then_some(()).ok_or(NotReady::NotKnown));
+        let (status, verdict) = match fit {
+            Ok(()) => (StatusCode::OK, "ready"),
+            Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why.as_str()),
+        };
+        let word = |there: bool| if there { "ok" } else { "away" };
+        let text = format!(
+            "{verdict}\ncontrol_plane: {}\nredis: {}\n",
+            word(up),
+            word(gateway.hearing.connected()),
+        );
+        (status, text)
     }
 }
 

@@ -407,6 +407,9 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 #[cfg(test)]
+mod reference;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

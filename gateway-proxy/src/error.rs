@@ -4,6 +4,8 @@
 //! an answer is decided later. [`Errors`] turns codes into replies; the body of a code without
 //! particulars is made once.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use crochet_shared::code::Code;
 use crochet_shared::envelope::{DocLinks, Failure};
@@ -42,6 +44,8 @@ pub struct Reply {
     pub kind: Kind,
     /// Where the key's rate window stands, for `RateLimit`: limit, left, seconds until it ends.
     pub rate: Option<(u32, u32, u32)>,
+    /// How long the seller's part took, of a call delivered now.
+    pub seller: Option<Duration>,
 }
 
 /// A step's refusal: the whole answer. Boxed, because a step's success is the common case.
@@ -85,6 +89,7 @@ impl Reply {
             retry_after: None,
             kind,
             rate: None,
+            seller: None,
         }
     }
 

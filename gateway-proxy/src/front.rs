@@ -23,6 +23,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
 use crate::error::Refusal;
 use crate::gateway::Gateway;
 use crate::head::{self, BadHead, HEAD_BYTES_MAX, Length};
+use crate::metrics::Route;
 use crate::proxy::FrontDoor;
 use crate::reply;
 
@@ -113,7 +114,7 @@ impl Front {
     /// Says why, and lets the client read it before the connection closes.
     async fn refuse(&self, stream: &mut Stream, bad: BadHead) {
         let answer = self.refusal(bad).into_reply();
-        self.gateway.metrics.count(answer.kind);
+        self.gateway.metrics.count(Route::Other, answer.kind);
         let Ok(request_id) = HeaderValue::try_from(self.gateway.request_ids.make()) else {
             return;
         };

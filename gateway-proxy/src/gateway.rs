@@ -81,8 +81,12 @@ impl Gateway {
         })?;
         Ok(Arc::new(Self {
             errors: Errors::new(&config.public_base_url),
-            control_plane: ControlPlane::new(&config, &metrics.batch_items)?,
-            redis: Redis::new(config.redis_url.expose_secret(), config.cache_keys.clone())?,
+            control_plane: ControlPlane::new(&config, &metrics)?,
+            redis: Redis::new(
+                config.redis_url.expose_secret(),
+                config.cache_keys.clone(),
+                &metrics,
+            )?,
             hearing: Hearing::default(),
             keys: Keys::new(config.key_calls_per_minute),
             rates: Rates::default(),

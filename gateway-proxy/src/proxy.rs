@@ -25,6 +25,7 @@ use crate::call::{self, Arrival, head, probe, record};
 use crate::client::{self, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, Forwarded, REQUEST_ID};
 use crate::error::{Kind, Reply};
 use crate::gateway::Gateway;
+use crate::metrics::Route;
 use crate::path::{self, Place};
 use crate::reply;
 use crate::upstream::Upstream;
@@ -57,6 +58,16 @@ enum Owner {
     Nobody(Code),
     Ambiguous,
     ControlPlane,
+}
+
+impl Owner {
+    const fn route(&self) -> Route {
+        match self {
+            Self::Gateway(_) => Route::Call,
+            Self::Test(_) => Route::Test,
+            Self::Nobody(_) | Self::Ambiguous | Self::ControlPlane => Route::Other,
+        }
+    }
 }
 
 impl FrontDoor {
@@ -129,7 +140,7 @@ impl FrontDoor {
         session.set_keepalive(None);
         let refusal = self.gateway.errors.failure(&Failure::validation(&[bad]));
         let answer = refusal.into_reply();
-        self.gateway.metrics.count(answer.kind);
+        self.gateway.metrics.count(Route::Other, answer.kind);
         self.write(session, ctx, answer).await;
     }
 
@@ -176,12 +187,11 @@ impl ProxyHttp for FrontDoor {
             .or_else(|| HeaderValue::try_from(self.gateway.request_ids.make()).ok());
         let owner = Self::owner(session.req_header(), ctx);
         let Some(answer) = self.own(session, &owner, arrival).await else {
-            self.gateway.metrics.passed.increment(1);
             return Ok(false);
         };
         let counted = answer.clone();
         self.write(session, ctx, answer).await;
-        record::record(&self.gateway, &counted, arrival);
+        record::record(&self.gateway, owner.route(), &counted, arrival);
         Ok(true)
     }
 
@@ -225,6 +235,7 @@ impl ProxyHttp for FrontDoor {
         if let Some(id) = ctx.request_id.clone() {
             response.insert_header(REQUEST_ID.clone(), id)?;
         }
+        self.gateway.metrics.passed(Some(response.status.as_u16()));
         Ok(())
     }
 
@@ -266,7 +277,7 @@ impl ProxyHttp for FrontDoor {
             }
             return unanswerable;
         }
-        self.gateway.metrics.pass_failed.increment(1);
+        self.gateway.metrics.passed(None);
         let answer = self
             .gateway
             .errors

@@ -102,7 +102,6 @@ pub fn run(gateway: Arc<Gateway>, scrape: PrometheusHandle) -> anyhow::Result<()
     operators.add_tcp(&gateway.config.admin_listen.to_string());
     server.add_service(AdminService {
         listening: operators,
-        gateway: Arc::clone(&gateway),
         scrape,
     });
 
@@ -180,7 +179,6 @@ impl Service for FrontService {
 /// The operators' listener, in a runtime of its own so that it answers under any load.
 struct AdminService {
     listening: listening::Service<Admin>,
-    gateway: Arc<Gateway>,
     scrape: PrometheusHandle,
 }
 
@@ -192,7 +190,7 @@ impl Service for AdminService {
         shutdown: ShutdownWatch,
         listeners_per_fd: usize,
     ) {
-        tokio::spawn(upkeep(Arc::clone(&self.gateway), self.scrape.clone()));
+        tokio::spawn(upkeep(self.scrape.clone()));
         Service::start_service(&mut self.listening, fds, shutdown, listeners_per_fd).await;
     }
 
@@ -209,30 +207,10 @@ impl Service for AdminService {
     }
 }
 
-async fn upkeep(gateway: Arc<Gateway>, scrape: PrometheusHandle) {
+async fn upkeep(scrape: PrometheusHandle) {
     let mut ticks = tokio::time::interval(UPKEEP_EVERY);
     loop {
         ticks.tick().await;
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a gauge shows it, nobody computes with it"
-        )]
-        {
-            gateway
-                .metrics
-                .underway
-                .set(gateway.underway.count() as f64);
-            gateway
-                .metrics
-                .budget_left
-                .set(gateway.budget.left() as f64);
-        }
-        let up = if gateway.control_plane.is_up() {
-            1.0
-        } else {
-            0.0
-        };
-        gateway.metrics.control_plane_up.set(up);
         scrape.run_upkeep();
     }
 }

@@ -107,6 +107,16 @@ pub fn open<T: DeserializeOwned>(
     sealed: &[u8],
     now_ms: i64,
 ) -> Result<T, Unsealable> {
+    open_stamped(keys, name, sealed, now_ms).map(|(value, _)| value)
+}
+
+/// As [`open`], with the Unix milliseconds at which it was sealed.
+pub fn open_stamped<T: DeserializeOwned>(
+    keys: &Keyring,
+    name: &str,
+    sealed: &[u8],
+    now_ms: i64,
+) -> Result<(T, i64), Unsealable> {
     let (version, sealed) = sealed
         .split_first_chunk::<VERSION_BYTES>()
         .ok_or(Unsealable)?;
@@ -115,7 +125,7 @@ pub fn open<T: DeserializeOwned>(
     let age = now_ms.saturating_sub(stamped.at);
     // A little ahead of us is a clock that differs, not a forgery.
     if (-RECORD_SECONDS_MAX * 1000..=RECORD_SECONDS_MAX * 1000).contains(&age) {
-        Ok(stamped.value)
+        Ok((stamped.value, stamped.at))
     } else {
         Err(Unsealable)
     }

@@ -8,6 +8,8 @@ use crochet_shared::clock;
 use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
+use crate::metrics::names;
+
 /// How far back the background job looks.
 const OBSERVED: TimeDelta = TimeDelta::hours(48);
 /// Most rows told of one invariant.
@@ -245,7 +247,7 @@ pub async fn observe(pool: &PgPool) -> Result<(), sqlx::Error> {
     for invariant in &INVARIANTS {
         let found = invariant.violations(pool, least).await?;
         let count = u32::try_from(found.len()).unwrap_or(u32::MAX);
-        metrics::gauge!("crochet_invariant_violations", "invariant" => invariant.name)
+        metrics::gauge!(names::VIOLATIONS.name, "invariant" => invariant.name)
             .set(f64::from(count));
         for violation in found.iter().take(3) {
             tracing::error!(

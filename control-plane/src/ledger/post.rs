@@ -171,6 +171,12 @@ pub struct Settled {
     pub journal_refund_due: Option<bool>,
     /// How it ended.
     pub journal_outcome: Option<String>,
+    /// Micro-dollars that became the seller's now.
+    pub credit: Option<i64>,
+    /// Micro-dollars that became the marketplace's now.
+    pub fee: Option<i64>,
+    /// Seconds since the payment's evidence, of a call delivered now.
+    pub waited_seconds: Option<f64>,
 }
 
 /// Ends claims: state, stored answers, `seller_credit` and `marketplace_fee` or `refund_due`, the
@@ -261,7 +267,10 @@ pub async fn settlements(
         )
         select i.place as "place!", h.next as "next?: State", h.used as "used?",
             r.state as "state?: State", r.epoch = i.epoch and r.owner = i.owner as "is_newest?",
-            a.attempts as "journal_attempts?", a.refund_due as "journal_refund_due?", a.outcome as "journal_outcome?"
+            a.attempts as "journal_attempts?", a.refund_due as "journal_refund_due?", a.outcome as "journal_outcome?",
+            case when h.next = 'delivered' then h.price_micros - h.fee end as "credit?",
+            case when h.next = 'delivered' then h.fee end as "fee?",
+            case when h.next = 'delivered' then extract(epoch from now() - r.paid_at)::float8 end as "waited_seconds?"
         from item i
         left join held h on h.place = i.place
         left join gateway_request r on r.id = i.id

@@ -11,6 +11,7 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use secrecy::ExposeSecret as _;
 
 use crate::config::Config;
+use crate::metrics::names;
 
 /// Longest that a request waits for its count.
 const ANSWER_TIME: Duration = Duration::from_millis(50);
@@ -82,6 +83,12 @@ impl Counts {
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("no answer in time".to_owned()),
         };
+        let result = if outcome.is_ok() {
+            "answered"
+        } else {
+            "failed"
+        };
+        metrics::counter!(names::REDIS.name, "use" => "limits", "result" => result).increment(1);
         self.note(outcome.as_ref().err());
         let (used, left) = outcome.ok()?;
         Some((used, Duration::from_millis(left)))

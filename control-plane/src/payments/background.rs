@@ -12,6 +12,7 @@ use super::store::sweep as store;
 use super::{answers, lapse, outcomes, sweep};
 use crate::app::App;
 use crate::ledger::audit;
+use crate::metrics::{names, worked};
 
 /// How often deadlines are looked at.
 const DEADLINES: Duration = Duration::from_secs(1);
@@ -21,8 +22,6 @@ const DEADLINES_MAX: i64 = 200;
 const ANSWERS: Duration = Duration::from_mins(10);
 /// How often ended calls are counted into their listings' stats.
 const OUTCOMES: Duration = Duration::from_secs(2);
-/// How often the invariants are run, over the last two days.
-const INVARIANTS: Duration = Duration::from_mins(5);
 /// How often gauges are read.
 const GAUGES: Duration = Duration::from_secs(15);
 /// A deadline overdue by this much, in seconds, is a lag worth telling.
@@ -30,7 +29,7 @@ const LAG_SECONDS: f64 = 30.0;
 
 /// Runs all of it until told to stop.
 pub async fn run(app: Arc<App>, stopped: watch::Receiver<bool>) {
-    let sweep_every = app.config.relay_sweep;
+    let (sweep_every, audit_every) = (app.config.relay_sweep, app.config.audit_every);
     tokio::join!(
         every("deadlines", DEADLINES, &app, stopped.clone(), deadlines),
         every(
@@ -56,11 +55,12 @@ pub async fn run(app: Arc<App>, stopped: watch::Receiver<bool>) {
         ),
         every(
             "invariants",
-            INVARIANTS,
+            audit_every,
             &app,
             stopped.clone(),
             |app| async move { Ok(audit::observe(app.db.pool()).await?) }
         ),
+        every("refunds", audit_every, &app, stopped.clone(), refunds),
         every("gauges", GAUGES, &app, stopped, gauges),
     );
 }
@@ -82,19 +82,15 @@ async fn every<F>(
             _ = ticks.tick() => {}
             _ = stopped.wait_for(|stop| *stop) => return,
         }
-        let result = match work(Arc::clone(app)).await {
-            Ok(()) => "done",
-            Err(error) => {
-                tracing::warn!(
-                    work = name,
-                    error = format!("{error:#}"),
-                    "background work failed"
-                );
-                "failed"
-            }
-        };
-        metrics::counter!("crochet_background_total", "work" => name, "result" => result)
-            .increment(1);
+        let worked_out = work(Arc::clone(app)).await;
+        if let Err(error) = &worked_out {
+            tracing::warn!(
+                work = name,
+                error = format!("{error:#}"),
+                "background work failed"
+            );
+        }
+        worked(name, worked_out.is_ok());
     }
 }
 
@@ -135,24 +131,39 @@ pub(super) async fn deadlines(app: Arc<App>) -> anyhow::Result<()> {
 
 async fn gauges(app: Arc<App>) -> anyhow::Result<()> {
     let pool = app.db.pool();
-    let counts = store::open_counts(pool).await?;
+    let open = store::open(pool).await?;
+    let mut oldest = 0.0_f64;
     for (state, name) in [
         (State::Quoted, "quoted"),
         (State::Paid, "paid"),
         (State::Claimed, "claimed"),
     ] {
-        let count = counts
-            .iter()
-            .find(|(found, _)| *found == state)
-            .map_or(0, |(_, count)| *count);
-        metrics::gauge!("crochet_open_requests", "state" => name).set(count_as_f64(count));
+        let found = open.iter().find(|open| open.state == state);
+        let (count, micros) = found.map_or((0, 0), |open| (open.count, open.micros));
+        metrics::gauge!(names::OPEN_REQUESTS.name, "state" => name).set(amount_as_f64(count));
+        metrics::gauge!(names::OPEN_MICROS.name, "state" => name).set(amount_as_f64(micros));
+        oldest = oldest.max(found.map_or(0.0, |open| open.paid_seconds));
     }
+    metrics::gauge!(names::PAID_OLDEST.name).set(oldest);
     let overdue = store::overdue(pool, LAG_SECONDS).await?;
-    metrics::gauge!("crochet_deadlines_overdue").set(count_as_f64(overdue));
+    metrics::gauge!(names::OVERDUE.name).set(amount_as_f64(overdue));
     Ok(())
 }
 
-/// A count as a gauge takes it; exact as far as counts go.
-fn count_as_f64(count: i64) -> f64 {
-    u32::try_from(count).map_or(f64::from(u32::MAX), f64::from)
+/// Looks for what is owed back. Rarer than the other gauges: closed purchases are not few.
+async fn refunds(app: Arc<App>) -> anyhow::Result<()> {
+    let due = store::refunds_due(app.db.pool()).await?;
+    metrics::gauge!(names::REFUND_DUE.name).set(amount_as_f64(due.count));
+    metrics::gauge!(names::REFUND_DUE_MICROS.name).set(amount_as_f64(due.micros));
+    metrics::gauge!(names::REFUND_DUE_OLDEST.name).set(due.oldest_seconds);
+    Ok(())
+}
+
+/// A count or an amount as a gauge takes it.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a gauge shows it, nobody computes with it"
+)]
+fn amount_as_f64(amount: i64) -> f64 {
+    amount as f64
 }

@@ -14,6 +14,7 @@ use super::lapse;
 use super::model::{LEASE_MARGIN_MS, State};
 use super::store::claim::{self, Claims, Seen};
 use crate::app::App;
+use crate::metrics::names;
 
 /// What a buyer is told to wait while her call is being forwarded, in seconds.
 const RETRY_IN_PROGRESS_SECONDS: u32 = 1;
@@ -27,7 +28,7 @@ pub async fn claim(app: &App, items: &[Claim]) -> Result<Vec<ClaimAnswer>, sqlx:
     )
     .await?;
     for answer in &answers {
-        metrics::counter!("crochet_claims_total", "answer" => label(answer)).increment(1);
+        metrics::counter!(names::CLAIMS.name, "answer" => label(answer)).increment(1);
     }
     Ok(answers)
 }

@@ -25,6 +25,7 @@ use super::store::evidence::{self as store, Expected, Notes};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::ledger::post::{self, Evidence};
+use crate::metrics::names;
 
 /// Longest that a question waits for company.
 const COLLECT: Duration = Duration::from_millis(100);
@@ -173,6 +174,11 @@ async fn collect(app: Arc<App>) {
 }
 
 impl Collector {
+    /// How many questions wait.
+    pub fn waiting(&self) -> usize {
+        self.queue.lock().asked.len()
+    }
+
     /// How long to wait for company: none for a full call, little after a quiet time.
     fn pause(&self) -> Duration {
         let queue = self.queue.lock();
@@ -374,7 +380,7 @@ async fn success(
     match recorded {
         Some(state) => {
             let result = if arrived.matches { "paid" } else { "mismatch" };
-            metrics::counter!("crochet_evidence_total", "result" => result).increment(1);
+            metrics::counter!(names::EVIDENCE.name, "result" => result).increment(1);
             if !arrived.matches {
                 tracing::error!(relay_request_id = record.id, recipient = record.recipient, output = ?record.output,
                     "ALERT: a payment succeeded otherwise than quoted; a refund is due");

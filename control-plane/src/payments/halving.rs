@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use crate::metrics::names;
+
 /// Answers of a part of a batch, on their way.
 pub type Part<'a, A> = Pin<Box<dyn Future<Output = Result<Vec<A>, sqlx::Error>> + Send + 'a>>;
 
@@ -25,7 +27,7 @@ pub async fn run<'a, T, A>(
             Err(error) => match part.as_slice() {
                 [] => {}
                 [item] => {
-                    metrics::counter!("crochet_poison_items_total").increment(1);
+                    metrics::counter!(names::POISON.name).increment(1);
                     tracing::error!(%error, "one item of a batch fails alone");
                     answers.push(alone(item));
                 }

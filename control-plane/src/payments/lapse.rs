@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::model::State;
 use crate::app::App;
 use crate::ledger::post::{self, LapseRules, Lapsed};
+use crate::metrics::names;
 
 /// Ends what has run out among `ids`; tells what was ended.
 pub async fn lapse(app: &App, ids: &[Uuid]) -> Result<Vec<Lapsed>, sqlx::Error> {
@@ -22,7 +23,7 @@ pub async fn lapse(app: &App, ids: &[Uuid]) -> Result<Vec<Lapsed>, sqlx::Error> 
     for lapsed in &lapsed {
         let refund = lapsed.next == State::RefundDue;
         let result = if refund { "refund_due" } else { "paid" };
-        metrics::counter!("crochet_lapsed_total", "result" => result).increment(1);
+        metrics::counter!(names::LAPSED.name, "result" => result).increment(1);
         if refund {
             tracing::warn!(request_id = %crochet_shared::id::RequestId(lapsed.id), "a refund is due: time or attempts are over");
         }

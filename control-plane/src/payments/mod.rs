@@ -61,6 +61,11 @@ impl State {
             waiters: tokio::sync::Semaphore::new(history::WAITERS_MAX),
         })
     }
+
+    /// How many questions to the provider wait.
+    pub fn checks_waiting(&self) -> usize {
+        self.checks.waiting()
+    }
 }
 
 /// Public routes.

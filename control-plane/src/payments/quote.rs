@@ -32,6 +32,7 @@ use super::store::quote::{self as store, Found, Identities, NewQuote, Sale};
 use crate::app::App;
 use crate::config::Config;
 use crate::error::ApiError;
+use crate::metrics::names;
 
 /// Sessions that may hold an identity's lock at once: quotes being made in this process.
 const LOCK_SESSIONS_MAX: u32 = 8;
@@ -204,7 +205,7 @@ pub async fn create(app: &Arc<App>, ask: CreateQuote) -> Result<QuoteCreated, Ap
         };
         let outcome = in_turn(&app, &identity, request_bytes).await;
         if let Ok(created) = &outcome {
-            metrics::counter!("crochet_quotes_total", "result" => label(created)).increment(1);
+            metrics::counter!(names::QUOTES.name, "result" => label(created)).increment(1);
         }
         outcome
     });

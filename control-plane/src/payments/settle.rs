@@ -16,6 +16,7 @@ use super::model::State;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::ledger::post::{self, Settled, Settlements};
+use crate::metrics::names;
 
 /// The journal's word for a claim whose lease ended: then a settlement comes too late.
 const LEASE_EXPIRED: &str = SellerFailure::LeaseExpired.as_str();
@@ -56,7 +57,7 @@ pub async fn settle(app: &App, items: &[Settle]) -> Result<Vec<SettleAnswer>, Ap
         }
     }
     for answer in &answers {
-        metrics::counter!("crochet_settlements_total", "answer" => label(answer)).increment(1);
+        metrics::counter!(names::SETTLEMENTS.name, "answer" => label(answer)).increment(1);
     }
     Ok(answers)
 }
@@ -130,6 +131,7 @@ async fn settle_once(
         let settled = post::settlements(pool, &batch, day, max_attempts).await?;
         fault::pass(Point::AfterSettlement);
         for settled in settled {
+            count_money(&settled);
             let Ok(place) = usize::try_from(settled.place) else {
                 continue;
             };
@@ -141,6 +143,18 @@ async fn settle_once(
         }
     }
     Ok(answers)
+}
+
+/// Counts what was settled now; nothing where it had been settled before.
+fn count_money(settled: &Settled) {
+    for (account, amount) in [("seller", settled.credit), ("fees", settled.fee)] {
+        let amount = amount.and_then(|amount| u64::try_from(amount).ok());
+        metrics::counter!(names::SETTLED_MICROS.name, "account" => account)
+            .increment(amount.unwrap_or(0));
+    }
+    if let Some(waited) = settled.waited_seconds {
+        metrics::histogram!(names::SETTLEMENT_LAG.name).record(waited);
+    }
 }
 
 fn push(batch: &mut Settlements, place: usize, sealed: &Sealed<'_>) {

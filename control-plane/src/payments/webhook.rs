@@ -17,6 +17,7 @@ use crate::answer::Data;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::extract::read_body;
+use crate::metrics::names;
 
 /// What the provider is told.
 #[derive(Debug, Serialize, ToSchema)]
@@ -63,7 +64,7 @@ pub(super) async fn receive(
         _ => false,
     };
     let result = if genuine { "genuine" } else { "forged" };
-    metrics::counter!("crochet_webhooks_total", "result" => result).increment(1);
+    metrics::counter!(names::WEBHOOKS.name, "result" => result).increment(1);
     if !genuine {
         return Err(forged().into());
     }

@@ -28,6 +28,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::app::App;
 use crate::config::Config;
+use crate::metrics::{as_f64, names};
 use crate::{endpoints, identity, payments};
 
 mod resolve;
@@ -109,12 +110,9 @@ impl Publisher {
         } = record;
         let sealed = redis_key::seal(&app.cache_keys, &name, version, value, now)?;
         let mut redis = self.redis.clone();
-        self.put_if_newer
-            .key(&name)
-            .arg(sealed)
-            .arg(RECORD_SECONDS_MAX)
-            .invoke_async::<i64>(&mut redis)
-            .await?;
+        let mut put = self.put_if_newer.key(&name);
+        put.arg(sealed).arg(RECORD_SECONDS_MAX);
+        counted(put.invoke_async::<i64>(&mut redis).await)?;
         Ok(())
     }
 
@@ -123,13 +121,26 @@ impl Publisher {
         let now = clock::now().timestamp_millis();
         let sealed = redis_key::seal(&app.cache_keys, CHANGES_CHANNEL, 0, change, now)?;
         let mut redis = self.redis.clone();
-        redis::cmd("PUBLISH")
-            .arg(CHANGES_CHANNEL)
-            .arg(sealed)
-            .query_async::<i64>(&mut redis)
-            .await?;
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(CHANGES_CHANNEL).arg(sealed);
+        counted(publish.query_async::<i64>(&mut redis).await)?;
         Ok(())
     }
+}
+
+fn counted<T>(asked: redis::RedisResult<T>) -> redis::RedisResult<T> {
+    let result = if asked.is_ok() { "answered" } else { "failed" };
+    metrics::counter!(names::REDIS.name, "use" => "publish", "result" => result).increment(1);
+    asked
+}
+
+/// Sets the gauges of what waits.
+pub async fn observe(app: &App) -> Result<(), sqlx::Error> {
+    let (waiting, oldest) = store::standing(app.db.pool()).await?;
+    let waiting = usize::try_from(waiting).unwrap_or(0);
+    metrics::gauge!(names::OUTBOX_WAITING.name).set(as_f64(waiting));
+    metrics::gauge!(names::OUTBOX_OLDEST.name).set(oldest);
+    Ok(())
 }
 
 /// Publishes the outbox, until told to stop.
@@ -185,14 +196,16 @@ pub async fn publish_once(app: &App) -> anyhow::Result<i64> {
             Err(error) => failed = Some(error),
         }
     }
-    let done: Vec<i64> = rows
-        .iter()
-        .filter(|row| told.contains(&row.what))
-        .map(|row| row.id)
-        .collect();
+    let now = clock::now();
+    let mut done = Vec::with_capacity(rows.len());
+    for row in rows.iter().filter(|row| told.contains(&row.what)) {
+        let lag = (now - row.created_at).to_std().unwrap_or_default();
+        metrics::histogram!(names::OUTBOX_LAG.name).record(lag);
+        done.push(row.id);
+    }
     store::delete_outbox(app.db.pool(), &done).await?;
     let published = u64::try_from(done.len()).unwrap_or(0);
-    metrics::counter!("crochet_outbox_published_total").increment(published);
+    metrics::counter!(names::PUBLISHED.name).increment(published);
     match failed {
         Some(error) => Err(error),
         None => Ok(i64::try_from(rows.len()).unwrap_or(i64::MAX)),

@@ -1,5 +1,6 @@
 //! All SQL of publishing.
 
+use chrono::{DateTime, Utc};
 use crochet_shared::api_key::KeyDigest;
 use crochet_shared::id::ListingId;
 use sqlx::PgExecutor;
@@ -8,6 +9,7 @@ use sqlx::PgExecutor;
 pub(super) struct Row {
     pub(super) id: i64,
     pub(super) what: What,
+    pub(super) created_at: DateTime<Utc>,
 }
 
 /// What changed.
@@ -22,7 +24,7 @@ pub(super) enum What {
 /// then quotes, the oldest first.
 pub(super) async fn outbox(db: impl PgExecutor<'_>, max: i64) -> Result<Vec<Row>, sqlx::Error> {
     let rows = sqlx::query!(
-        "select id, key_digest, listing_id, quote_identity from outbox order by quote_identity is not null, id limit $1",
+        "select id, key_digest, listing_id, quote_identity, created_at from outbox order by quote_identity is not null, id limit $1",
         max,
     )
     .fetch_all(db)
@@ -36,9 +38,25 @@ pub(super) async fn outbox(db: impl PgExecutor<'_>, max: i64) -> Result<Vec<Row>
             let what = key
                 .or(listing)
                 .or(digest(row.quote_identity).map(What::Quote))?;
-            Some(Row { id: row.id, what })
+            Some(Row {
+                id: row.id,
+                what,
+                created_at: row.created_at,
+            })
         })
         .collect())
+}
+
+/// How many changes wait, and how many seconds the oldest of them.
+pub(super) async fn standing(db: impl PgExecutor<'_>) -> Result<(i64, f64), sqlx::Error> {
+    let row = sqlx::query!(
+        r#"select count(*) as "waiting!",
+            coalesce(extract(epoch from now() - min(created_at)), 0)::float8 as "oldest!"
+        from outbox"#
+    )
+    .fetch_one(db)
+    .await?;
+    Ok((row.waiting, row.oldest))
 }
 
 pub(super) async fn delete_outbox(db: impl PgExecutor<'_>, ids: &[i64]) -> Result<(), sqlx::Error> {

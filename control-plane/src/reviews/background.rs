@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::store::evidence;
 use super::{FOLD_MARGIN, fold, recompute};
 use crate::app::App;
+use crate::metrics::{names, worked};
 
 /// Between two looks: with the fold's margin, a finished call is in the score within some three seconds.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -21,23 +22,18 @@ pub async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
             _ = ticks.tick() => {}
             _ = stopped.wait_for(|stop| *stop) => return,
         }
-        let result = match turn(&app).await {
-            Ok(()) => "done",
-            Err(error) => {
-                tracing::warn!(work = "scores", %error, "background work failed");
-                "failed"
-            }
-        };
-        metrics::counter!("crochet_background_total", "work" => "scores", "result" => result)
-            .increment(1);
+        let turned = turn(&app).await;
+        if let Err(error) = &turned {
+            tracing::warn!(work = "scores", %error, "background work failed");
+        }
+        worked("scores", turned.is_ok());
     }
 }
 
 async fn turn(app: &App) -> Result<(), sqlx::Error> {
     fold(app, FOLD_MARGIN).await?;
     let computed = recompute(app).await?;
-    metrics::counter!("crochet_scores_computed_total")
-        .increment(u64::try_from(computed).unwrap_or(u64::MAX));
-    metrics::gauge!("crochet_score_fold_lag_seconds").set(evidence::lag(app.db.pool()).await?);
+    metrics::counter!(names::SCORES.name).increment(u64::try_from(computed).unwrap_or(u64::MAX));
+    metrics::gauge!(names::SCORE_LAG.name).set(evidence::lag(app.db.pool()).await?);
     Ok(())
 }

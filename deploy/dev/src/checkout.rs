@@ -83,6 +83,11 @@ impl Checkout {
         self.target.join("fuzz")
     }
 
+    /// Where stacks that are watched live.
+    pub fn watched(&self) -> PathBuf {
+        self.target.join("watched")
+    }
+
     /// A program that Cargo built.
     pub fn program(&self, build: Build, name: &str) -> PathBuf {
         self.target.join(build.folder()).join(name)

@@ -73,7 +73,14 @@ fn search_path() -> impl Iterator<Item = PathBuf> {
 }
 
 fn is_on_path(program: &str) -> bool {
-    search_path().any(|folder| folder.join(program).is_file())
+    on_path(program).is_some()
+}
+
+/// A program on the PATH.
+pub fn on_path(program: &str) -> Option<PathBuf> {
+    search_path()
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
 }
 
 /// Installs what is missing, telling `say` what it does; where it cannot, the error says the command.
@@ -153,6 +160,8 @@ pub enum Part {
     Strace,
     /// Runs the checks of signatures in JavaScript.
     Node,
+    /// Watches, with `promtool`.
+    Prometheus,
 }
 
 impl Part {
@@ -165,6 +174,7 @@ impl Part {
             Self::Chromium => "Chromium",
             Self::Strace => "strace",
             Self::Node => "Node.js",
+            Self::Prometheus => "Prometheus",
         }
     }
 
@@ -177,6 +187,7 @@ impl Part {
             Self::Chromium => "chromium",
             Self::Strace => "strace",
             Self::Node => "npm",
+            Self::Prometheus => "prometheus",
         }
     }
 
@@ -189,6 +200,7 @@ impl Part {
             Self::Chromium => "chromium",
             Self::Strace => "strace",
             Self::Node => "node",
+            Self::Prometheus => "prometheus",
         }
     }
 
@@ -201,6 +213,7 @@ impl Part {
             Self::Chromium => chromium().is_some(),
             Self::Strace => is_on_path("strace"),
             Self::Node => is_on_path("node") && is_on_path("npm"),
+            Self::Prometheus => is_on_path("prometheus") && is_on_path("promtool"),
         }
     }
 }

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::command::{audit, bench, demo, documents, down, fresh, fuzz, logs, operator, test, up};
+use crate::command::{
+    audit, bench, demo, documents, down, drill, fresh, fuzz, logs, observe, operator, test, up,
+};
 
 /// Installs what is missing, builds, starts and shows a whole Crochet on this machine.
 #[derive(Parser)]
@@ -33,6 +35,10 @@ enum Command {
     Demo(demo::Arguments),
     /// Hold the documents to the program: OpenAPI, SKILL.md, the pages in Chromium, schemathesis.
     Documents(documents::Arguments),
+    /// Watch a stack with a Prometheus of its own; hold rules and dashboards to what it sees.
+    Observe(observe::Arguments),
+    /// Break a stack in every way there is an alert for, and see each fire.
+    Drill(drill::Arguments),
     /// Run the tests with a Postgres and a Redis of their own.
     Test(test::Arguments),
     /// Drop all data, secrets and logs of this clone's stack.
@@ -66,6 +72,8 @@ fn main() -> ExitCode {
             Command::Down => down::down().await,
             Command::Demo(arguments) => Box::pin(demo::demo(arguments)).await,
             Command::Documents(arguments) => Box::pin(documents::documents(arguments)).await,
+            Command::Observe(arguments) => Box::pin(observe::observe(arguments)).await,
+            Command::Drill(arguments) => Box::pin(drill::drill(arguments)).await,
             Command::Test(arguments) => test::test(arguments).await,
             Command::Fresh => fresh::fresh().await,
             Command::Fuzz(arguments) => fuzz::fuzz(&arguments),

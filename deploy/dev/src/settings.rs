@@ -22,6 +22,7 @@ const DEMO_SELLER: &[Service] = &[Service::DemoSeller];
 /// Every name that may be set, with those who read it. Addresses, stores and the secrets between the
 /// services are the runner's to decide and not here.
 const NAMES: &[(&str, &[Service])] = &[
+    ("AUDIT_SECONDS", CONTROL_PLANE),
     ("BODY_BUDGET_BYTES", GATEWAY),
     ("BREAKER_CONNECT_FAILURES", GATEWAY),
     ("BREAKER_FAILURE_PERCENT", GATEWAY),

@@ -16,9 +16,10 @@ use std::time::Duration;
 
 use crochet_shared::internal::BATCH_ITEMS_MAX;
 use futures_util::future::BoxFuture;
-use metrics::Histogram;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+
+use crate::metrics::BatchCounts;
 
 /// Batches on their way at once.
 pub const IN_FLIGHT_MAX: usize = 2;
@@ -66,7 +67,7 @@ struct Inner<I, O> {
     waiting_max: usize,
     weigh: fn(&I) -> usize,
     send: Send<I, O>,
-    items: Histogram,
+    counts: BatchCounts,
 }
 
 struct Queue<I, O> {
@@ -119,11 +120,11 @@ where
     I: std::marker::Send + 'static,
     O: std::marker::Send + 'static,
 {
-    /// At most `waiting_max` items wait; `items` records how many leave together.
+    /// At most `waiting_max` items wait; `counts` records how many leave together and are refused.
     pub fn new(
         waiting_max: usize,
         weigh: fn(&I) -> usize,
-        items: Histogram,
+        counts: BatchCounts,
         send: Send<I, O>,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -135,8 +136,13 @@ where
             waiting_max,
             weigh,
             send,
-            items,
+            counts,
         }))
+    }
+
+    /// How many wait, and how many may.
+    pub fn waiting(&self) -> (usize, usize) {
+        (self.0.queue.lock().waiting.len(), self.0.waiting_max)
     }
 
     /// Asks one item, in a batch with whatever else waits.
@@ -145,6 +151,7 @@ where
         let leave = {
             let mut queue = self.0.queue.lock();
             if queue.waiting.len() >= self.0.waiting_max {
+                self.0.counts.full.increment(1);
                 return Err(Unanswered::Full);
             }
             queue.waiting.push_back(Asked { item, asker });
@@ -187,7 +194,7 @@ where
     async fn run(mut self) {
         while let Some(batch) = self.next_batch() {
             #[expect(clippy::cast_precision_loss, reason = "a batch has at most 64 items")]
-            self.inner.items.record(batch.len() as f64);
+            self.inner.counts.items.record(batch.len() as f64);
             self.deliver(batch).await;
         }
     }
@@ -330,7 +337,7 @@ mod tests {
             }
             .boxed()
         });
-        let batcher = Batcher::new(waiting_max, |_| 1, Histogram::noop(), send);
+        let batcher = Batcher::new(waiting_max, |_| 1, BatchCounts::noop(), send);
         (batcher, sizes, gate)
     }
 
@@ -475,7 +482,7 @@ mod tests {
             }
             .boxed()
         });
-        let batcher = Batcher::new(10, |_| 1, Histogram::noop(), send);
+        let batcher = Batcher::new(10, |_| 1, BatchCounts::noop(), send);
         assert_eq!(batcher.ask(1).await, Err(Unanswered::Lost));
         until(|| batcher.0.queue.lock().in_flight == 0).await;
         assert_eq!(batcher.ask(2).await, Ok(2));
@@ -490,7 +497,7 @@ mod tests {
             }
             .boxed()
         });
-        let batcher = Batcher::new(10, |bytes| *bytes, Histogram::noop(), send);
+        let batcher = Batcher::new(10, |bytes| *bytes, BatchCounts::noop(), send);
         {
             let mut queue = batcher.0.queue.lock();
             for bytes in [BATCH_BYTES_MAX * 2, BATCH_BYTES_MAX, 1, 1] {

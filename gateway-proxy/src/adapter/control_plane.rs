@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crochet_shared::api_key::KeyDigest;
@@ -23,7 +23,6 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use metrics::Histogram;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use secrecy::ExposeSecret as _;
@@ -32,6 +31,7 @@ use serde::de::DeserializeOwned;
 
 use super::batch::{Batcher, Unanswered};
 use crate::config::Config;
+use crate::metrics::{BatchCounts, InternalCall, InternalCounts, Metrics};
 
 const CONNECT_TIME: Duration = Duration::from_secs(1);
 const IDLE_TIME: Duration = Duration::from_mins(1);
@@ -68,6 +68,7 @@ struct Wire {
     base: String,
     authorization: HeaderValue,
     up: AtomicBool,
+    counts: [InternalCounts; 9],
 }
 
 impl std::fmt::Debug for Wire {
@@ -80,7 +81,7 @@ impl std::fmt::Debug for Wire {
 
 impl ControlPlane {
     /// Prepares the client. Contacts nobody.
-    pub fn new(config: &Config, batch_items: &Histogram) -> anyhow::Result<Self> {
+    pub fn new(config: &Config, metrics: &Metrics) -> anyhow::Result<Self> {
         let secret = config.internal_secret.expose_secret();
         let mut authorization = HeaderValue::from_str(&format!("Bearer {secret}"))?;
         authorization.set_sensitive(true);
@@ -89,31 +90,33 @@ impl ControlPlane {
             base: config.internal_url.clone(),
             authorization,
             up: AtomicBool::new(false),
+            counts: metrics.internal.clone(),
         });
+        let [claims, quotes, settlements] = &metrics.batches;
         Ok(Self {
             claims: batcher(
                 &wire,
-                internal::CLAIMS,
+                (internal::CLAIMS, InternalCall::Claims),
                 CLAIM_TIME,
                 CLAIMS_WAITING_MAX,
                 |_| 256,
-                batch_items,
+                claims,
             )?,
             quotes: batcher(
                 &wire,
-                internal::FIND_QUOTES,
+                (internal::FIND_QUOTES, InternalCall::Quotes),
                 READ_TIME,
                 QUOTES_WAITING_MAX,
                 |_| 512,
-                batch_items,
+                quotes,
             )?,
             settlements: batcher(
                 &wire,
-                internal::SETTLEMENTS,
+                (internal::SETTLEMENTS, InternalCall::Settlements),
                 SETTLE_TIME,
                 SETTLEMENTS_WAITING_MAX,
                 settle_bytes,
-                batch_items,
+                settlements,
             )?,
             wire,
         })
@@ -124,40 +127,67 @@ impl ControlPlane {
         self.wire.up.load(Ordering::Relaxed)
     }
 
+    /// How many claims, quotes and settlements wait, and how many may.
+    pub fn queues(&self) -> [(usize, usize); 3] {
+        [
+            self.claims.waiting(),
+            self.quotes.waiting(),
+            self.settlements.waiting(),
+        ]
+    }
+
     /// The key behind a digest.
     pub async fn resolve_key(&self, digest: &KeyDigest) -> Result<Option<KeyRecord>, Unanswered> {
         self.wire
-            .ask(internal::RESOLVE_KEY, digest, READ_TIME)
+            .ask(
+                (internal::RESOLVE_KEY, InternalCall::Keys),
+                digest,
+                READ_TIME,
+            )
             .await
     }
 
     /// The route behind an id or slug.
     pub async fn resolve_route(&self, name: &RouteName) -> Result<Option<RouteRecord>, Unanswered> {
         self.wire
-            .ask(internal::RESOLVE_ROUTE, name, READ_TIME)
+            .ask(
+                (internal::RESOLVE_ROUTE, InternalCall::Routes),
+                name,
+                READ_TIME,
+            )
             .await
     }
 
     /// Makes a quote, or finds one.
     pub async fn create_quote(&self, ask: &CreateQuote) -> Result<QuoteCreated, Unanswered> {
         self.wire
-            .ask(internal::CREATE_QUOTE, ask, CREATE_TIME)
+            .ask(
+                (internal::CREATE_QUOTE, InternalCall::CreateQuote),
+                ask,
+                CREATE_TIME,
+            )
             .await
     }
 
     /// Has the provider asked about one payment.
     pub async fn check(&self, ask: &Check) -> Result<CheckAnswer, Unanswered> {
-        self.wire.ask(internal::CHECK, ask, CHECK_TIME).await
+        self.wire
+            .ask((internal::CHECK, InternalCall::Check), ask, CHECK_TIME)
+            .await
     }
 
     /// Reads a stored answer.
     pub async fn answer(&self, ask: &ReadAnswer) -> Result<StoredAnswer, Unanswered> {
-        self.wire.ask(internal::ANSWERS, ask, ANSWER_TIME).await
+        self.wire
+            .ask((internal::ANSWERS, InternalCall::Answers), ask, ANSWER_TIME)
+            .await
     }
 
     /// Tells how an endpoint's test went.
     pub async fn probe(&self, report: &ProbeReport) -> Result<(), Unanswered> {
-        self.wire.ask(internal::PROBES, report, READ_TIME).await
+        self.wire
+            .ask((internal::PROBES, InternalCall::Probes), report, READ_TIME)
+            .await
     }
 }
 
@@ -171,11 +201,11 @@ fn settle_bytes(settle: &Settle) -> usize {
 
 fn batcher<I, O>(
     wire: &Arc<Wire>,
-    path: &'static str,
+    (path, call): (&'static str, InternalCall),
     time: Duration,
     waiting_max: usize,
     weigh: fn(&I) -> usize,
-    items: &Histogram,
+    counts: &BatchCounts,
 ) -> anyhow::Result<Batcher<I, O>>
 where
     I: Serialize + Send + Sync + 'static,
@@ -186,12 +216,12 @@ where
     let send: super::batch::Send<I, O> = Box::new(move |batch| {
         let (wire, uri) = (Arc::clone(&wire), uri.clone());
         async move {
-            let answers = wire.ask_at(uri, &batch, time).await;
+            let answers = wire.ask_at((uri, call), &batch, time).await;
             (batch, answers)
         }
         .boxed()
     });
-    Ok(Batcher::new(waiting_max, weigh, items.clone(), send))
+    Ok(Batcher::new(waiting_max, weigh, counts.clone(), send))
 }
 
 impl Wire {
@@ -199,16 +229,26 @@ impl Wire {
         format!("{}{path}", self.base).parse()
     }
 
-    async fn ask<Q, A>(&self, path: &str, question: &Q, time: Duration) -> Result<A, Unanswered>
+    async fn ask<Q, A>(
+        &self,
+        (path, call): (&str, InternalCall),
+        question: &Q,
+        time: Duration,
+    ) -> Result<A, Unanswered>
     where
         Q: Serialize + Sync,
         A: DeserializeOwned,
     {
         let uri = self.uri(path).map_err(|_| Unanswered::Failed)?;
-        self.ask_at(uri, question, time).await
+        self.ask_at((uri, call), question, time).await
     }
 
-    async fn ask_at<Q, A>(&self, uri: Uri, question: &Q, time: Duration) -> Result<A, Unanswered>
+    async fn ask_at<Q, A>(
+        &self,
+        (uri, call): (Uri, InternalCall),
+        question: &Q,
+        time: Duration,
+    ) -> Result<A, Unanswered>
     where
         Q: Serialize + Sync,
         A: DeserializeOwned,
@@ -217,8 +257,12 @@ impl Wire {
             tracing::error!(%error, path = uri.path(), "a question could not be written");
             Unanswered::Failed
         })?;
+        let began = Instant::now();
         let asked = tokio::time::timeout(time, self.exchange(uri, question.into()));
         let answered = asked.await.unwrap_or(Err(Unanswered::Lost));
+        if let Some(counts) = self.counts.get(call as usize) {
+            counts.count(&answered, began.elapsed());
+        }
         let up = answered.is_ok();
         if self.up.swap(up, Ordering::Relaxed) != up {
             tracing::warn!(up, "the internal API");

@@ -15,6 +15,8 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, FromRedisValue, Pipeline};
 use serde::de::DeserializeOwned;
 
+use crate::metrics::{Metrics, RedisCounts};
+
 const CONNECT_TIME: Duration = Duration::from_millis(500);
 /// Longer than this, the control plane is the faster answer.
 const ANSWER_TIME: Duration = Duration::from_millis(100);
@@ -32,6 +34,8 @@ pub struct Redis {
     keys: Keyring,
     resting_until_ms: AtomicI64,
     answered: AtomicBool,
+    gets: RedisCounts,
+    pipelines: RedisCounts,
 }
 
 impl std::fmt::Debug for Redis {
@@ -42,13 +46,15 @@ impl std::fmt::Debug for Redis {
 
 impl Redis {
     /// Prepares; contacts nobody until [`Self::start`].
-    pub fn new(url: &str, keys: Keyring) -> redis::RedisResult<Self> {
+    pub fn new(url: &str, keys: Keyring, metrics: &Metrics) -> redis::RedisResult<Self> {
         Ok(Self {
             client: Client::open(url)?,
             manager: OnceLock::new(),
             keys,
             resting_until_ms: AtomicI64::new(0),
             answered: AtomicBool::new(false),
+            gets: metrics.redis_get.clone(),
+            pipelines: metrics.redis_pipeline.clone(),
         })
     }
 
@@ -90,20 +96,25 @@ impl Redis {
         let mut connection = self.manager.get()?.clone();
         let asked = commands.query_async::<T>(&mut connection);
         let answered = tokio::time::timeout(PIPELINE_TIME, asked).await;
-        answered.ok()?.ok()
+        let answered = answered.ok().and_then(Result::ok);
+        self.pipelines.count(answered.is_some());
+        answered
     }
 
     /// The record under a name, or nothing.
     pub async fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         let now_ms = clock::now().timestamp_millis();
         if now_ms < self.resting_until_ms.load(Ordering::Relaxed) {
+            self.gets.left_alone.increment(1);
             return None;
         }
         let mut connection = self.manager.get()?.clone();
         let mut get = redis::cmd("GET");
         get.arg(name);
         let asked = get.query_async::<Option<Vec<u8>>>(&mut connection);
-        let Ok(Ok(sealed)) = tokio::time::timeout(ANSWER_TIME, asked).await else {
+        let answered = tokio::time::timeout(ANSWER_TIME, asked).await;
+        self.gets.count(matches!(answered, Ok(Ok(_))));
+        let Ok(Ok(sealed)) = answered else {
             self.resting_until_ms
                 .store(now_ms + REST_MS, Ordering::Relaxed);
             return None;

@@ -13,6 +13,7 @@ use futures_util::StreamExt as _;
 use redis::aio::{PubSubSink, PubSubStream};
 
 use crate::gateway::Gateway;
+use crate::metrics::Metrics;
 
 const CONNECT_TIME: Duration = Duration::from_secs(1);
 const PING_EVERY: Duration = Duration::from_secs(1);
@@ -104,15 +105,27 @@ async fn until_silent(sink: &mut PubSubSink) {
 /// A message that does not open is not ours, and could at worst make us look again.
 fn take(gateway: &Gateway, payload: &[u8]) {
     let now_ms = clock::now().timestamp_millis();
-    let Ok(change) =
-        redis_key::open::<Change>(gateway.redis.keys(), CHANGES_CHANNEL, payload, now_ms)
-    else {
+    let opened =
+        redis_key::open_stamped::<Change>(gateway.redis.keys(), CHANGES_CHANNEL, payload, now_ms);
+    let Ok((change, published_ms)) = opened else {
         return;
     };
     let now = Instant::now();
+    let metrics = &gateway.metrics;
+    let lag = u64::try_from(now_ms.saturating_sub(published_ms)).unwrap_or(0);
+    Metrics::took(&metrics.invalidation_lag, Duration::from_millis(lag));
     match change {
-        Change::Key(digest) => gateway.keys.forget(digest, now),
-        Change::Route { id, slug } => gateway.routes.forget(id, &slug, now),
-        Change::Quote(identity) => gateway.quotes.forget(identity, now),
+        Change::Key(digest) => {
+            gateway.keys.forget(digest, now);
+            metrics.keys.changed.increment(1);
+        }
+        Change::Route { id, slug } => {
+            gateway.routes.forget(id, &slug, now);
+            metrics.routes.changed.increment(1);
+        }
+        Change::Quote(identity) => {
+            gateway.quotes.forget(identity, now);
+            metrics.quotes.changed.increment(1);
+        }
     }
 }

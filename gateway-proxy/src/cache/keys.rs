@@ -92,6 +92,8 @@ impl Keys {
 
     /// Asks for a key, once for all who ask at the same time.
     pub async fn fetch(&self, gateway: &Gateway, digest: KeyDigest) -> Fetched {
+        let was_known = self.known.peek(&digest).is_some();
+        gateway.metrics.keys.missed(was_known);
         self.flights
             .join(&digest, || self.ask(gateway, digest))
             .await
@@ -109,6 +111,9 @@ impl Keys {
         }
         if record.is_none() {
             record = gateway.control_plane.resolve_key(&digest).await?;
+            gateway.metrics.keys.from_control_plane.increment(1);
+        } else {
+            gateway.metrics.keys.from_redis.increment(1);
         }
         let stays = !self.changes.since(&digest, since);
         Ok(self.keep(digest, record, (since, epoch), stays))

@@ -89,6 +89,11 @@ impl Quotes {
         good.then_some(known.open)
     }
 
+    /// Whether anything is known of an identity, believable or not.
+    pub fn knows(&self, identity: &[u8; 32]) -> bool {
+        self.known.peek(identity).is_some()
+    }
+
     /// A claim told that this purchase is no longer an open quote.
     pub fn end(&self, request_id: RequestId) {
         self.ended.insert(request_id, ());

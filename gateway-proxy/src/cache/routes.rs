@@ -15,7 +15,7 @@ use super::flight::Flights;
 use super::{Changes, FRESH, REDIS_AGE_MAX};
 use crate::adapter::batch::Unanswered;
 use crate::gateway::Gateway;
-use crate::seller::{Network, Seller};
+use crate::seller::{Health, Network, Seller};
 
 const ROUTES_MAX: usize = 50_000;
 const UNKNOWN_MAX: usize = 8_192;
@@ -103,24 +103,50 @@ impl Routes {
     /// The listing of a name, from here or by asking.
     pub async fn get(&self, gateway: &Gateway, name: &RouteName, now: Instant) -> Fetched {
         let epoch = gateway.hearing.epoch();
+        let counts = &gateway.metrics.routes;
         if let Some(known) = self.cached(name, now, epoch) {
+            counts.hit.increment(1);
             return Ok(Some(known));
         }
         if let Some((at, of)) = self.unknown.get(name)
             && of == epoch
             && now.duration_since(at) < FRESH
         {
+            counts.hit.increment(1);
             return Ok(None);
         }
+        counts.missed(
+            self.id(name)
+                .is_some_and(|id| self.known.peek(&id).is_some()),
+        );
         self.flights.join(name, || self.ask(gateway, name)).await
     }
 
+    fn id(&self, name: &RouteName) -> Option<ListingId> {
+        match name {
+            RouteName::Id(id) => Some(*id),
+            RouteName::Slug(slug) => self.slugs.get(slug),
+        }
+    }
+
+    /// Of the sellers known here: how many breakers are open, how many half-open, and the calls
+    /// under way.
+    pub fn sellers(&self, now: Instant) -> (usize, usize, usize) {
+        let (mut open, mut half_open, mut underway) = (0, 0, 0);
+        for (_, known) in self.known.iter() {
+            let Some(seller) = &known.route.seller else {
+                continue;
+            };
+            let (health, calls) = seller.standing(now);
+            open += usize::from(health == Health::Open);
+            half_open += usize::from(health == Health::HalfOpen);
+            underway += calls as usize;
+        }
+        (open, half_open, underway)
+    }
+
     fn cached(&self, name: &RouteName, now: Instant, epoch: u64) -> Option<Arc<Route>> {
-        let id = match name {
-            RouteName::Id(id) => *id,
-            RouteName::Slug(slug) => self.slugs.get(slug)?,
-        };
-        let known = self.known.get(&id)?;
+        let known = self.known.get(&self.id(name)?)?;
         let fresh = known.epoch == epoch && now.duration_since(known.at) < FRESH;
         fresh.then_some(known.route)
     }
@@ -137,6 +163,9 @@ impl Routes {
         }
         if record.is_none() {
             record = gateway.control_plane.resolve_route(name).await?;
+            gateway.metrics.routes.from_control_plane.increment(1);
+        } else {
+            gateway.metrics.routes.from_redis.increment(1);
         }
         let Some(record) = record else {
             if !self.changed(name, since) {

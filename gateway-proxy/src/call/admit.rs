@@ -23,7 +23,8 @@ use crate::aside::aside;
 use crate::cache::routes::{self, Route};
 use crate::error::Refusal;
 use crate::gateway::Gateway;
-use crate::seller::{Permit, Seller, Unavailable};
+use crate::metrics::Full;
+use crate::seller::{Closed, Permit, Seller, Unavailable};
 
 /// A call that may be quoted.
 #[derive(Debug)]
@@ -64,8 +65,11 @@ pub struct Place {
     pub permit: Permit,
 }
 
-/// When to try again where a seller has paused or a listing is withdrawn.
-const WITHDRAWN_RETRY_SECONDS: u32 = 5;
+/// A seller has paused, or a listing is withdrawn.
+const WITHDRAWN: Unavailable = Unavailable {
+    retry_after_seconds: 5,
+    why: Closed::Withdrawn,
+};
 
 /// Whether a listing is sold to this buyer.
 pub fn refuse_listing(route: Option<&RouteRecord>, buyer: ProfileId) -> Result<&RouteRecord, Code> {
@@ -113,11 +117,12 @@ pub async fn for_quote(
 
     let seller = route.open_endpoint().map(|(_, seller)| seller);
     seller
-        .ok_or(Unavailable {
-            retry_after_seconds: WITHDRAWN_RETRY_SECONDS,
-        })
+        .ok_or(WITHDRAWN)
         .and_then(|seller| seller.check())
-        .map_err(|busy| errors.wait(Code::SellerUnavailable, busy.retry_after_seconds))?;
+        .map_err(|busy| {
+            gateway.metrics.closed(busy.why);
+            errors.wait(Code::SellerUnavailable, busy.retry_after_seconds)
+        })?;
 
     let currency = match currency(&head.currency, &caller.key.record) {
         // Whoever has just linked a wallet must not be told that she has none.
@@ -175,9 +180,7 @@ pub async fn for_claim(
 
 /// A place for one call at the listing's seller, if it can be served now.
 fn place(route: Option<&Route>) -> Result<Place, Unavailable> {
-    let (_, seller) = route.and_then(Route::open_endpoint).ok_or(Unavailable {
-        retry_after_seconds: WITHDRAWN_RETRY_SECONDS,
-    })?;
+    let (_, seller) = route.and_then(Route::open_endpoint).ok_or(WITHDRAWN)?;
     Ok(Place {
         permit: seller.try_admit()?,
         seller: Arc::clone(seller),
@@ -213,7 +216,10 @@ pub async fn read_body(
         .map_err(|why| {
             let problem = match why {
                 NoBody::TooLarge => return gateway.errors.code(Code::BodyTooLarge),
-                NoBody::NoBudget => return gateway.errors.code(Code::ServiceUnavailable),
+                NoBody::NoBudget => {
+                    gateway.metrics.full(Full::Bodies);
+                    return gateway.errors.code(Code::ServiceUnavailable);
+                }
                 NoBody::TooSlow => "must arrive in time",
                 NoBody::Broken => "must be complete and framed as HTTP says",
             };

@@ -150,7 +150,7 @@ impl Asking {
             let sent = Instant::now();
             match gateway.control_plane.claims.ask(claim.clone()).await {
                 Ok(ClaimAnswer::Undecided) | Err(Unanswered::Lost | Unanswered::Failed) => {
-                    gateway.metrics.replies_lost.increment(1);
+                    gateway.metrics.claims_lost.increment(1);
                     self.unknown_since.get_or_insert(sent);
                 }
                 Ok(answer) => {
@@ -214,9 +214,11 @@ async fn evidence(
         relay_request_id: call.relay_request_id.clone(),
         buyer: call.buyer,
     };
+    let began = Instant::now();
     fault::pass(Point::BeforeEvidence);
     let answer = gateway.control_plane.check(&check).await;
     fault::pass(Point::AfterEvidence);
+    Metrics::took(&gateway.metrics.check, began.elapsed());
     let answer = answer.map_err(|why| {
         errors.about(
             match why {
@@ -281,7 +283,10 @@ async fn stands(gateway: &Arc<Gateway>, call: &Presented, answer: ClaimAnswer) -
                 .place
                 .as_ref()
                 .err()
-                .map_or(PENDING_RETRY_SECONDS, |busy| busy.retry_after_seconds);
+                .map_or(PENDING_RETRY_SECONDS, |busy| {
+                    gateway.metrics.closed(busy.why);
+                    busy.retry_after_seconds
+                });
             errors
                 .wait(Code::SellerUnavailable, seconds)
                 .about(request_id)

@@ -45,6 +45,8 @@ pub struct Ended {
     pub grant: Grant,
     /// What was asked.
     pub claim: Claim,
+    /// How long the seller's part took.
+    pub took: Duration,
 }
 
 /// Whether the lease leaves time for the seller's longest call and the settlement.
@@ -65,6 +67,7 @@ pub async fn forward(gateway: &Arc<Gateway>, claimed: Claimed) -> Ended {
         mut place,
     } = claimed;
     let buyer = claim.buyer;
+    let mut took = Duration::ZERO;
     let ending = if lease_suffices(&grant, since.elapsed()) {
         let began = Instant::now();
         let deadline = began + Duration::from_millis(u64::from(grant.timeout_ms));
@@ -79,19 +82,28 @@ pub async fn forward(gateway: &Arc<Gateway>, claimed: Claimed) -> Ended {
         };
         let (network, started) = (&gateway.network, &mut guard.started);
         let sent = seller::send(&place.seller, network, &call, deadline, started).await;
-        place.permit.report(buyer, &sent);
-        let took = began.elapsed();
+        if place.permit.report(buyer, &sent) {
+            gateway.metrics.breakers_opened.increment(1);
+        }
+        took = began.elapsed();
         Metrics::took(&gateway.metrics.forward, took);
         judge(sent, took)
     } else {
         gateway.metrics.lease_too_short.increment(1);
         Ending::TooLate
     };
+    gateway.metrics.forwarded(match &ending {
+        Ending::Handled(_) => Some(Ok(())),
+        Ending::Failed(failure, ..) => Some(Err(*failure)),
+        Ending::Unreachable => Some(Err(SellerFailure::Unreachable)),
+        Ending::TooLate => None,
+    });
     Ended {
         ending,
         guard,
         grant,
         claim,
+        took,
     }
 }
 

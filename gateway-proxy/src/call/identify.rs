@@ -16,6 +16,7 @@ use super::head::NoCredential;
 use crate::cache::keys::{Cached, Key};
 use crate::error::Refusal;
 use crate::gateway::Gateway;
+use crate::metrics::Full as Why;
 use crate::rate::{Full, Window};
 
 /// A caller with a good key, within its rate.
@@ -53,11 +54,11 @@ pub async fn identify(
     let Some(key) = key.filter(|key| is_good(&key.record, arrival.now_ms)) else {
         let window = gateway.stranger(arrival.client);
         let taken = gateway.rates.take(&window, now).await;
-        taken.map_err(|full| limited(gateway, &window, full))?;
+        taken.map_err(|full| limited(gateway, &window, full, Why::Stranger))?;
         return Err(gateway.errors.code(Code::InvalidApiKey));
     };
     let taken = gateway.rates.take(&key.calls, now).await;
-    let usage = taken.map_err(|full| limited(gateway, &key.calls, full))?;
+    let usage = taken.map_err(|full| limited(gateway, &key.calls, full, Why::Key))?;
     Ok(Identified {
         rate: (key.calls.limit(), usage.remaining, usage.reset_seconds),
         key,
@@ -74,8 +75,14 @@ async fn known(
         .keys
         .cached(&digest, arrival.at, gateway.hearing.epoch())
     {
-        Cached::Key(key) => return Ok(Some(key)),
-        Cached::Unknown => return Ok(None),
+        Cached::Key(key) => {
+            gateway.metrics.keys.hit.increment(1);
+            return Ok(Some(key));
+        }
+        Cached::Unknown => {
+            gateway.metrics.keys.hit.increment(1);
+            return Ok(None);
+        }
         Cached::Miss => {}
     }
     // A key that was somebody's is no guess.
@@ -83,7 +90,7 @@ async fn known(
     if let Some(window) = window.filter(|_| !gateway.keys.has_known(&digest)) {
         window
             .check(gateway.millis(arrival.at))
-            .map_err(|full| limited(gateway, &window, full))?;
+            .map_err(|full| limited(gateway, &window, full, Why::Stranger))?;
     }
     gateway
         .keys
@@ -92,7 +99,8 @@ async fn known(
         .map_err(|_| gateway.errors.code(Code::ServiceUnavailable))
 }
 
-fn limited(gateway: &Gateway, window: &Window, full: Full) -> Refusal {
+fn limited(gateway: &Gateway, window: &Window, full: Full, why: Why) -> Refusal {
+    gateway.metrics.full(why);
     let seconds = full.retry_after_seconds;
     gateway
         .errors

@@ -136,5 +136,8 @@ async fn paid(
     let claimed = claim::claim(&gateway, presented).await?;
     let ended = Box::pin(forward::forward(&gateway, claimed)).await;
     let settled = settle::settle(&gateway, ended, arrival).await?;
-    answer::answer(&gateway, settled)
+    let seller = settled.seller;
+    let mut reply = answer::answer(&gateway, settled)?;
+    reply.seller = Some(seller);
+    Ok(reply)
 }

@@ -29,6 +29,7 @@ use crate::cache::REDIS_AGE_MAX;
 use crate::cache::quotes::{OpenQuote, Wanted};
 use crate::error::{Kind, Refusal, Reply};
 use crate::gateway::Gateway;
+use crate::metrics::Metrics;
 
 /// How long a look-up or a new quote is waited for again after a lost reply.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -73,10 +74,14 @@ pub async fn quote(
         epoch,
     };
     if gateway.hearing.connected() {
+        let counts = &gateway.metrics.quotes;
         if let Some(open) = gateway.quotes.get(&digest, wanted) {
+            counts.hit.increment(1);
             return Err(required(&open));
         }
+        counts.missed(gateway.quotes.knows(&digest));
         if let Some(open) = from_redis(gateway, &digest, wanted).await {
+            counts.from_redis.increment(1);
             return Err(required(&open));
         }
     }
@@ -152,27 +157,12 @@ async fn ask(
     request_bytes: u32,
 ) -> Learned {
     let (since, epoch) = (Instant::now(), gateway.hearing.epoch());
-    let found = patiently(since, || gateway.control_plane.quotes.ask(identity.clone())).await;
-    let (quote, new) = match found {
-        Err(why) => return Learned::Unanswered(why),
-        Ok(QuoteFound::Open(quote)) => (quote, false),
-        Ok(QuoteFound::None) => {
-            let create = CreateQuote::New {
-                identity,
-                request_bytes,
-            };
-            fault::pass(Point::BeforeQuote);
-            let created = patiently(since, || gateway.control_plane.create_quote(&create)).await;
-            fault::pass(Point::AfterQuote);
-            match created {
-                Err(why) => return Learned::Unanswered(why),
-                Ok(QuoteCreated::New(quote)) => (quote, true),
-                Ok(QuoteCreated::Found(QuoteFound::Open(quote))) => (quote, false),
-                Ok(QuoteCreated::Found(found)) => return Learned::Found(found),
-                Ok(QuoteCreated::Refused(refusal)) => return Learned::Refused(refusal),
-            }
-        }
-        Ok(found) => return Learned::Found(found),
+    gateway.metrics.quotes.from_control_plane.increment(1);
+    let learned = look_up_or_make(gateway, identity, request_bytes, since).await;
+    Metrics::took(&gateway.metrics.quote, since.elapsed());
+    let (quote, new) = match learned {
+        Ok(found) => found,
+        Err(learned) => return learned,
     };
     let Some(open) = open(gateway, Code::PaymentRequired, quote) else {
         return Learned::Broken;
@@ -182,6 +172,37 @@ async fn ask(
         gateway.quotes.keep(digest, Arc::clone(&open), since, epoch);
     }
     Learned::Open(open, new)
+}
+
+/// The open quote of a purchase and whether it was made now; else what there is instead.
+async fn look_up_or_make(
+    gateway: &Gateway,
+    identity: QuoteIdentity,
+    request_bytes: u32,
+    since: Instant,
+) -> Result<(Quote, bool), Learned> {
+    let found = patiently(since, || gateway.control_plane.quotes.ask(identity.clone())).await;
+    match found {
+        Err(why) => Err(Learned::Unanswered(why)),
+        Ok(QuoteFound::Open(quote)) => Ok((quote, false)),
+        Ok(QuoteFound::None) => {
+            let create = CreateQuote::New {
+                identity,
+                request_bytes,
+            };
+            fault::pass(Point::BeforeQuote);
+            let created = patiently(since, || gateway.control_plane.create_quote(&create)).await;
+            fault::pass(Point::AfterQuote);
+            match created {
+                Err(why) => Err(Learned::Unanswered(why)),
+                Ok(QuoteCreated::New(quote)) => Ok((quote, true)),
+                Ok(QuoteCreated::Found(QuoteFound::Open(quote))) => Ok((quote, false)),
+                Ok(QuoteCreated::Found(found)) => Err(Learned::Found(found)),
+                Ok(QuoteCreated::Refused(refusal)) => Err(Learned::Refused(refusal)),
+            }
+        }
+        Ok(found) => Err(Learned::Found(found)),
+    }
 }
 
 /// Asks again after a lost reply: looking changes nothing, and a quote that was made is found.

@@ -4,10 +4,12 @@
 use super::Arrival;
 use crate::error::Reply;
 use crate::gateway::Gateway;
-use crate::metrics::Metrics;
+use crate::metrics::Route;
 
 /// Counts an answer that was written.
-pub fn record(gateway: &Gateway, reply: &Reply, arrival: Arrival) {
-    gateway.metrics.count(reply.kind);
-    Metrics::took(&gateway.metrics.total, arrival.at.elapsed());
+pub fn record(gateway: &Gateway, route: Route, reply: &Reply, arrival: Arrival) {
+    let took = arrival.at.elapsed();
+    gateway
+        .metrics
+        .answered(route, reply.kind, took, reply.seller);
 }

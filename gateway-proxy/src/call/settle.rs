@@ -32,6 +32,8 @@ const AGAIN_MAX: Duration = Duration::from_secs(1);
 pub struct Settled {
     /// What was granted.
     pub grant: Grant,
+    /// How long the seller's part took.
+    pub seller: Duration,
     /// What to tell.
     pub told: Told,
 }
@@ -69,6 +71,7 @@ pub async fn settle(
         mut guard,
         grant,
         claim,
+        took,
     } = ended;
     let ready = prepare(&grant, ending, arrival);
     let settle = guard.settle(ready.outcome);
@@ -93,7 +96,11 @@ pub async fn settle(
     };
     let told = judge(settled, &ready.telling);
     match told {
-        Some(told) => Ok(Settled { grant, told }),
+        Some(told) => Ok(Settled {
+            grant,
+            seller: took,
+            told,
+        }),
         None => Err(not_ours(gateway, &claim, &grant, settled).await),
     }
 }
@@ -109,7 +116,7 @@ pub async fn until_durable(
         let answered = gateway.control_plane.settlements.ask(settle.clone()).await;
         match answered {
             Ok(SettleAnswer::Undecided) | Err(_) => {
-                gateway.metrics.replies_lost.increment(1);
+                gateway.metrics.settles_lost.increment(1);
                 let why = answered.err().map(|why| why.to_string());
                 tracing::warn!(request = %settle.request_id, why, "a settlement is asked again");
             }

@@ -70,6 +70,17 @@ pub(super) struct Ticket {
     trial: bool,
 }
 
+/// How an endpoint stands, for those who watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Calls pass.
+    Closed,
+    /// No call passes.
+    Open,
+    /// A few try.
+    HalfOpen,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Closed,
@@ -123,6 +134,16 @@ impl Breaker {
         match self.state {
             State::Closed | State::HalfOpen { .. } => Ok(()),
             State::Open { until } => Err(until.saturating_duration_since(now)),
+        }
+    }
+
+    /// How it stands now.
+    pub(super) fn health(&mut self, now: Instant) -> Health {
+        self.pass_time(now);
+        match self.state {
+            State::Closed => Health::Closed,
+            State::Open { .. } => Health::Open,
+            State::HalfOpen { .. } => Health::HalfOpen,
         }
     }
 

@@ -1,6 +1,7 @@
 //! One version of one endpoint, with everything a call needs made ready once.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use crochet_shared::egress::{Forbidden, Target};
@@ -11,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use rustls::pki_types::ServerName;
 use secrecy::SecretString;
 
+use super::breaker::Health;
 use super::connect::{Network, server_name};
 use super::permit::{Gate, Permit, Unavailable};
 use super::pool::Pool;
@@ -87,6 +89,11 @@ impl Seller {
     /// A place for one call: the breaker first, then the concurrency limit.
     pub fn try_admit(&self) -> Result<Permit, Unavailable> {
         self.gate.admit(self.max_concurrency)
+    }
+
+    /// How it stands: its breaker, and the calls under way.
+    pub fn standing(&self, now: Instant) -> (Health, u32) {
+        self.gate.standing(now)
     }
 
     /// Appends one signature for each secret in force, newest first, separated by spaces. The

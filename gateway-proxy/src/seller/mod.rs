@@ -35,9 +35,9 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use breaker::BreakerConfig;
+pub use breaker::{BreakerConfig, Health};
 pub use connect::{Network, NetworkConfig, NetworkError};
 pub use endpoint::{Seller, Unservable};
-pub use permit::{Permit, Unavailable};
+pub use permit::{Closed, Permit, Unavailable};
 pub use request::SignedCall;
 pub use send::{SellerAnswer, SendError, Started, Unsent, send};

@@ -9,11 +9,22 @@ use crochet_shared::id::ProfileId;
 use crochet_shared::outcome::SellerFailure;
 use parking_lot::Mutex;
 
-use super::breaker::{Breaker, BreakerConfig, Ticket, Verdict};
+use super::breaker::{Breaker, BreakerConfig, Health, Ticket, Verdict};
 use super::send::{SellerAnswer, SendError, Unsent};
 
 /// When to try again while the endpoint is at its limit, or its trials are taken.
 const BUSY_RETRY_SECONDS: u32 = 1;
+
+/// Why an endpoint cannot be called now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// Its seller has paused it, or its listing is not sold.
+    Withdrawn,
+    /// Its breaker is open, or its trials are taken.
+    Breaker,
+    /// It is at its concurrency limit.
+    Busy,
+}
 
 /// The endpoint cannot be called now: 503 `SELLER_UNAVAILABLE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,6 +32,8 @@ const BUSY_RETRY_SECONDS: u32 = 1;
 pub struct Unavailable {
     /// For `Retry-After`; at least 1.
     pub retry_after_seconds: u32,
+    /// Why.
+    pub why: Closed,
 }
 
 /// What guards one endpoint; shared by the versions of it that this process knows.
@@ -52,12 +65,18 @@ impl Gate {
         self.breaker
             .lock()
             .check(Instant::now())
-            .map_err(unavailable)?;
+            .map_err(|wait| unavailable(wait, Closed::Breaker))?;
         if self.in_flight.load(Ordering::Relaxed) < limit {
             Ok(())
         } else {
-            Err(unavailable(Duration::ZERO))
+            Err(unavailable(Duration::ZERO, Closed::Busy))
         }
+    }
+
+    /// Whether its breaker is open or half-open, and how many calls are under way.
+    pub(super) fn standing(&self, now: Instant) -> (Health, u32) {
+        let health = self.breaker.lock().health(now);
+        (health, self.in_flight.load(Ordering::Relaxed))
     }
 
     pub(super) fn admit(&self, limit: u32) -> Result<Permit, Unavailable> {
@@ -65,14 +84,14 @@ impl Gate {
             .breaker
             .lock()
             .admit(Instant::now())
-            .map_err(unavailable)?;
+            .map_err(|wait| unavailable(wait, Closed::Breaker))?;
         let one_more = |running: u32| (running < limit).then(|| running + 1);
         let admitted = self
             .in_flight
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more);
         if admitted.is_err() {
             self.breaker.lock().release(&ticket);
-            return Err(unavailable(Duration::ZERO));
+            return Err(unavailable(Duration::ZERO, Closed::Busy));
         }
         Ok(Permit {
             gate: self.clone(),
@@ -81,12 +100,13 @@ impl Gate {
     }
 }
 
-fn unavailable(wait: Duration) -> Unavailable {
+fn unavailable(wait: Duration, why: Closed) -> Unavailable {
     let up = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     Unavailable {
         retry_after_seconds: u32::try_from(up)
             .unwrap_or(u32::MAX)
             .max(BUSY_RETRY_SECONDS),
+        why,
     }
 }
 
@@ -100,15 +120,16 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Tells the breaker how the call ended. Only the first report counts.
-    pub fn report(&mut self, buyer: ProfileId, ended: &Result<SellerAnswer, SendError>) {
-        if let Some(ticket) = self.ticket.take() {
-            let verdict = verdict(ended);
-            self.gate
-                .breaker
-                .lock()
-                .report(&ticket, buyer, verdict, Instant::now());
-        }
+    /// Tells the breaker how the call ended. Only the first report counts. Whether it opened the
+    /// breaker.
+    pub fn report(&mut self, buyer: ProfileId, ended: &Result<SellerAnswer, SendError>) -> bool {
+        self.ticket.take().is_some_and(|ticket| {
+            let (verdict, now) = (verdict(ended), Instant::now());
+            let mut breaker = self.gate.breaker.lock();
+            let was_open = breaker.health(now) == Health::Open;
+            breaker.report(&ticket, buyer, verdict, now);
+            !was_open && breaker.health(now) == Health::Open
+        })
     }
 }
 

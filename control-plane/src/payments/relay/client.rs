@@ -18,6 +18,7 @@ use url::Url;
 use super::bucket::{Bucket, seconds};
 use super::types::{Page, ProviderQuote};
 use crate::config::Config;
+use crate::metrics::names;
 
 /// Longest wait for a quote.
 const QUOTE_TIMEOUT: Duration = Duration::from_millis(2_900);
@@ -197,7 +198,7 @@ impl Client {
         self.quotes.enter()?;
         let url = self.url("quote/v2");
         let call = self.http.post(url).json(request).timeout(QUOTE_TIMEOUT);
-        let outcome = match answer(call).await {
+        let outcome = match self.quotes.timed(answer(call)).await {
             Ok(body) => ProviderQuote::read(&body, output).ok_or(Fault::Nonsense),
             Err(fault) => Err(fault),
         };
@@ -231,7 +232,8 @@ impl Client {
 
     async fn page(&self, url: Url) -> Result<Page, ProviderError> {
         self.records.enter()?;
-        let outcome = match answer(self.http.get(url).timeout(RECORDS_TIMEOUT)).await {
+        let asked = answer(self.http.get(url).timeout(RECORDS_TIMEOUT));
+        let outcome = match self.records.timed(asked).await {
             Ok(body) => Page::read(&body).ok_or(Fault::Nonsense),
             Err(fault) => Err(fault),
         };
@@ -288,6 +290,15 @@ impl Gate {
             bucket: Bucket::per_second(per_second),
             trouble: Mutex::default(),
         }
+    }
+
+    /// Waits for a call and records how long it took.
+    async fn timed<T>(&self, call: impl Future<Output = T>) -> T {
+        let began = Instant::now();
+        let outcome = call.await;
+        metrics::histogram!(names::RELAY_SECONDS.name, "endpoint" => self.name)
+            .record(began.elapsed());
+        outcome
     }
 
     fn is_paused(&self) -> bool {
@@ -354,7 +365,7 @@ impl Gate {
     }
 
     fn count(&self, result: &'static str) {
-        metrics::counter!("crochet_relay_calls_total", "endpoint" => self.name, "result" => result)
+        metrics::counter!(names::RELAY.name, "endpoint" => self.name, "result" => result)
             .increment(1);
     }
 }

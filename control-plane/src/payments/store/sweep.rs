@@ -88,13 +88,56 @@ pub async fn advance(
     Ok(())
 }
 
-/// How many requests are open, by state: gauges for operators.
-pub async fn open_counts(pool: &PgPool) -> Result<Vec<(State, i64)>, sqlx::Error> {
-    let rows = sqlx::query!(
-        r#"select r.state as "state: State", count(*) as "count!"
+/// Open requests of one state.
+#[derive(Debug)]
+pub struct Open {
+    /// The state.
+    pub state: State,
+    /// How many.
+    pub count: i64,
+    /// Their prices together.
+    pub micros: i64,
+    /// Seconds since the first of them was paid; 0 when none is.
+    pub paid_seconds: f64,
+}
+
+/// What is open, by state: gauges for operators.
+pub async fn open(pool: &PgPool) -> Result<Vec<Open>, sqlx::Error> {
+    sqlx::query_as!(
+        Open,
+        r#"select r.state as "state: State", count(*) as "count!",
+            coalesce(sum(r.price_micros), 0)::int8 as "micros!",
+            coalesce(extract(epoch from now() - min(r.paid_at)), 0)::float8 as "paid_seconds!"
         from deadline d join gateway_request r on r.id = d.request_id group by r.state"#
     )
     .fetch_all(pool)
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.state, row.count)).collect())
+    .await
+}
+
+/// Refunds that are due.
+#[derive(Debug)]
+pub struct RefundsDue {
+    /// How many.
+    pub count: i64,
+    /// What is owed.
+    pub micros: i64,
+    /// How long the first of them waits; 0 when there is none.
+    pub oldest_seconds: f64,
+}
+
+/// What is owed back: gauges for operators.
+pub async fn refunds_due(pool: &PgPool) -> Result<RefundsDue, sqlx::Error> {
+    sqlx::query_as!(
+        RefundsDue,
+        r#"select count(*) as "count!", coalesce(sum(o.micros), 0)::int8 as "micros!",
+            coalesce(extract(epoch from now() - min(r.closed_at)), 0)::float8 as "oldest_seconds!"
+        from gateway_request r
+        cross join lateral (
+            select sum(t.amount_micros) as micros from transfer t
+            where t.request_id = r.id and t.kind in ('refund_due', 'surplus')
+        ) o
+        where r.state = 'refund_due'"#
+    )
+    .fetch_one(pool)
+    .await
 }

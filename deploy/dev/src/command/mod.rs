@@ -6,16 +6,19 @@ pub(crate) mod compile;
 pub(crate) mod demo;
 pub(crate) mod documents;
 pub(crate) mod down;
+pub(crate) mod drill;
 pub(crate) mod fresh;
 pub(crate) mod fuzz;
 pub(crate) mod lock;
 pub(crate) mod logs;
 pub(crate) mod loops;
+pub(crate) mod observe;
 pub(crate) mod operator;
 pub(crate) mod signals;
 pub(crate) mod test;
 pub(crate) mod transcript;
 pub(crate) mod up;
+pub(crate) mod watched;
 
 use std::path::Path;
 

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 
 use super::lock::{Found, take};
 use super::signals::Signals;
-use super::{compile, documents, fuzz, say};
+use super::{compile, documents, fuzz, observe, say};
 
 /// Many stacks at once, each with a pool of its own.
 const CONNECTIONS: u16 = 600;
@@ -20,7 +20,8 @@ pub(crate) struct Arguments {
     /// Only tests whose name contains this.
     filter: Option<String>,
     /// Let tests that have a long form run it (`CROCHET_TEST_FULL=1`); without a filter, then hold the
-    /// documents to the program (`cargo dev documents`) and fuzz the parsers (`cargo dev fuzz`).
+    /// documents to the program (`cargo dev documents`), rules and dashboards to a Prometheus
+    /// (`cargo dev observe --check`), and fuzz the parsers (`cargo dev fuzz`).
     #[arg(long)]
     full: bool,
     /// Arguments of the test programs (`-- --nocapture`).
@@ -50,7 +51,7 @@ pub(crate) async fn test(arguments: Arguments) -> Result<ExitCode> {
     {
         let postgres = stores.database_url();
         held = tokio::select! {
-            held = Box::pin(documents::hold(&checkout, &postgres, None)) => held,
+            held = Box::pin(hold(&checkout, &postgres)) => held,
             () = signals.any() => Ok(false),
         };
         if matches!(held, Ok(true)) {
@@ -66,6 +67,12 @@ pub(crate) async fn test(arguments: Arguments) -> Result<ExitCode> {
     }
     let code = status?.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Documents, then rules and dashboards; true when all hold.
+async fn hold(checkout: &Checkout, postgres: &str) -> Result<bool> {
+    let documents = Box::pin(documents::hold(checkout, postgres, None)).await?;
+    Ok(Box::pin(observe::hold(checkout, postgres)).await? && documents)
 }
 
 fn cargo_test(checkout: &Checkout, arguments: &Arguments, stores: &Stores) -> Command {

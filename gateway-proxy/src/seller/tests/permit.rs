@@ -7,10 +7,11 @@ use crochet_shared::outcome::SellerFailure;
 use super::{
     Network, NetworkConfig, Seller, SendError, buyer, endpoint, listing, loopback, network,
 };
-use crate::seller::{BreakerConfig, Unavailable, Unsent};
+use crate::seller::{BreakerConfig, Closed, Unavailable, Unsent};
 
 const BUSY: Unavailable = Unavailable {
     retry_after_seconds: 1,
+    why: Closed::Busy,
 };
 
 #[tokio::test]
@@ -117,7 +118,11 @@ async fn a_permit_dropped_unused_burns_no_trial() {
         drop(seller.try_admit().unwrap());
     }
     let trials: Vec<_> = (0..3).map(|_| seller.try_admit().unwrap()).collect();
-    assert_eq!(seller.try_admit().unwrap_err(), BUSY);
+    let no_trial = Unavailable {
+        why: Closed::Breaker,
+        ..BUSY
+    };
+    assert_eq!(seller.try_admit().unwrap_err(), no_trial);
     seller.check().unwrap();
     drop(trials);
     // Nor does one that the concurrency limit refuses.
