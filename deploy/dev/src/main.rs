@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::command::{audit, bench, demo, documents, down, fresh, logs, test, up};
+use crate::command::{audit, bench, demo, documents, down, fresh, k6, logs, test, up};
 
 /// Installs what is missing, builds, starts and shows a whole Crochet on this machine.
 #[derive(Parser)]
@@ -43,6 +43,8 @@ enum Command {
     Audit,
     /// Measure, with release builds; what follows goes to the bench (`--quick`, `--help`).
     Bench(bench::Arguments),
+    /// Load at a fixed rate against the stack that runs, then the books and the audit.
+    K6(k6::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
             Command::Logs(arguments) => logs::logs(arguments).await,
             Command::Audit => audit::audit(),
             Command::Bench(arguments) => bench::bench(&arguments),
+            Command::K6(arguments) => Box::pin(k6::k6(arguments)).await,
         }
     });
     result.unwrap_or_else(|error| failed(&error))

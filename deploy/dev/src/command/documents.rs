@@ -1,15 +1,15 @@
 //! `cargo dev documents`: what the API tells of itself, held to what it does. Steps in Python, which lie in
 //! `loadtest/documents`, each against a stack that is started for them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use crochet_dev::install::{self, Part};
 use crochet_dev::{Checkout, DemoKeys, Options, Stack, StackFile, Store, Stores};
 
-use super::{compile, say, shown, transcript};
+use super::{compile, python, say, transcript};
 
 /// The steps, in the order they run: what is quick first.
 const STEPS: [Step; 4] = [
@@ -125,7 +125,7 @@ impl Tools {
         };
         let scripts = checkout.root().join("loadtest/documents");
         let directory = checkout.documents();
-        packages(checkout, &directory, &scripts.join("requirements.txt"))?;
+        python::packages(checkout, &directory, &scripts.join("requirements.txt"))?;
         Ok(Self {
             scripts,
             directory,
@@ -164,40 +164,4 @@ impl Tools {
         }
         command
     }
-}
-
-/// A virtual environment with the packages of the list, made anew when the list changes.
-fn packages(checkout: &Checkout, directory: &Path, list: &Path) -> Result<()> {
-    let home = directory.join("python");
-    let done = home.join("requirements.txt");
-    let wanted = std::fs::read(list).with_context(|| format!("reading {}", list.display()))?;
-    if std::fs::read(&done).is_ok_and(|had| had == wanted) {
-        return Ok(());
-    }
-    say(&format!(
-        "Installing {} into {}",
-        shown(checkout, list),
-        shown(checkout, &home)
-    ));
-    std::fs::create_dir_all(directory)?;
-    run(Command::new("python3")
-        .args(["-m", "venv", "--clear"])
-        .arg(&home))?;
-    run(Command::new(home.join("bin/pip"))
-        .args(["install", "--quiet", "--disable-pip-version-check", "-r"])
-        .arg(list))?;
-    std::fs::write(&done, wanted)?;
-    Ok(())
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("starting {}", command.get_program().display()))?;
-    ensure!(
-        status.success(),
-        "{} ended with {status}",
-        command.get_program().display()
-    );
-    Ok(())
 }
