@@ -12,7 +12,7 @@ const PAUSE_SECONDS = 0.1;
 const ROUNDS_MAX = 300;
 
 export const options = made('hot_listing', {
-  hot_listing: steady('default', { ...asked({ rate: 8, seconds: 30 }), each: 1 }),
+  hot_listing: steady('default', { ...asked({ rate: 12, seconds: 30 }), each: 1 }),
 });
 
 export default function () {

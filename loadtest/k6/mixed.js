@@ -8,7 +8,7 @@ import { buyers, gone, listings, nth, turn } from './client/stage.js';
 import { asked, options as made, steady } from './run/load.js';
 import { summary } from './run/summary.js';
 
-const { rate, seconds } = asked({ rate: 40, seconds: 30 });
+const { rate, seconds } = asked({ rate: 60, seconds: 30 });
 const share = (part, exec, each) => steady(exec, { rate: rate * part, seconds, each });
 
 export const options = made('mixed', {

@@ -10,7 +10,7 @@ import { summary } from './run/summary.js';
 const AUDITED = 10;
 
 export const options = made('paid_call', {
-  paid_call: steady('default', { ...asked({ rate: 10, seconds: 30 }), each: 1 }),
+  paid_call: steady('default', { ...asked({ rate: 20, seconds: 30 }), each: 1 }),
 });
 
 export default function () {

@@ -8,7 +8,7 @@ import { asked, options as made, steady } from './run/load.js';
 import { summary } from './run/summary.js';
 
 export const options = made('quote_flood', {
-  quote_flood: steady('default', { ...asked({ rate: 50, seconds: 30 }), each: 0.5 }),
+  quote_flood: steady('default', { ...asked({ rate: 100, seconds: 30 }), each: 0.5 }),
 });
 
 export default function () {

@@ -10,7 +10,7 @@ import { summary } from './run/summary.js';
 
 const AUDITED = 50;
 
-const { rate, seconds } = asked({ rate: 15, seconds: 40 });
+const { rate, seconds } = asked({ rate: 24, seconds: 40 });
 
 export const options = made('soak', {
   purchases: steady('purchase', { rate: rate / 3, seconds, each: 1 }),

@@ -10,7 +10,7 @@ import { summary } from './run/summary.js';
 const SPIKE = 10;
 const PATIENT = { alsoFull: true, expected: [200, 202, 402, 409, 503] };
 
-const { rate, seconds } = asked({ rate: 40, seconds: 30 });
+const { rate, seconds } = asked({ rate: 80, seconds: 30 });
 
 export const options = made('spike', {
   spike: burst('default', { base: Math.max(1, Math.round(rate / SPIKE)), rate, seconds, each: 1 }),
