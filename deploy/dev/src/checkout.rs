@@ -88,6 +88,11 @@ impl Checkout {
         self.target.join("watched")
     }
 
+    /// Where k6, what it is told and what it found are kept.
+    pub fn k6(&self) -> PathBuf {
+        self.target.join("k6")
+    }
+
     /// A program that Cargo built.
     pub fn program(&self, build: Build, name: &str) -> PathBuf {
         self.target.join(build.folder()).join(name)

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::command::{
-    audit, bench, demo, documents, down, drill, fresh, fuzz, logs, observe, operator, test, up,
+    audit, bench, demo, documents, down, drill, fresh, fuzz, k6, logs, observe, operator, test, up,
 };
 
 /// Installs what is missing, builds, starts and shows a whole Crochet on this machine.
@@ -54,6 +54,8 @@ enum Command {
     Operator(operator::Arguments),
     /// Measure, with release builds; what follows goes to the bench (`--quick`, `--help`).
     Bench(bench::Arguments),
+    /// Load at a fixed rate against the stack that runs, then the books and the audit.
+    K6(k6::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -81,6 +83,7 @@ fn main() -> ExitCode {
             Command::Audit => audit::audit(),
             Command::Operator(arguments) => operator::operator(&arguments),
             Command::Bench(arguments) => bench::bench(&arguments),
+            Command::K6(arguments) => Box::pin(k6::k6(arguments)).await,
         }
     });
     result.unwrap_or_else(|error| failed(&error))

@@ -9,11 +9,13 @@ pub(crate) mod down;
 pub(crate) mod drill;
 pub(crate) mod fresh;
 pub(crate) mod fuzz;
+pub(crate) mod k6;
 pub(crate) mod lock;
 pub(crate) mod logs;
 pub(crate) mod loops;
 pub(crate) mod observe;
 pub(crate) mod operator;
+pub(crate) mod python;
 pub(crate) mod signals;
 pub(crate) mod test;
 pub(crate) mod transcript;
@@ -21,8 +23,9 @@ pub(crate) mod up;
 pub(crate) mod watched;
 
 use std::path::Path;
+use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use crochet_dev::{Checkout, StackFile};
 
 /// One line of progress on the terminal.
@@ -43,4 +46,17 @@ pub(crate) fn shown(checkout: &Checkout, path: &Path) -> String {
         .unwrap_or(path)
         .display()
         .to_string()
+}
+
+/// Runs a program to its end, which must be a good one.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("starting {}", command.get_program().display()))?;
+    ensure!(
+        status.success(),
+        "{} ended with {status}",
+        command.get_program().display()
+    );
+    Ok(())
 }
