@@ -51,10 +51,16 @@ pub fn command(name: &'static str) -> clap::Command {
     let mut command = Cli::command().name(name).bin_name(name);
     if name == CROCHET {
         command = command
+            .about(
+                "The operator's tool of a Crochet marketplace. Each verb's own --help tells more.",
+            )
             .subcommand_required(true)
             .arg_required_else_help(true);
     }
     command.build();
+    if name == CROCHET {
+        command = command.mut_args(hide_settings);
+    }
     command.mut_subcommands(|sub| {
         if sub.get_name() == SERVE {
             sub
@@ -66,11 +72,12 @@ pub fn command(name: &'static str) -> clap::Command {
 
 /// Leaves the settings out of a command's help, and of those below it.
 fn quiet(command: clap::Command) -> clap::Command {
-    let hide = |arg: Arg| {
-        let shown = !arg.is_global_set() || arg.get_id() == "database_url";
-        arg.hide(!shown)
-    };
-    command.mut_args(hide).mut_subcommands(quiet)
+    command.mut_args(hide_settings).mut_subcommands(quiet)
+}
+
+fn hide_settings(arg: Arg) -> Arg {
+    let shown = !arg.is_global_set() || arg.get_id() == "database_url";
+    arg.hide(!shown)
 }
 
 /// The document as it is checked in, on standard output.

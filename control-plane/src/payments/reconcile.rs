@@ -20,7 +20,8 @@ const PACE: Duration = Duration::from_millis(200);
 /// How often a page is asked for again that the provider did not give.
 const TRIES_MAX: u32 = 5;
 
-/// A success that was not in evidence before.
+/// A success that was not in evidence before: of a request that waits for it, or of none that we know
+/// although its money reached us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// The provider's id.
@@ -67,7 +68,12 @@ pub async fn since(
             sweep::read(app, &news).await?;
         }
         let after = states(app, &news).await?;
-        done.found.extend(news.iter().map(|record| Found {
+        let found = news.iter().filter(|record| match before.get(&record.id) {
+            Some(before) => before.awaits_evidence(),
+            // Other records of the same provider account are not our business.
+            None => sweep::concerns_us(app, record),
+        });
+        done.found.extend(found.map(|record| Found {
             relay_request_id: record.id.clone(),
             updated_at: record.updated_at,
             amount: record.output.as_ref().map(|output| output.amount.clone()),

@@ -133,7 +133,7 @@ pub(super) async fn read(app: &App, records: &[Record]) -> Result<(), SweepError
     Ok(())
 }
 
-fn concerns_us(app: &App, record: &Record) -> bool {
+pub(super) fn concerns_us(app: &App, record: &Record) -> bool {
     let recipient = record.recipient.as_deref().unwrap_or_default();
     record.referrer.as_deref() == Some(REFERRER)
         && recipient.eq_ignore_ascii_case(&app.config.settlement_address)

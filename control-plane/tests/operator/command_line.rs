@@ -101,5 +101,6 @@ fn help_tells_exit_codes_and_leaves_the_servers_settings_out() {
         assert!(!help.contains("RATE_LIMIT_"), "{help}");
         assert!(help.contains("Exit codes"), "{help}");
     }
+    assert!(!help(&[]).contains("RATE_LIMIT_"));
     assert!(help(&["serve"]).contains("RATE_LIMIT_OPEN_QUOTES"));
 }
