@@ -27,9 +27,9 @@ use crate::gateway::Gateway;
 use crate::seller::Closed;
 
 /// Upper bounds of all durations' buckets, in seconds: from a cache hit to the longest timeout.
-const SECONDS: [f64; 17] = [
+const SECONDS: [f64; 19] = [
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
-    1.0, 5.0, 30.0, 120.0,
+    1.0, 2.5, 5.0, 10.0, 30.0, 120.0,
 ];
 /// Upper bounds of the buckets of a batch's size.
 const ITEMS: [f64; 7] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];

@@ -77,6 +77,8 @@ pub(crate) async fn hold(checkout: &Checkout, postgres: &str) -> Result<bool> {
         .postgres(Store::At(postgres.to_owned()))
         .say(say);
     let stack = Stack::start(options).await?;
+    // A first call: what has labels of its own shows when it is first counted.
+    Box::pin(transcript::tell(&stack.describe(DemoKeys::default()))).await?;
     let held = Box::pin(seen(checkout, &stack.describe(DemoKeys::default()))).await;
     stack.stop().await?;
     held
