@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::paper::{Paper, moment, span};
-use super::store::status as store;
+use super::store::{refunds, status as store};
 use super::{Exit, Form, Outcome, when};
 use crate::config::Settings;
 use crate::db::{Db, MIGRATIONS};
@@ -61,6 +61,8 @@ struct Stands {
     waits: store::Waits,
     claim: Option<store::OpenClaim>,
     sweeps: Vec<store::Sweep>,
+    /// What refunds payable holds for what is due: not always its price.
+    refund_due: Micros,
     provider: Provider,
     violations: usize,
 }
@@ -84,6 +86,7 @@ pub async fn status(db: &Db, settings: &Settings, wanted: &Status) -> anyhow::Re
         waits: store::waits(pool, OVERDUE.as_secs_f64()).await?,
         claim: store::oldest_claim(pool).await?,
         sweeps: store::sweeps(pool).await?,
+        refund_due: Micros(refunds::owed(pool).await?),
         provider: provider(settings).await,
         violations: audit::recent_violations(pool).await?.len(),
     };
@@ -154,7 +157,7 @@ impl Stands {
         paper.line("");
         paper
             .pair("in clearing", self.clearing())
-            .pair("refund due", self.sum(&["refund_due"]));
+            .pair("refund due", self.refund_due);
         let claim = self.claim.as_ref().map_or_else(
             || "none".to_owned(),
             |claim| {
@@ -207,7 +210,7 @@ impl Stands {
             "schema": { "program": self.schema, "missing": 0 },
             "requests": self.requests,
             "clearing_micros": self.clearing(),
-            "refund_due_micros": self.sum(&["refund_due"]),
+            "refund_due_micros": self.refund_due,
             "oldest_claim": claim,
             "overdue_deadlines": self.waits.overdue,
             "outbox": { "rows": self.waits.outbox, "oldest": oldest },

@@ -51,8 +51,13 @@ async fn a_quiet_marketplace_needs_nobody(pool: PgPool) {
     stage.delivered().await;
     let claimed = stage.paid().await;
     stage.claimed(&claimed).await;
+    let other = stage.quoted().await;
+    stage.evidence(&other, false, Some(5)).await;
     stage.run("delete from outbox").await;
     let outcome = stands(&stage).await;
+    // What arrived is owed, whatever its price was.
+    assert_eq!(in_state(&outcome, "refund_due"), (1, PRICE));
+    assert_eq!(outcome.json["refund_due_micros"], 5);
     assert_eq!(outcome.exit, Exit::Done, "{}", outcome.text);
     assert_eq!(in_state(&outcome, "delivered"), (1, PRICE));
     assert_eq!(in_state(&outcome, "refunded"), (0, 0));

@@ -63,6 +63,14 @@ pub(in crate::operator) async fn due(db: impl PgExecutor<'_>) -> Result<Vec<Due>
     .await
 }
 
+/// What is owed of every refund that is due, together.
+pub(in crate::operator) async fn owed(db: impl PgExecutor<'_>) -> Result<i64, sqlx::Error> {
+    let due = due(db).await?;
+    Ok(due
+        .iter()
+        .fold(0, |sum: i64, due| sum.saturating_add(due.amount_micros)))
+}
+
 /// What was paid beyond the price of requests that went on.
 #[derive(Debug)]
 pub(in crate::operator) struct Surplus {
