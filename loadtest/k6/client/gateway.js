@@ -13,7 +13,8 @@ const answers = new Counter('gateway_answers');
 const took = new Trend('gateway_call', true);
 
 const ROUTE = 'call';
-const COMPLAINTS_MAX = 3;
+/** By each virtual user: the first tell enough. */
+const COMPLAINTS_MAX = 1;
 let complaints = 0;
 
 /** The HTTP request of a call; `how`: `relay` (a payment), `through` (which gateway's turn), `expected` (statuses). */

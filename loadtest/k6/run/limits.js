@@ -30,7 +30,7 @@ export function limits(name, planned) {
   }
   for (const { metric, limit, share_of_planned: share } of [...FILE.every, ...FILE[name]]) {
     if (!metric) continue;
-    const text = share === undefined ? limit : `count<=${Math.floor(share * planned)}`;
+    const text = share === undefined ? limit : `count<=${Math.ceil(share * planned)}`;
     all[metric] = [...(all[metric] || []), text];
   }
   return all;

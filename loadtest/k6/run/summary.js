@@ -12,8 +12,9 @@ export function summary(name) {
 }
 
 function text(name, data) {
-  const lines = ['', head(name, data), '', ...answers(data.metrics), '', ...others(data.metrics), '', ...verdicts(data.metrics)];
-  return `${lines.join('\n')}\n`;
+  const parts = [[head(name, data)], answers(data.metrics), others(data.metrics), verdicts(data.metrics)];
+  const shown = parts.filter((lines) => lines.length > 0).map((lines) => lines.join('\n'));
+  return `\n${shown.join('\n\n')}\n`;
 }
 
 function head(name, { metrics, state }) {
@@ -66,7 +67,8 @@ function table(title, rows) {
 /** Each limit with what was found. */
 function verdicts(metrics) {
   const lines = [];
-  for (const [name, { thresholds, values }] of Object.entries(metrics)) {
+  for (const name of Object.keys(metrics).sort()) {
+    const { thresholds, values } = metrics[name];
     for (const [limit, { ok }] of Object.entries(thresholds || {})) {
       if (matters(limit)) lines.push(`  ${ok ? 'holds ' : 'BROKEN'}  ${name} ${limit}   (${found(values, limit)})`);
     }
