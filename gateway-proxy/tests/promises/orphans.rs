@@ -72,7 +72,11 @@ async fn do_it(market: &Market, deed: Deed, quote: &Quote) {
     let asked: u128 = asked.parse().unwrap();
     let details = match deed {
         Deed::PaysAndSomethingElseArrives => json!({ "amount": "999999" }),
-        _ => json!({}),
+        Deed::Pays
+        | Deed::PaysTwice
+        | Deed::PaysAfterTheQuoteIsGone
+        | Deed::Overpays
+        | Deed::Underpays => json!({}),
     };
     let silent = json!({ "requestId": id, "webhook_copies": 0, "details": details });
     sandbox.scenario(&silent).await.unwrap();

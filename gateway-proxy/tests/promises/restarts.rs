@@ -19,7 +19,7 @@ trials!(a_rolling_restart_refuses_nobody_and_breaks_nothing);
 
 /// Between two looks of a buyer at a call that is pending or in progress.
 const PAUSE: Duration = Duration::from_millis(50);
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Two gateways and two control planes, each pair behind something that sends new connections to whoever
 /// says it is ready.

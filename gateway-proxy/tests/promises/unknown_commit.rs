@@ -50,6 +50,9 @@ async fn an_unknown_commit_is_not_a_failure() {
     );
     assert!(share.lost() > purchases / 4 && between.share().lost() > purchases / 8);
     agree_on_one_call_each(&market, &bought).await;
+    // Whoever takes a lost reply for a failure leaves a claim behind that only time ends.
+    let abandoned = "select count(*) from attempt where outcome = 'lease_expired'".to_owned();
+    assert_eq!(world.door.number(abandoned).await, 0, "claims left behind");
     world.stack.untell(Role::ControlPlane);
     world.close().await;
     drop(database);
