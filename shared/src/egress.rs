@@ -167,7 +167,9 @@ impl Egress {
             .own_host
             .as_deref()
             .is_some_and(|own| own.eq_ignore_ascii_case(name));
-        if name.is_empty() {
+        // An empty label, and with it more than one dot at the end, is no part of a name; without them what
+        // is left might read as an address.
+        if name.split('.').any(str::is_empty) {
             return Err(Forbidden::Malformed);
         }
         if own {
@@ -323,6 +325,9 @@ mod tests {
             ("https://example.com:8443/", Forbidden::Port),
             ("https://exa mple.com/", Forbidden::Malformed),
             ("https://", Forbidden::Malformed),
+            ("https://46.5182../", Forbidden::Malformed),
+            ("https://127.1../", Forbidden::Malformed),
+            ("https://a..example/", Forbidden::Malformed),
             ("example.com", Forbidden::Malformed),
             ("https://example.com/\u{0}", Forbidden::Malformed),
         ] {
