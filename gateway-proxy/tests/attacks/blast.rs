@@ -98,12 +98,12 @@ impl Blast {
                     "HTTP/1.1 200 OK\r\nContent-Length: {BOMB}\r\n\r\n"
                 ))
                 .await?;
-                self.pour(b"", &[b' '; 64 * 1024]).await
+                self.pour(b"", &b" ".repeat(64 * 1024)).await
             }
             "chunked" => {
                 self.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
                     .await?;
-                let chunk = [&b"10000\r\n"[..], &[b' '; 0x10000], b"\r\n"].concat();
+                let chunk = [&b"10000\r\n"[..], &b" ".repeat(0x10000), b"\r\n"].concat();
                 self.pour(b"", &chunk).await
             }
             "drip" => {
@@ -117,14 +117,14 @@ impl Blast {
             }
             "headers" => {
                 self.say("HTTP/1.1 200 OK\r\n").await?;
-                let many: String = (0..10_000)
+                let many: Vec<String> = (0..10_000)
                     .map(|number| format!("X-{number}: {number}\r\n"))
                     .collect();
-                self.say(&many).await?;
+                self.say(&many.concat()).await?;
                 self.say("Content-Length: 2\r\n\r\n{}").await
             }
             "endless" => {
-                self.pour(b"HTTP/1.1 200 OK\r\nX: ", &[b'x'; 64 * 1024])
+                self.pour(b"HTTP/1.1 200 OK\r\nX: ", &b"x".repeat(64 * 1024))
                     .await
             }
             "informational" => {

@@ -337,10 +337,10 @@ async fn call_badly(market: &Market, number: usize) {
             &[400, 408],
         ),
         3 => {
-            let many: String = (0..10_000)
+            let many: Vec<String> = (0..10_000)
                 .map(|number| format!("X-{number}: y\r\n"))
                 .collect();
-            (format!("{head}{many}\r\n"), b"", 0, &[431])
+            (format!("{head}{}\r\n", many.concat()), b"", 0, &[431])
         }
         _ => {
             let body = gzip_of_zeros(64 * MEBIBYTE);
@@ -364,7 +364,7 @@ async fn call_badly(market: &Market, number: usize) {
         );
     }
     assert!(
-        began.elapsed() < Duration::from_secs(60),
+        began.elapsed() < Duration::from_mins(1),
         "{path}: {:?}",
         began.elapsed()
     );
@@ -390,7 +390,7 @@ async fn sent_until_answered(
         std::future::pending::<()>().await;
     };
     let answer = async {
-        let mut answer = vec![0; 64];
+        let mut answer = [0; 64];
         let mut have = 0;
         while have < 12 {
             match read.read(&mut answer[have..]).await {

@@ -39,7 +39,7 @@ async fn unpaid_calls_and_made_up_keys_cost_the_provider_and_paid_calls_nothing(
     let size = Size {
         buyers: sized(40, 500),
         calls_per_second: sized(120, 2_000),
-        time: sized(Duration::from_secs(5), Duration::from_secs(60)),
+        time: sized(Duration::from_secs(5), Duration::from_mins(1)),
         paid: sized(16, 120),
     };
     let world = World::own("flood", production).await;

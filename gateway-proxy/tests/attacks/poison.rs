@@ -72,7 +72,7 @@ impl Writer {
             b"{\"profile_id\":\"me\",\"price\":0}",
             &[0xff; 64],
             &[0x7f; 9],
-            &[b'x'; 64 * 1024],
+            &b"x".repeat(64 * 1024),
         ];
         let mut commands = redis::pipe();
         for (number, name) in names.iter().enumerate() {
@@ -159,7 +159,7 @@ fn exchanged(seen: &Seen, round: usize) -> Values {
             .collect();
         let oldest = held.first();
         let other = (!others.is_empty()).then(|| others[(number + round) % others.len()]);
-        let chosen = if round % 2 == 0 {
+        let chosen = if round.is_multiple_of(2) {
             other.or(oldest)
         } else {
             oldest
@@ -213,7 +213,7 @@ async fn whoever_writes_to_redis_becomes_nobody_and_changes_no_price_and_no_addr
 async fn everything_is_hers(market: &Market, round: usize) {
     let api = &market.door.apis[round % market.door.apis.len()];
     let buyer = market.buyer.through(api);
-    let call = if round % 3 == 0 {
+    let call = if round.is_multiple_of(3) {
         // By its slug, which Redis leads on to the listing.
         demo_agent::PaidCall::new(
             &market.listing.slug,

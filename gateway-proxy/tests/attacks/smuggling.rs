@@ -2,6 +2,7 @@
 //! hidden in another is never answered and never acted on, on either kind of path; nothing panics
 //! and nothing is a 5xx.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use demo_agent::Method;
@@ -180,7 +181,7 @@ async fn no_request_is_smuggled_in_another() {
         for line in LINES {
             let line = line.replace("{}", &place.path);
             let mut bytes = attack.head(&line, OUTER_ID);
-            bytes.push_str(&format!("Content-Length: {}\r\n\r\n{hidden}", hidden.len()));
+            write!(bytes, "Content-Length: {}\r\n\r\n{hidden}", hidden.len()).unwrap();
             let what = format!("{line:?}");
             wrong.extend(refused_once(
                 &attack.answers_to(bytes.as_bytes(), &what).await,
@@ -241,11 +242,10 @@ async fn a_body_stays_a_body(attack: &Attack, place: &Place) {
                 let mut bytes = attack.head(&line, OUTER_ID) + more;
                 if chunked {
                     let length = hidden.len();
-                    bytes += &format!(
-                        "Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{hidden}\r\n0\r\n\r\n"
-                    );
+                    let chunk = format!("{length:x}\r\n{hidden}\r\n0\r\n\r\n");
+                    bytes.extend(["Transfer-Encoding: chunked\r\n\r\n", chunk.as_str()]);
                 } else {
-                    bytes += &format!("Content-Length: {}\r\n\r\n{hidden}", hidden.len());
+                    write!(bytes, "Content-Length: {}\r\n\r\n{hidden}", hidden.len()).unwrap();
                 }
                 let what = format!("{line} with {more:?}, chunked: {chunked}");
                 let mut wire = Wire::to(attack.market.api()).await;

@@ -130,13 +130,13 @@ impl Fuzzer {
             .arg(format!("-max_len={INPUT_BYTES_MAX}"))
             .arg(format!("-timeout={INPUT_SECONDS_MAX}"))
             .args(["-print_final_stats=1", "-verbosity=0"]);
-        let status = as_cargo_fuzz(command, &self.program).status();
+        let status = as_cargo_fuzz(&command, &self.program).status();
         Ok(status.context("starting cargo-fuzz")?.success())
     }
 }
 
 /// The same command run by cargo-fuzz's own program, which need not be on the path.
-fn as_cargo_fuzz(of_cargo: Command, program: &Path) -> Command {
+fn as_cargo_fuzz(of_cargo: &Command, program: &Path) -> Command {
     let mut command = Command::new(program);
     command.args(of_cargo.get_args());
     for (name, value) in of_cargo.get_envs() {
