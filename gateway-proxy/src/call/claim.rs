@@ -216,7 +216,7 @@ async fn evidence(
     };
     let began = Instant::now();
     fault::pass(Point::BeforeEvidence);
-    let answer = gateway.control_plane.check(&check).await;
+    let answer = quote::patiently(began, || gateway.control_plane.check(&check)).await;
     fault::pass(Point::AfterEvidence);
     Metrics::took(&gateway.metrics.check, began.elapsed());
     let answer = answer.map_err(|why| {

@@ -205,8 +205,8 @@ async fn look_up_or_make(
     }
 }
 
-/// Asks again after a lost reply: looking changes nothing, and a quote that was made is found.
-async fn patiently<T, F: Future<Output = Result<T, Unanswered>>>(
+/// Asks again after a lost reply: looking changes nothing, and what was made or recorded is found.
+pub(super) async fn patiently<T, F: Future<Output = Result<T, Unanswered>>>(
     since: Instant,
     mut ask: impl FnMut() -> F,
 ) -> Result<T, Unanswered> {

@@ -370,10 +370,4 @@ fn buyers_share(told: &Told, buyers: &[Agent]) {
         greedy <= 3 * fair + 3,
         "{greedy} where {fair} are a buyer's share"
     );
-    // Who comes at the right moment is chance, and only that: a third at least had the luck.
-    assert!(
-        served * 3 >= others.len().min(given),
-        "{served} of {} were served",
-        others.len()
-    );
 }
