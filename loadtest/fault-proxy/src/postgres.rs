@@ -128,7 +128,7 @@ mod tests {
                 _: &mut std::task::Context<'_>,
                 buffer: &mut tokio::io::ReadBuf<'_>,
             ) -> std::task::Poll<io::Result<()>> {
-                let some = self.0.len().min(7);
+                let some = self.0.len().min(7).min(buffer.remaining());
                 buffer.put_slice(&self.0.drain(..some).collect::<Vec<_>>());
                 std::task::Poll::Ready(Ok(()))
             }
