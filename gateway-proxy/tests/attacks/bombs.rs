@@ -130,8 +130,8 @@ async fn bombs_cost_bounded_memory_and_slow_nobody_else() {
         "{} MiB of one bomb taken",
         bombs.most.load(Ordering::Relaxed) / MEBIBYTE
     );
-    // Beside a dozen other stacks on two cores, calm is not calm: there it only holds that nobody stands still.
-    let bound = sized(calm * 10 + Duration::from_secs(8), calm * 2);
+    // Beside a dozen other stacks on two cores, calm is not calm: there the bound is loose.
+    let bound = sized(calm * 10 + Duration::from_secs(1), calm * 2);
     assert!(attacked < bound, "{attacked:?} where {calm:?} is usual");
     drop(traps);
     drop(market);
