@@ -52,7 +52,7 @@ async fn one_payment_is_one_consumption_however_often_and_wherever_it_is_tried()
     assert!(flushes > 2, "Redis was flushed {flushes} times only");
     agree_on_one_call_each(&market, &purchases).await;
     let refused = kinds.get(REFUSED).copied().unwrap_or_default();
-    assert!(refused * 20 <= payments * retries, "{kinds:?}");
+    assert!(refused * 100 <= payments * retries, "{kinds:?}");
     world.close().await;
 }
 
