@@ -161,9 +161,9 @@ pub struct Settled {
     pub next: Option<State>,
     /// Attempts used, when it was moved now.
     pub used: Option<i32>,
-    /// The state before this batch; `None` when there is no such request.
+    /// The state it stands in when it was not moved now; `None` also when there is no such request.
     pub state: Option<State>,
-    /// Whether epoch and owner were the request's newest before this batch.
+    /// Whether epoch and owner are its newest, when it was not moved now.
     pub is_newest: Option<bool>,
     /// Attempts used after this same claim ended earlier.
     pub journal_attempts: Option<i32>,
@@ -200,7 +200,7 @@ pub async fn settlements(
                 latency, bytes, sha256, first_id, second_id)
         ), held as materialized (
             select i.*, r.buyer_id, r.seller_id, r.listing_id, r.price_micros, r.redeem_until,
-                r.lease_until, r.timeout_ms,
+                r.lease_until, r.timeout_ms, r.paid_at,
                 (r.price_micros * r.fee_rate_ppm + 500000) / 1000000 as fee,
                 r.attempts - (i.kind = 'unsent')::int4 as used,
                 case
@@ -270,11 +270,12 @@ pub async fn settlements(
             a.attempts as "journal_attempts?", a.refund_due as "journal_refund_due?", a.outcome as "journal_outcome?",
             case when h.next = 'delivered' then h.price_micros - h.fee end as "credit?",
             case when h.next = 'delivered' then h.fee end as "fee?",
-            case when h.next = 'delivered' then extract(epoch from now() - r.paid_at)::float8 end as "waited_seconds?"
+            case when h.next = 'delivered' then extract(epoch from now() - h.paid_at)::float8 end as "waited_seconds?"
         from item i
         left join held h on h.place = i.place
-        left join gateway_request r on r.id = i.id
-        left join attempt a on a.request_id = i.id and a.epoch = i.epoch and a.owner = i.owner
+        -- Only what was not moved now is looked up once more: nothing equals null.
+        left join gateway_request r on r.id = case when h.place is null then i.id end
+        left join attempt a on a.request_id = case when h.place is null then i.id end and a.epoch = i.epoch and a.owner = i.owner
         "#,
         &batch.places,
         &batch.ids,

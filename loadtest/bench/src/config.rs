@@ -9,6 +9,7 @@ use crate::subject::Subject;
 
 // What the marks are about; with anything else the figures are not comparable from run to run.
 const CONNECTIONS: u16 = 64;
+const RATE_CONNECTIONS: u16 = 256;
 const PAID_CALLS: u32 = 4_000;
 const REQUESTS: u32 = 20_000;
 const ANSWER_BYTES: u32 = 970;
@@ -49,6 +50,11 @@ pub(crate) struct Config {
     /// Keep-alive connections, each with one request at a time.
     #[arg(long, default_value_t = CONNECTIONS, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub(crate) connections: u16,
+
+    /// The same of the paths whose rates are compared, paid calls and nginx: enough to leave the machine
+    /// no idle time. A paid call waits for the disk twice, and with few connections everybody waits with it.
+    #[arg(long, default_value_t = RATE_CONNECTIONS, value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub(crate) rate_connections: u16,
 
     /// Paid calls a round; each is a payment made beforehand.
     #[arg(long, default_value_t = PAID_CALLS, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -101,9 +107,23 @@ impl Config {
     pub(crate) fn subjects(&self) -> Vec<Subject> {
         let wanted = |subject: &Subject| {
             let replayed = *subject == Subject::Paid && self.only.contains(&Subject::Replay);
-            self.only.is_empty() || self.only.contains(subject) || replayed
+            let by_default = !(self.quick && subject.is_for_the_full_run());
+            (self.only.is_empty() && by_default) || self.only.contains(subject) || replayed
         };
         Subject::ALL.into_iter().filter(wanted).collect()
+    }
+
+    /// How many connections carry a path's requests.
+    pub(crate) const fn connections(&self, subject: Subject) -> u16 {
+        match subject {
+            Subject::Paid | Subject::Nginx | Subject::Haproxy => self.rate_connections,
+            Subject::Pingora
+            | Subject::Beside
+            | Subject::X402
+            | Subject::Quote
+            | Subject::Refused
+            | Subject::Replay => self.connections,
+        }
     }
 
     /// Whether this run can be compared with others of its name: everything, as it comes, on a stack of its own.
@@ -112,7 +132,8 @@ impl Config {
             && self.stack.is_none()
             && self.settings.is_empty()
             && self.rounds.is_none()
-            && (self.connections, self.paid_calls) == (CONNECTIONS, PAID_CALLS)
+            && (self.connections, self.rate_connections) == (CONNECTIONS, RATE_CONNECTIONS)
+            && self.paid_calls == PAID_CALLS
             && (self.requests, self.answer_bytes) == (REQUESTS, ANSWER_BYTES)
     }
 
@@ -162,6 +183,7 @@ mod tests {
             ["--only", "paid"],
             ["--rounds", "3"],
             ["--connections", "8"],
+            ["--rate-connections", "8"],
             ["--set", "A=B"],
             ["--stack", "x"],
             ["--requests", "5"],

@@ -105,9 +105,13 @@ fn calls_a_round(subject: Subject, config: &Config) -> Result<usize> {
         Subject::Paid => config.paid_calls,
         // Two CPU times of the same seconds, so that fewer are as telling.
         Subject::Beside => config.paid_calls / 2,
-        Subject::Pingora | Subject::Nginx | Subject::Quote | Subject::Refused | Subject::Replay => {
-            return Ok(0);
-        }
+        Subject::Pingora
+        | Subject::X402
+        | Subject::Nginx
+        | Subject::Haproxy
+        | Subject::Quote
+        | Subject::Refused
+        | Subject::Replay => return Ok(0),
     };
-    Ok(usize::try_from(measured)? + usize::from(config.connections))
+    Ok(usize::try_from(measured)? + usize::from(config.connections(subject)))
 }

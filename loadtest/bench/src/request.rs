@@ -28,21 +28,28 @@ pub(crate) struct Call<'a> {
     pub(crate) key: &'a str,
     /// `X-Crochet-Relay-Request-Id`
     pub(crate) relay_request_id: Option<&'a str>,
+    /// `PAYMENT-SIGNATURE`, of an x402 gateway.
+    pub(crate) payment_signature: Option<&'a str>,
 }
 
 impl Call<'_> {
-    /// `POST /api/v1/gateway/{listing}`
+    /// Where it goes.
+    pub(crate) fn path(self) -> String {
+        format!("/api/v1/gateway/{}", self.listing)
+    }
+
+    /// The request as it is sent.
     pub(crate) fn bytes(self, body: &[u8]) -> Bytes {
-        let mut head = format!(
-            "POST /api/v1/gateway/{} HTTP/1.1\r\nHost: crochet.test\r\n",
-            self.listing
-        );
+        let mut head = format!("POST {} HTTP/1.1\r\nHost: crochet.test\r\n", self.path());
         push_header(&mut head, "User-Agent", "crochet-bench");
         push_header(&mut head, "Accept", "*/*");
         push_header(&mut head, "Authorization", &format!("Bearer {}", self.key));
         push_header(&mut head, "Content-Type", "application/json");
         if let Some(id) = self.relay_request_id {
             push_header(&mut head, "X-Crochet-Relay-Request-Id", id);
+        }
+        if let Some(payment) = self.payment_signature {
+            push_header(&mut head, "PAYMENT-SIGNATURE", payment);
         }
         push_header(&mut head, "Content-Length", &body.len().to_string());
         head.push_str("\r\n");
@@ -84,6 +91,7 @@ mod tests {
             listing: "abc",
             key: "am_k_x",
             relay_request_id: Some("0x1"),
+            payment_signature: None,
         };
         let bytes = call.bytes(b"{}");
         let mut headers = [httparse::EMPTY_HEADER; 16];

@@ -13,6 +13,9 @@ use crate::measure::{Role, Watched};
 use crate::report::Round;
 use crate::subject::Subject;
 
+/// Of what a path that is many times slower than the others sends this part.
+const SLOW_SHARE: usize = 10;
+
 /// What came out.
 #[derive(Debug, Default)]
 pub(crate) struct Rounds {
@@ -55,7 +58,7 @@ impl<'a> Bench<'a> {
         baselines: &'a Baselines,
         crochet: Option<Crochet<'a>>,
     ) -> Result<Self> {
-        let mut watched = baselines.watched().to_vec();
+        let mut watched = baselines.watched();
         watched.extend(crochet.iter().flat_map(Crochet::watched));
         watched.push(Watched {
             role: Role::Load,
@@ -111,12 +114,18 @@ impl<'a> Bench<'a> {
 
     async fn script(&mut self, subject: Subject) -> Result<Script> {
         let (connections, requests) = (
-            usize::from(self.config.connections),
+            usize::from(self.config.connections(subject)),
             usize::try_from(self.config.requests)?,
         );
         let same = |exchanges: &[Exchange]| Script::repeat(exchanges, connections, requests);
         Ok(match subject {
-            Subject::Pingora | Subject::Nginx => same(std::slice::from_ref(&self.baseline)),
+            Subject::Pingora | Subject::Nginx | Subject::Haproxy => {
+                same(std::slice::from_ref(&self.baseline))
+            }
+            Subject::X402 => {
+                let paid = self.baselines.paid_x402(&self.baseline).await?;
+                Script::repeat(&[paid], connections, requests / SLOW_SHARE)
+            }
             Subject::Refused => same(&self.crochet()?.refused()),
             Subject::Quote => same(&self.crochet()?.quoted().await?),
             Subject::Replay => {
@@ -140,6 +149,8 @@ impl<'a> Bench<'a> {
         match subject {
             Subject::Pingora => Ok(self.baselines.pingora()),
             Subject::Nginx => Ok(self.baselines.nginx()),
+            Subject::Haproxy => self.baselines.haproxy(),
+            Subject::X402 => self.baselines.x402(),
             Subject::Beside
             | Subject::Paid
             | Subject::Quote
@@ -156,7 +167,7 @@ impl<'a> Bench<'a> {
     ) -> Result<Round> {
         let job = Job {
             address: self.address(subject)?,
-            connections: usize::from(self.config.connections),
+            connections: usize::from(self.config.connections(subject)),
             warm_up: script.warm_up,
             measured: script.measured,
             beside: (subject == Subject::Beside).then(|| Beside {

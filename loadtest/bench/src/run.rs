@@ -29,7 +29,7 @@ pub(crate) async fn run(config: &Config) -> Result<Report> {
     let lock = File::create(directory.join("lock")).context("creating the lock")?;
     lock.try_lock()
         .context("another bench runs in this clone")?;
-    let baselines = Baselines::start(&checkout, &directory).await?;
+    let baselines = Baselines::start(&checkout, &directory, &config.subjects()).await?;
     if !config.subjects().into_iter().any(Subject::is_crochets) {
         let (rounds, notes) = measure(config, &baselines, None).await?;
         return Ok(Report::new(

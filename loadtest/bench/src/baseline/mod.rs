@@ -1,8 +1,12 @@
-//! What the gateway is compared with: nginx and a bare pingora in front of the same seller's program.
+//! What the gateway is compared with, in front of the same seller's program: nginx, HAProxy and a bare pingora,
+//! which only pass on, and an x402 gateway, which sells.
 
 mod child;
+mod haproxy;
 mod nginx;
+mod package;
 pub(crate) mod pass_through;
+mod x402;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
@@ -13,27 +17,58 @@ use crochet_dev::{Build, Checkout};
 use crate::load::{self, Exchange, Expect, Job};
 use crate::measure::{Role, Watched};
 use crate::request::{self, Call};
+use crate::subject::Subject;
 use child::Child;
 
-/// Threads of a baseline's proxy: as many as the gateway has by default.
-const PROXY_THREADS: usize = 2;
+/// Threads of the bare pingora: as many as the gateway has by default.
+const PINGORA_THREADS: usize = 1;
+/// Workers of nginx and threads of HAProxy: as many as the machine that the marks are about has CPUs.
+const WORKERS: usize = 2;
+/// The serial in what the baselines are asked.
+const SERIAL: u64 = 0;
+/// What the baselines are asked: a call as long as a paid one.
+const RELAY_REQUEST_ID: &str = "0x0000000000000000000000000000000000000000000000000000000000000000";
+const CALL: Call<'static> = Call {
+    listing: "00000000-0000-7000-8000-000000000000",
+    key: "am_k_000000000000000000000000000000000000",
+    relay_request_id: Some(RELAY_REQUEST_ID),
+    payment_signature: None,
+};
 
 /// The baselines, running; dropping them ends them.
 #[derive(Debug)]
 pub(crate) struct Baselines {
     // In the order of dropping: proxies before the seller they talk to.
+    x402: Option<Child>,
+    haproxy: Option<Child>,
     nginx: Child,
     pingora: Child,
     seller: Child,
 }
 
 impl Baselines {
-    /// Starts everything in `directory` and waits until it answers.
-    pub(crate) async fn start(checkout: &Checkout, directory: &Path) -> Result<Self> {
+    /// Starts in `directory` what `subjects` are measured with, and waits until it answers.
+    pub(crate) async fn start(
+        checkout: &Checkout,
+        directory: &Path,
+        subjects: &[Subject],
+    ) -> Result<Self> {
         let seller = start_seller(checkout, directory).await?;
-        let pingora = pass_through::start(directory, seller.address, PROXY_THREADS).await?;
-        let nginx = nginx::start(directory, seller.address, PROXY_THREADS).await?;
+        let pingora = pass_through::start(directory, seller.address, PINGORA_THREADS).await?;
+        let nginx = nginx::start(directory, seller.address, WORKERS).await?;
+        let haproxy = if subjects.contains(&Subject::Haproxy) {
+            Some(haproxy::start(directory, seller.address, WORKERS).await?)
+        } else {
+            None
+        };
+        let x402 = if subjects.contains(&Subject::X402) {
+            Some(x402::start(checkout, directory, seller.address, CALL).await?)
+        } else {
+            None
+        };
         Ok(Self {
+            x402,
+            haproxy,
             nginx,
             pingora,
             seller,
@@ -55,31 +90,47 @@ impl Baselines {
         self.nginx.address
     }
 
+    /// Where HAProxy listens.
+    pub(crate) fn haproxy(&self) -> Result<SocketAddr> {
+        let haproxy = self.haproxy.as_ref().context("HAProxy was not started")?;
+        Ok(haproxy.address)
+    }
+
+    /// Where the x402 gateway listens.
+    pub(crate) fn x402(&self) -> Result<SocketAddr> {
+        let x402 = self
+            .x402
+            .as_ref()
+            .context("the x402 gateway was not started")?;
+        Ok(x402.address)
+    }
+
+    /// A call that the x402 gateway is paid for; `call` is the one that is passed on.
+    pub(crate) async fn paid_x402(&self, call: &Exchange) -> Result<Exchange> {
+        x402::paid(self.x402()?, CALL, &call.expect).await
+    }
+
     /// All of them.
-    pub(crate) fn watched(&self) -> [Watched; 3] {
-        let watched = |role, child: &Child| Watched {
-            role,
-            pid: child.pid(),
+    pub(crate) fn watched(&self) -> Vec<Watched> {
+        let started = [
+            (Role::X402, self.x402.as_ref()),
+            (Role::Haproxy, self.haproxy.as_ref()),
+            (Role::Nginx, Some(&self.nginx)),
+            (Role::Pingora, Some(&self.pingora)),
+            (Role::UnsignedSeller, Some(&self.seller)),
+        ];
+        let watched = |(role, child): (Role, Option<&Child>)| {
+            let pid = child?.pid();
+            Some(Watched { role, pid })
         };
-        [
-            watched(Role::Nginx, &self.nginx),
-            watched(Role::Pingora, &self.pingora),
-            watched(Role::UnsignedSeller, &self.seller),
-        ]
+        started.into_iter().filter_map(watched).collect()
     }
 }
 
 /// A call to a baseline, with the answer the seller itself gives: byte for byte as long as a paid call, header
 /// by header, so that it costs the same to read and to pass on.
 pub(crate) async fn exchange(seller: SocketAddr, answer_bytes: u32) -> Result<Exchange> {
-    const SERIAL: u64 = 0;
-    let relay_request_id = format!("0x{}", "0".repeat(64));
-    let call = Call {
-        listing: "00000000-0000-7000-8000-000000000000",
-        key: "am_k_000000000000000000000000000000000000",
-        relay_request_id: Some(&relay_request_id),
-    };
-    let request = call.bytes(&request::body(SERIAL, answer_bytes));
+    let request = CALL.bytes(&request::body(SERIAL, answer_bytes));
     let job = Job {
         address: seller,
         connections: 1,

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::load::{self, Exchange, Expect, Job, Kept};
 use crate::request::{self, Call};
 use crate::stack::Target;
+use crate::subject::Subject;
 use answers::Template;
 pub(crate) use pay::Payment;
 
@@ -82,7 +83,7 @@ impl Market {
             sandbox,
             seller,
             gateway: target.gateway()?,
-            connections: usize::from(config.connections),
+            connections: usize::from(config.connections(Subject::Quote)),
             answer_bytes: config.answer_bytes,
             next_serial: first_serial + 1,
             unknown_key: unknown_key()?,
@@ -108,6 +109,7 @@ impl Market {
             listing: &self.listing.id,
             key: &self.unknown_key,
             relay_request_id: None,
+            payment_signature: None,
         };
         let request = call.bytes(&self.body(0));
         let answer = self.ask_one(self.gateway, request.clone()).await?;
@@ -159,6 +161,7 @@ impl Market {
             listing: &self.listing.id,
             key: &self.buyer.key,
             relay_request_id,
+            payment_signature: None,
         }
     }
 

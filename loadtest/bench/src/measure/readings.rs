@@ -30,6 +30,10 @@ pub(crate) enum Role {
     UnsignedSeller,
     /// The baseline in C, master and workers.
     Nginx,
+    /// Another in C.
+    Haproxy,
+    /// The x402 gateway: node.
+    X402,
     /// The baseline in Rust.
     Pingora,
     /// This program.
@@ -48,6 +52,8 @@ impl Role {
             Self::Seller => "seller",
             Self::UnsignedSeller => "unsigned seller",
             Self::Nginx => "nginx",
+            Self::Haproxy => "HAProxy",
+            Self::X402 => "x402",
             Self::Pingora => "bare pingora",
             Self::Load => "load generator",
         }

@@ -12,6 +12,8 @@ use crate::subject::Subject;
 const PAID_CPU_MAX: f64 = 1.3;
 /// The same for a 402 whose quote is reused.
 const QUOTE_CPU_MAX: f64 = 0.7;
+/// Calls for each second of a gateway's CPU, against those of the x402 gateway's.
+const X402_MIN: f64 = 10.0;
 /// Durable paid calls a second, as a share of nginx's pass-through rate on the same machine.
 const PAID_RATE_MIN: f64 = 0.1;
 /// Gateway and control plane together, idle, in millions of bytes.
@@ -91,6 +93,15 @@ pub(super) fn all(report: &Report) -> Vec<Mark> {
             at_least,
             PAID_RATE_MIN,
             "× nginx's rate",
+        );
+    }
+    if report.row(Subject::X402).is_some() && report.row(Subject::Paid).is_some() {
+        mark(
+            "paid calls for a second of gateway CPU",
+            report.paid_against_x402,
+            at_least,
+            X402_MIN,
+            "× x402 on Express",
         );
     }
     if !report.memory.idle.is_empty() {

@@ -65,6 +65,8 @@ impl Round {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Row {
     pub(crate) subject: Subject,
+    /// Keep-alive connections, each with one request at a time.
+    pub(crate) connections: u16,
     /// Requests measured, answered as expected.
     pub(crate) requests: usize,
     /// CPU of the subject's own proxy, in microseconds a request.
@@ -100,13 +102,14 @@ pub(crate) struct Report {
     pub(crate) at: String,
     pub(crate) cpus: usize,
     pub(crate) rounds: u32,
-    pub(crate) connections: u16,
     pub(crate) answer_filler_bytes: u32,
     pub(crate) rows: Vec<Row>,
     /// Durable paid calls a second of the whole machine, as a share of nginx's rate in the same round.
     pub(crate) paid_rate_against_nginx: Summary,
     /// CPU of the gateway for a paid call, as a multiple of the bare pingora's for a request beside it.
     pub(crate) paid_against_pingora_beside: Summary,
+    /// Paid calls for each second of the gateway's CPU, as a multiple of the x402 gateway's.
+    pub(crate) paid_against_x402: Summary,
     pub(crate) memory: Memory,
     pub(crate) marks: Vec<Mark>,
     /// Requests measured and answered as expected, all paths.
@@ -141,6 +144,7 @@ impl Report {
         let (pingora, nginx) = (cpu(Subject::Pingora), cpu(Subject::Nginx));
         let row = |(subject, of_subject): (&Subject, &Vec<Round>)| Row {
             subject: *subject,
+            connections: config.connections(*subject),
             requests: of_subject.iter().map(|round| round.requests).sum(),
             cpu_us: Summary::of(cpu(*subject)),
             against_pingora: Summary::of_ratios(&cpu(*subject), &pingora),
@@ -167,12 +171,12 @@ impl Report {
             at: crochet_shared::clock::rfc3339(crochet_shared::clock::now()),
             cpus: std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
             rounds: config.rounds(),
-            connections: config.connections,
             answer_filler_bytes: config.answer_bytes,
             requests: rows.iter().map(|row| row.requests).sum(),
             rows,
             paid_rate_against_nginx,
             paid_against_pingora_beside,
+            paid_against_x402: Summary::of_ratios(&cpu(Subject::X402), &cpu(Subject::Paid)),
             memory,
             marks: Vec::new(),
             wrong: wrong.count,

@@ -16,13 +16,8 @@ pub(crate) fn render(report: &Report) -> String {
     // Writing to memory cannot fail.
     let _ = writeln!(
         text,
-        "\nCrochet bench ({}), {}: {} rounds in turns, {} connections, {} CPUs, answers of {} bytes and some\n",
-        report.name,
-        report.at,
-        report.rounds,
-        report.connections,
-        report.cpus,
-        report.answer_filler_bytes
+        "\nCrochet bench ({}), {}: {} rounds in turns, {} CPUs, answers of {} bytes and some\n",
+        report.name, report.at, report.rounds, report.cpus, report.answer_filler_bytes
     );
     let parts = [
         Some(paths(report)),
@@ -66,6 +61,7 @@ fn paths(report: &Report) -> String {
         "min–max",
         "× nginx",
         "requests",
+        "connections",
         "a second",
         "p50 ms",
         "p99 ms",
@@ -79,6 +75,7 @@ fn paths(report: &Report) -> String {
             range(&row.against_pingora, 2),
             format!("{:.2}", row.against_nginx.median),
             thousands(row.requests),
+            row.connections.to_string(),
             format!("{:.0}", row.rate.median),
             format!("{:.2}", row.p50_ms),
             format!("{:.2}", row.p99_ms),
