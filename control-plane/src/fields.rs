@@ -76,8 +76,8 @@ impl<'a> Fields<'a> {
     }
 
     /// Whether the field is there and `null`.
-    pub fn is_null(&self, name: &str) -> bool {
-        self.members.get(name).is_some_and(|raw| is_null(raw))
+    pub fn is_null(&mut self, name: &str) -> bool {
+        self.member(name).is_some_and(is_null)
     }
 
     /// Whether the field was found bad already.

@@ -204,13 +204,18 @@ impl Paging {
             Start::Page(page) => Some(page),
             Start::After(_) => None,
         };
-        if page.is_some_and(|page| page * self.limit > ROWS_MAX) {
+        let before = page.map_or(0, |page| (page - 1) * self.limit);
+        if before >= ROWS_MAX {
             // An empty answer would be a lie when there is more behind the reach.
             if total.is_some_and(|total| total >= ROWS_MAX) {
                 return Err(beyond_reach());
             }
             rows.clear();
         }
+        // The last page within reach may have room for more than that.
+        let within = usize::try_from(ROWS_MAX.saturating_sub(before)).unwrap_or(0);
+        let more = more || rows.len() > within;
+        rows.truncate(within);
         let next_cursor = rows.last().filter(|_| more).map(|row| cursor(row).write());
         Ok(Page {
             items: rows.into_iter().map(show).collect(),
@@ -297,6 +302,24 @@ mod tests {
             };
             assert_eq!(paging.start, expected);
         }
+    }
+
+    #[test]
+    fn the_last_page_within_reach_ends_where_the_reach_does() {
+        let page = |query: &str, rows: std::ops::Range<i64>, total| {
+            let paging = Paging::read(&mut Query::parse(query));
+            let cursor = |row: &i64| Uuid::from_u128(u128::try_from(*row).unwrap());
+            paging.page(rows.collect(), Some(total), cursor, |row| row)
+        };
+        // 333 pages of 30, and one of 10.
+        let last = page("limit=30&page=334", 9_990..10_021, 10_000).unwrap();
+        assert_eq!(last.items, Vec::from_iter(9_990..10_000));
+        assert!(last.pagination.next_cursor.is_some());
+        let whole = page("limit=30&page=334", 9_990..9_995, 9_995).unwrap();
+        assert_eq!((whole.items.len(), whole.pagination.next_cursor), (5, None));
+        let past = page("limit=30&page=335", 0..0, 9_995).unwrap();
+        assert!(past.items.is_empty());
+        assert!(page("limit=30&page=335", 0..0, 10_000).is_err());
     }
 
     proptest! {

@@ -16,16 +16,18 @@ use crate::error::ApiError;
 #[derive(Debug, Default)]
 pub struct Query {
     pairs: Vec<(String, String)>,
+    /// Names that stand more than once.
+    twice: Vec<String>,
     bad: Vec<BadField>,
 }
 
 impl Query {
-    /// Reads `a=b&c=d`. A parameter that stands twice is refused: which one is meant is a guess.
+    /// Splits `a=b&c=d`.
     pub fn parse(text: &str) -> Self {
         let mut query = Self::default();
         for (name, value) in url::form_urlencoded::parse(text.as_bytes()) {
             if query.pairs.iter().any(|(had, _)| *had == name) {
-                query.refuse(name.into_owned(), "must stand once");
+                query.twice.push(name.into_owned());
             } else {
                 query.pairs.push((name.into_owned(), value.into_owned()));
             }
@@ -45,8 +47,13 @@ impl Query {
         });
     }
 
-    /// The text of a parameter. Empty is a value; absent is `None`.
-    pub fn text(&self, name: &str) -> Option<&str> {
+    /// The text of a parameter. Empty is a value; absent is `None`. One that stands twice is refused, because
+    /// which is meant is a guess; one that nobody reads may stand as often as it likes.
+    pub fn text(&mut self, name: &'static str) -> Option<&str> {
+        if self.twice.iter().any(|had| had == name) {
+            self.twice.retain(|had| had != name);
+            self.refuse(name, "must stand once");
+        }
         self.pairs
             .iter()
             .find(|(had, _)| had == name)
@@ -55,7 +62,7 @@ impl Query {
 
     /// A whole number within bounds.
     pub fn integer(&mut self, name: &'static str, min: i64, max: i64) -> Option<i64> {
-        let text = self.text(name)?;
+        let text = self.text(name)?.to_owned();
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         match text.parse::<i64>() {
             Ok(value) if digits && (min..=max).contains(&value) => Some(value),
@@ -117,5 +124,22 @@ impl FromRequestParts<Arc<App>> for Query {
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, ApiError> {
         Ok(Self::parse(parts.uri.query().unwrap_or_default()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_twice_is_refused_only_where_it_is_read() {
+        let mut query = Query::parse("utm=a&utm=b&limit=5&page=1&page=2&page=3");
+        assert_eq!(query.integer("limit", 1, 100), Some(5));
+        assert_eq!(query.text("q"), None);
+        query.finish().unwrap();
+        let mut query = Query::parse("page=1&page=2&page=3");
+        let _ = query.integer("page", 1, 100);
+        let _ = query.text("page");
+        assert_eq!(query.bad.len(), 1, "named once: {:?}", query.bad);
     }
 }

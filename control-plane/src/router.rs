@@ -329,7 +329,10 @@ fn client_address(request: &Request, trusted: &[IpNet]) -> IpAddr {
     let mut client = request
         .extensions()
         .get::<ConnectInfo<SocketAddr>>()
-        .map_or(IpAddr::from([127, 0, 0, 1]), |info| info.0.ip());
+        .map_or(IpAddr::from([127, 0, 0, 1]), |info| {
+            // An IPv4 peer at a socket of both kinds: the network it is in is told in IPv4.
+            info.0.ip().to_canonical()
+        });
     let hops: Vec<&str> = request
         .headers()
         .get_all("x-forwarded-for")

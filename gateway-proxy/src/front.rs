@@ -33,6 +33,9 @@ const HEAD_BYTES: usize = 4096;
 const LINGER_TIME: Duration = Duration::from_secs(1);
 /// pingora's own time to read a head, in seconds; never reached, because the head is there.
 const KEPT_SECONDS: u64 = 60;
+/// Slowest pace at which an answer may be read, in bytes a second (at least one second for each part): a
+/// client that stops reading would hold her answers in memory, and the process from stopping, for ever.
+const SEND_BYTES_A_SECOND_MIN: usize = 64 * 1024;
 
 /// Serves connections.
 pub struct Front {
@@ -179,6 +182,7 @@ impl ServerApp for Front {
             let underway = self.gateway.underway.begin();
             let mut session = ServerSession::new_http1(stream);
             session.set_keepalive(Some(KEPT_SECONDS));
+            session.set_min_send_rate(Some(SEND_BYTES_A_SECOND_MIN));
             // The next request may come while this one is answered. Else pingora takes it for a fault and
             // drops the connection with the answer; see `FrontDoor::logging` for what becomes of it.
             session.set_pipelining_enabled(true);

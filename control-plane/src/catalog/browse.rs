@@ -127,6 +127,9 @@ struct Asked {
     params(BrowseParams, PagingParams), responses((status = 200, body = Listed<Listing>)))]
 pub async fn browse(State(app): State<Arc<App>>, query: Query) -> Result<Page<Listing>, ApiError> {
     let mut asked = Asked::read(&app, query).await?;
+    if asked.filter.is_empty() {
+        return asked.page(&app, Vec::new(), 0).await;
+    }
     let mut known = None;
     if let Some(text) = asked.text.take() {
         match understand(&app, &text).await? {

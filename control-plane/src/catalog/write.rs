@@ -140,7 +140,7 @@ impl PartialSchema for Price {
 }
 
 /// Decimal dollars of at most six decimals.
-pub(super) const PRICE_PATTERN: &str = r"^[0-9]{1,4}(\.[0-9]{1,6})?$";
+pub(super) const PRICE_PATTERN: &str = r"^([0-9]{1,4}(\.[0-9]{1,6})?|10000(\.0{1,6})?)$";
 
 /// The fields of a change. What is absent stays; a listing is made by applying one to nothing.
 #[derive(Clone, Debug, Default)]

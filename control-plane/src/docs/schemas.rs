@@ -71,17 +71,25 @@ fn number(list: &Value, place: usize) -> Value {
 fn name(schema: &mut Map<String, Value>, min: &Value, max: &Value) {
     let hidden: String = HIDDEN
         .iter()
-        .map(|(first, last)| stretch(u32::from(*first), u32::from(*last)))
+        .map(|(first, last)| stretch(*first, *last))
         .collect();
     text(schema, min, max, &format!("{CONTROLS}{hidden}"));
 }
 
 /// A part of a character class.
-fn stretch(first: u32, last: u32) -> String {
+fn stretch(first: char, last: char) -> String {
     if first == last {
-        format!(r"\u{first:04x}")
+        member(first)
     } else {
-        format!(r"\u{first:04x}-\u{last:04x}")
+        format!("{}-{}", member(first), member(last))
+    }
+}
+
+/// One character of a class. Beyond four digits there is no escape that every dialect knows.
+fn member(character: char) -> String {
+    match u32::from(character) {
+        code @ ..=0xffff => format!(r"\u{code:04x}"),
+        _ => character.to_string(),
     }
 }
 

@@ -11,18 +11,26 @@ use super::Problem;
 /// What a time that cannot be read is told.
 pub(crate) const TIME_PROBLEM: &str = "must be an RFC 3339 time between the years 2000 and 9999";
 
-/// What a name may not hold, in stretches: characters that turn the direction of writing, and those
-/// that have no width. The two joiners are judged by what stands around them.
-pub(crate) const HIDDEN: [(char, char); 9] = [
+/// What a name may not hold, in stretches: characters that turn the direction of writing, those that have no
+/// width or no ink (fillers, the blank of Braille), and the tags, which can hold a text that only machines read.
+/// The two joiners are judged by what stands around them.
+pub(crate) const HIDDEN: [(char, char); 16] = [
     ('\u{ad}', '\u{ad}'),
+    ('\u{34f}', '\u{34f}'),
     ('\u{61c}', '\u{61c}'),
+    ('\u{115f}', '\u{1160}'),
+    ('\u{17b4}', '\u{17b5}'),
     ('\u{180e}', '\u{180e}'),
     ('\u{200b}', '\u{200b}'),
     ('\u{200e}', '\u{200f}'),
     ('\u{2028}', '\u{202e}'),
     ('\u{2060}', '\u{206f}'),
+    ('\u{2800}', '\u{2800}'),
+    ('\u{3164}', '\u{3164}'),
     ('\u{feff}', '\u{feff}'),
+    ('\u{ffa0}', '\u{ffa0}'),
     ('\u{fff9}', '\u{fffb}'),
+    ('\u{e0000}', '\u{e007f}'),
 ];
 
 /// Largest JSON Schema or example, in bytes (contract, head: 32 KiB).

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use crochet_shared::api_key;
 use crochet_shared::clock::rfc3339_millis;
 use crochet_shared::code::Code;
-use crochet_shared::envelope::Success;
+use crochet_shared::envelope::{Failure, Success};
 use crochet_shared::id::{ApiKeyId, ProfileId};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
@@ -18,6 +18,7 @@ use super::caller::Caller;
 use super::profile::{ApiKey, ShownKey};
 use super::register::random_byte;
 use super::store::keys::{self, NewApiKey};
+use super::store::profiles;
 use crate::answer::{Created, Data, Secret};
 use crate::app::App;
 use crate::db::work;
@@ -87,7 +88,22 @@ impl FromFields for WantedKey {
     }
 }
 
-/// Makes an API key.
+/// Keys in use that one agent may have. Limits of rate are counted by key, and a change of her wallets is told
+/// to every gateway for each key.
+const KEYS_MAX: i64 = 100;
+/// When to try again; a key may run out meanwhile.
+const TOO_MANY_RETRY_SECONDS: u32 = 60;
+
+fn too_many() -> ApiError {
+    Failure::from(Code::RateLimited)
+        .with_message(format!(
+            "{KEYS_MAX} API keys are in use; revoke one before you make another."
+        ))
+        .with_retry_after(TOO_MANY_RETRY_SECONDS)
+        .into()
+}
+
+/// Makes an API key. At most 100 may be in use.
 ///
 /// The answer holds the key's text, this once: keep it. Only a digest is stored.
 #[utoipa::path(post, path = "/api-keys", tag = "Identity", operation_id = "createApiKey",
@@ -112,6 +128,11 @@ pub(super) async fn create(
                     expires_at: wanted.expires_at,
                     now,
                 };
+                // Locked first: of two that would be the last to fit, one counts the other.
+                profiles::lock(tx, agent.profile.0).await?;
+                if keys::live(tx, agent.profile.0).await? >= KEYS_MAX {
+                    return Err(too_many());
+                }
                 if !keys::still_holds(tx, agent.profile.0, agent.key.0).await? {
                     return Err(ApiError::from(Code::InvalidApiKey));
                 }

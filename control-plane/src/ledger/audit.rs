@@ -241,11 +241,19 @@ pub async fn recent_violations(
     violations_from(pool, recent()).await
 }
 
-/// Runs the invariants over the last two days and sets their gauges.
+/// Runs the invariants over the last two days and sets their gauges. One that cannot be looked at hides none of
+/// the others; the first failure is told at the end.
 pub async fn observe(pool: &PgPool) -> Result<(), sqlx::Error> {
     let least = recent();
+    let mut failed = None;
     for invariant in &INVARIANTS {
-        let found = invariant.violations(pool, least).await?;
+        let found = match invariant.violations(pool, least).await {
+            Ok(found) => found,
+            Err(error) => {
+                failed.get_or_insert(error);
+                continue;
+            }
+        };
         let count = u32::try_from(found.len()).unwrap_or(u32::MAX);
         metrics::gauge!(names::VIOLATIONS.name, "invariant" => invariant.name)
             .set(f64::from(count));
@@ -258,5 +266,5 @@ pub async fn observe(pool: &PgPool) -> Result<(), sqlx::Error> {
             );
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }

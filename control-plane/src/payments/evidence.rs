@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::model::{self, News, Quoted, State};
 use super::relay::client::IDS_MAX;
-use super::relay::{ProviderError, Record, Status};
+use super::relay::{ProviderError, Record};
 use super::store::evidence::{self as store, Expected, Notes};
 use crate::app::App;
 use crate::error::ApiError;
@@ -399,7 +399,9 @@ async fn settled(
     record: Option<&Record>,
 ) -> Result<State, sqlx::Error> {
     let refunded_at = record
-        .filter(|record| record.status == Status::Refund && expected.state == State::RefundDue)
+        .filter(|record| {
+            expected.state == State::RefundDue && model::is_refund_of_the_payment(record)
+        })
         .and_then(|record| record.updated_at);
     let Some(refunded_at) = refunded_at else {
         return Ok(expected.state);

@@ -16,6 +16,8 @@ pub const LEASE_MARGIN_MS: u32 = 30_000;
 pub const CHECK_SECONDS_MIN: u32 = 2;
 /// How long an answer is stored, in seconds.
 pub const ANSWER_SECONDS: u32 = 24 * 3600;
+/// Why the provider sends a second deposit to one address back.
+const SECOND_DEPOSIT: &str = "DOUBLE_SPEND";
 /// What a buyer is told to wait when the provider has seen nothing yet, in seconds.
 const RETRY_WAITING_SECONDS: u32 = 2;
 /// What a buyer is told to wait when her deposit is under way, in seconds.
@@ -74,6 +76,13 @@ pub fn news(record: Option<&Record>, quoted: &Quoted) -> News {
         Status::Unknown if record.in_tx_hashes.is_empty() => News::Nothing,
         Status::UnderWay | Status::Unknown => News::UnderWay,
     }
+}
+
+/// Whether the provider sent back the payment that was recorded, and not a second deposit to the same address,
+/// which it tells on the same request and which changes nothing about the first (provider's documentation,
+/// `DOUBLE_SPEND`).
+pub fn is_refund_of_the_payment(record: &Record) -> bool {
+    record.status == Status::Refund && record.fail_reason.as_deref() != Some(SECOND_DEPOSIT)
 }
 
 fn arrived(record: &Record, output: &Output, quoted: &Quoted) -> Arrived {
@@ -233,6 +242,15 @@ mod tests {
             out_tx_hashes: Vec::new(),
             updated_at: None,
         }
+    }
+
+    #[test]
+    fn a_second_deposit_sent_back_is_no_refund_of_the_first() {
+        let mut refund = record("refund");
+        assert!(is_refund_of_the_payment(&refund));
+        refund.fail_reason = Some("DOUBLE_SPEND".into());
+        assert!(!is_refund_of_the_payment(&refund));
+        assert!(!is_refund_of_the_payment(&record("success")));
     }
 
     #[test]

@@ -112,3 +112,34 @@ async fn what_is_no_key_is_told_apart_from_what_is_an_unknown_one(pool: PgPool) 
         api.send(request).await.error(401, "UNAUTHORIZED");
     }
 }
+
+#[sqlx::test(migrations = "./migrations")]
+async fn an_agent_has_a_hundred_keys_in_use_at_most(pool: PgPool) {
+    let api = Api::new(pool);
+    let agent = api.agent().await;
+    sqlx::query(
+        "insert into api_key (id, profile_id, name, prefix, digest)
+        select gen_random_uuid(), $1::uuid, 'more', 'am_k_xxxx', sha256(n::text::bytea)
+        from generate_series(1, 98) n",
+    )
+    .bind(agent.id.parse::<uuid::Uuid>().unwrap())
+    .execute(api.app.db.pool())
+    .await
+    .unwrap();
+    let wanted = json!({ "name": "ci" });
+    // Of two at once that would both be the last to fit, one is refused.
+    let (one, two) = tokio::join!(
+        agent.post("/api-keys", &wanted),
+        agent.post("/api-keys", &wanted)
+    );
+    let (made, refused) = if one.status.as_u16() == 201 {
+        (one, two)
+    } else {
+        (two, one)
+    };
+    let id = made.data(201)["key"]["id"].as_str().unwrap().to_owned();
+    refused.error(429, "RATE_LIMITED");
+    assert_eq!(refused.header("retry-after"), "60");
+    agent.delete(&format!("/api-keys/{id}")).await.data(200);
+    agent.post("/api-keys", &wanted).await.data(201);
+}

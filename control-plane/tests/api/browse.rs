@@ -192,6 +192,8 @@ async fn filters_narrow_together_with_every_sort(pool: PgPool) {
         ),
         ("q=dear&delivery_type=file", vec!["Dear code"]),
         ("q=dear&min_price=10", vec![]),
+        ("q=code&pricing_model=per_call&max_price=0", vec![]),
+        ("q=code&min_price=0.000001&max_price=0", vec![]),
     ] {
         for sort in ["newest", "popular", "price_low", "price_high", "rating"] {
             let query = format!("{query}&sort={sort}");

@@ -50,10 +50,12 @@ const CONTROL: [&str; 6] = [
     r#""a\u0085b""#,
 ];
 /// Text with a character that does not show.
-const HIDDEN: [&str; 6] = [
+const HIDDEN: [&str; 8] = [
     r#""Ec\u202eho""#,
     r#""\u2066Echo\u2069""#,
     r#""Ec\u200bho""#,
+    r#""\u3164""#,
+    r#""Ec\udb40\udc41ho""#,
     r#""Ec\u200dho""#,
     r#""Echo\ufeff""#,
     r#""\u200f""#,

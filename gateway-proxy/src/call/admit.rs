@@ -52,8 +52,23 @@ pub struct Presented {
     pub relay_request_id: String,
     /// With which body.
     pub body: Body,
+    /// The listing, where there is one.
+    route: Option<Arc<Route>>,
     /// Whether it can be served now.
     pub place: Result<Place, Unavailable>,
+}
+
+impl Presented {
+    /// Gives the place at the seller back, while something else is waited for, or for good. Gives why there
+    /// was none.
+    pub fn give_place_back(&mut self) -> Option<Unavailable> {
+        std::mem::replace(&mut self.place, Err(WITHDRAWN)).err()
+    }
+
+    /// Looks for a place again.
+    pub fn take_place(&mut self) {
+        self.place = place(self.route.as_deref());
+    }
 }
 
 /// A place at a seller.
@@ -154,7 +169,6 @@ pub async fn for_claim(
     name: &str,
     relay_request_id: String,
     head: BodyHead,
-    arrival: Arrival,
 ) -> Result<Presented, Refusal> {
     if !header::is_relay_request_id(relay_request_id.as_bytes()) {
         return Err(gateway.errors.code(Code::RelayRequestNotFound));
@@ -165,7 +179,8 @@ pub async fn for_claim(
         Some(RouteName::Slug(_)) | None => None,
     };
     let body = read_body(gateway, session, head, BODY_BYTES_MAX).await?;
-    let route = find(gateway, name, arrival.at).await?;
+    // What was believed when the head came may be half a minute old once a slow body is there.
+    let route = find(gateway, name, Instant::now()).await?;
     Ok(Presented {
         buyer: caller.profile(),
         listing: route
@@ -175,6 +190,7 @@ pub async fn for_claim(
         relay_request_id,
         body,
         place: place(route.as_deref()),
+        route,
     })
 }
 

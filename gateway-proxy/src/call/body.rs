@@ -12,7 +12,8 @@ use crate::limits::{Budget, Share};
 
 /// Largest body of any gateway call, whatever its endpoint says (contract §4).
 pub const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// How much of the budget a body of unknown length takes at a time.
+/// How much of the budget a body takes at a time, as it comes in: what is only announced costs nothing, so
+/// that nobody takes the budget by announcing.
 const STEP_BYTES: usize = 64 * 1024;
 
 /// A caller's body. Its share of the budget is given back when it is dropped.
@@ -61,7 +62,7 @@ pub async fn read(
         return Err(NoBody::TooLarge);
     }
     let share = budget
-        .take(head.length.unwrap_or(STEP_BYTES.min(limit)))
+        .take(first_step(head, limit))
         .ok_or(NoBody::NoBudget)?;
     if head.expects_continue {
         let keepalive = session.get_keepalive();
@@ -82,6 +83,11 @@ pub async fn read(
     read
 }
 
+/// What is taken before the first byte.
+fn first_step(head: BodyHead, limit: usize) -> usize {
+    head.length.unwrap_or(limit).min(STEP_BYTES).min(limit)
+}
+
 async fn read_all(
     session: &mut Session,
     head: BodyHead,
@@ -91,7 +97,7 @@ async fn read_all(
 ) -> Result<Body, NoBody> {
     let mut whole: Option<BytesMut> = None;
     let mut first = Bytes::new();
-    let mut paid = head.length.unwrap_or(STEP_BYTES.min(limit));
+    let mut paid = first_step(head, limit);
     loop {
         let chunk = session
             .read_request_body()

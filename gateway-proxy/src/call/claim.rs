@@ -25,11 +25,15 @@ use crate::adapter::batch::Unanswered;
 use crate::error::Refusal;
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
+use crate::seller::Unavailable;
 
 /// How long the buyer is kept waiting for the claim's answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a claim that may stand is asked after: the longest lease.
 const ORPHAN_TIME: Duration = Duration::from_secs(150);
+/// After this long a claim whose reply was lost cannot come about any more: the patience above, in which it
+/// may have left once more, and the control plane's longest statement (20 s).
+const COMMIT_TIME: Duration = Duration::from_secs(30);
 const AGAIN_MIN: Duration = Duration::from_millis(20);
 const AGAIN_MAX: Duration = Duration::from_millis(500);
 /// When to look again at a payment that is said to be paid and not yet to be claimed.
@@ -58,9 +62,9 @@ impl Claimed {
 }
 
 /// Claims the payment, or answers where it stands.
-pub async fn claim(gateway: &Arc<Gateway>, call: Presented) -> Result<Claimed, Refusal> {
+pub async fn claim(gateway: &Arc<Gateway>, mut call: Presented) -> Result<Claimed, Refusal> {
     let began = Instant::now();
-    let claim = Claim {
+    let mut claim = Claim {
         relay_request_id: call.relay_request_id.clone(),
         buyer: call.buyer,
         listing: call.listing,
@@ -85,7 +89,11 @@ pub async fn claim(gateway: &Arc<Gateway>, call: Presented) -> Result<Claimed, R
                 ));
             }
             checked = true;
-            evidence(gateway, &call, request_id).await?;
+            // Nobody waits for the provider at a seller's place: it is for those who have paid.
+            let busy = call.give_place_back();
+            evidence(gateway, &call, request_id, busy).await?;
+            call.take_place();
+            claim.serve = call.place.is_ok();
             asking = Asking::default();
             continue;
         }
@@ -94,7 +102,8 @@ pub async fn claim(gateway: &Arc<Gateway>, call: Presented) -> Result<Claimed, R
             gateway.quotes.end(request_id);
         }
         let ClaimAnswer::Claimed(grant) = answer else {
-            return Err(stands(gateway, &call, answer).await);
+            let busy = call.give_place_back();
+            return Err(stands(gateway, &call, answer, busy).await);
         };
         fault::pass(Point::AfterClaim);
         let Ok(place) = call.place else {
@@ -146,12 +155,16 @@ impl Asking {
     ) -> Result<Option<(ClaimAnswer, Instant)>, Refusal> {
         let began = *self.began.get_or_insert_with(Instant::now);
         let mut wait = AGAIN_MIN;
+        let mut last = None;
         loop {
             let sent = Instant::now();
             match gateway.control_plane.claims.ask(claim.clone()).await {
                 Ok(ClaimAnswer::Undecided) | Err(Unanswered::Lost | Unanswered::Failed) => {
                     gateway.metrics.claims_lost.increment(1);
                     self.unknown_since.get_or_insert(sent);
+                }
+                Ok(answer) if self.unknown_since.is_some() && may_hide_ours(&answer) => {
+                    last = Some((answer, sent));
                 }
                 Ok(answer) => {
                     return Ok(Some((answer, self.unknown_since.unwrap_or(sent))));
@@ -165,12 +178,21 @@ impl Asking {
                 if let Some(since) = self.unknown_since {
                     tokio::spawn(find_out(Arc::clone(gateway), claim.clone(), since));
                 }
-                return Ok(None);
+                return Ok(last);
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(AGAIN_MAX);
         }
     }
+}
+
+/// Whether this is what is seen of a payment while a claim of ours, whose reply was lost, is still being
+/// committed: its row is locked, and stands for everybody as it stood before.
+const fn may_hide_ours(answer: &ClaimAnswer) -> bool {
+    matches!(
+        answer,
+        ClaimAnswer::InProgress { .. } | ClaimAnswer::Paid { .. }
+    )
 }
 
 /// Asks after a claim that may stand until it is known, and releases it.
@@ -181,11 +203,14 @@ async fn find_out(gateway: Arc<Gateway>, mut claim: Claim, since: Instant) {
     claim.serve = false;
     while since.elapsed() < ORPHAN_TIME {
         tokio::time::sleep(AGAIN_MAX).await;
-        match gateway.control_plane.claims.ask(claim.clone()).await {
+        let answered = gateway.control_plane.claims.ask(claim.clone()).await;
+        let may_still_commit = since.elapsed() < COMMIT_TIME;
+        match answered {
             Ok(ClaimAnswer::Claimed(grant)) => {
                 return release(gateway, claim.owner, grant, since).await;
             }
             Ok(ClaimAnswer::Undecided) | Err(_) => {}
+            Ok(answer) if may_still_commit && may_hide_ours(&answer) => {}
             Ok(_) => return,
         }
     }
@@ -208,6 +233,7 @@ async fn evidence(
     gateway: &Arc<Gateway>,
     call: &Presented,
     request_id: RequestId,
+    busy: Option<Unavailable>,
 ) -> Result<(), Refusal> {
     let errors = &gateway.errors;
     let check = Check {
@@ -242,7 +268,7 @@ async fn evidence(
             retry_after_seconds,
         } => pending(&call.relay_request_id, request_id, retry_after_seconds),
         // Nobody is asked to pay for what cannot be served; the failed payment can wait.
-        CheckAnswer::Failed if let Err(busy) = &call.place => {
+        CheckAnswer::Failed if let Some(busy) = busy => {
             errors.wait(Code::SellerUnavailable, busy.retry_after_seconds)
         }
         CheckAnswer::Failed => {
@@ -260,7 +286,12 @@ async fn evidence(
 }
 
 /// Where a payment stands that was not claimed.
-async fn stands(gateway: &Arc<Gateway>, call: &Presented, answer: ClaimAnswer) -> Refusal {
+async fn stands(
+    gateway: &Arc<Gateway>,
+    call: &Presented,
+    answer: ClaimAnswer,
+    busy: Option<Unavailable>,
+) -> Refusal {
     let errors = &gateway.errors;
     match answer {
         ClaimAnswer::Unknown => errors.code(Code::RelayRequestNotFound),
@@ -279,14 +310,10 @@ async fn stands(gateway: &Arc<Gateway>, call: &Presented, answer: ClaimAnswer) -
             pending(&call.relay_request_id, request_id, PENDING_RETRY_SECONDS)
         }
         ClaimAnswer::Paid { request_id } => {
-            let seconds = call
-                .place
-                .as_ref()
-                .err()
-                .map_or(PENDING_RETRY_SECONDS, |busy| {
-                    gateway.metrics.closed(busy.why);
-                    busy.retry_after_seconds
-                });
+            let seconds = busy.map_or(PENDING_RETRY_SECONDS, |busy| {
+                gateway.metrics.closed(busy.why);
+                busy.retry_after_seconds
+            });
             errors
                 .wait(Code::SellerUnavailable, seconds)
                 .about(request_id)

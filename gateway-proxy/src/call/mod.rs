@@ -105,16 +105,8 @@ async fn retry(
     head: &Head,
     arrival: Arrival,
 ) -> Result<Reply, Refusal> {
-    let presented = admit::for_claim(
-        gateway,
-        session,
-        caller,
-        name,
-        relay_request_id,
-        head.body,
-        arrival,
-    )
-    .await?;
+    let presented =
+        admit::for_claim(gateway, session, caller, name, relay_request_id, head.body).await?;
     let call = Finish::new(paid(Arc::clone(gateway), presented, arrival));
     AssertUnwindSafe(call)
         .catch_unwind()

@@ -291,7 +291,7 @@ impl Window {
 /// The window that holds at `now`: the one in the word, or a new one.
 fn split(word: u64, now: u32) -> (u32, u32) {
     let (began, count) = halves(word);
-    if count == 0 || now.wrapping_sub(began) >= WINDOW_MS {
+    if count == 0 || since(began, now) >= WINDOW_MS {
         (now, 0)
     } else {
         (began, count)
@@ -308,8 +308,14 @@ fn join(upper: u32, lower: u32) -> u64 {
     (u64::from(upper) << 32) | u64::from(lower)
 }
 
+/// Milliseconds since the window began; none for a hit that came a moment before and is counted only now.
+fn since(began: u32, now: u32) -> u32 {
+    let since = now.wrapping_sub(began);
+    if since > u32::MAX / 2 { 0 } else { since }
+}
+
 fn ms_left(began: u32, now: u32) -> u32 {
-    WINDOW_MS.saturating_sub(now.wrapping_sub(began))
+    WINDOW_MS.saturating_sub(since(began, now))
 }
 
 fn seconds_left(began: u32, now: u32) -> u32 {
@@ -342,6 +348,20 @@ mod tests {
         assert!(matches!(next, Hit::Taken(usage) if usage.remaining == 1));
         let none = Window::new("w".into(), 0);
         assert!(matches!(none.hit(0, u32::MAX), Hit::Full(_)));
+    }
+
+    #[test]
+    fn a_hit_from_just_before_its_window_is_counted_in_it() {
+        let window = Window::new("w".into(), 2);
+        assert!(matches!(window.hit(100 * SECOND, u32::MAX), Hit::Taken(_)));
+        assert!(matches!(
+            window.hit(100 * SECOND - 1, u32::MAX),
+            Hit::Taken(usage) if usage.remaining == 0
+        ));
+        assert!(matches!(
+            window.hit(100 * SECOND + 1, u32::MAX),
+            Hit::Full(_)
+        ));
     }
 
     #[test]

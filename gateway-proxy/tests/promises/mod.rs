@@ -13,6 +13,7 @@ mod orphans;
 mod provider_chaos;
 mod replay;
 mod restarts;
+mod slow_commit;
 mod trade;
 mod unknown_commit;
 
@@ -22,6 +23,7 @@ pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
         acknowledged::trials(),
         restarts::trials(),
         unknown_commit::trials(),
+        slow_commit::trials(),
         provider_chaos::trials(),
         one_payment::trials(),
         double_send::trials(),

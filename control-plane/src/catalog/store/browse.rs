@@ -41,6 +41,11 @@ impl Filter {
             || self.max_price.is_some()
     }
 
+    /// Whether no listing can pass.
+    pub(in crate::catalog) fn is_empty(&self) -> bool {
+        matches!((self.min_price, self.max_price), (Some(min), Some(max)) if min > max)
+    }
+
     /// The words, and of the rest what a listing is found by beside them (`listing_words`).
     fn found_by(&self) -> Option<String> {
         let mut parts = vec![format!("({})", self.words.as_deref()?)];

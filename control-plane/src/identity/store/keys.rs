@@ -82,6 +82,20 @@ pub(in crate::identity) async fn still_holds(
     Ok(row.is_some())
 }
 
+/// How many keys of a profile are in use: not revoked, and not run out.
+pub(in crate::identity) async fn live(
+    tx: &mut PgConnection,
+    profile: Uuid,
+) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select count(*) as "count!" from api_key
+        where profile_id = $1 and revoked_at is null and (expires_at is null or expires_at > now())"#,
+        profile,
+    )
+    .fetch_one(tx)
+    .await
+}
+
 /// Revokes a key that `caller` reaches, her own or one of an agent she has claimed, and gives the
 /// time it was revoked, now or before.
 pub(in crate::identity) async fn revoke_key(

@@ -70,10 +70,11 @@ pub async fn replace_day_key(
     Ok(done.rows_affected())
 }
 
-/// Drops the days whose answers are all older than they may be.
+/// Drops the days whose answers are all older than they may be. An answer written just after midnight may
+/// stand under the day before: the settlement began in it.
 pub async fn drop_old(pool: &PgPool) -> Result<i32, sqlx::Error> {
     let dropped =
-        sqlx::query_scalar!("select drop_answer_partitions((now() at time zone 'utc')::date - 1)")
+        sqlx::query_scalar!("select drop_answer_partitions((now() at time zone 'utc')::date - 2)")
             .fetch_one(pool)
             .await?;
     Ok(dropped.unwrap_or(0))

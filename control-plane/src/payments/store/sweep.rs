@@ -72,14 +72,15 @@ pub async fn take_turn(
     .await
 }
 
-/// Moves a sweep's cursor on; never back.
+/// Moves a sweep's cursor on; never back, and never ahead of the database's own clock: a replica whose clock
+/// is fast must not carry it past what the others have yet to read.
 pub async fn advance(
     pool: &PgPool,
     name: &str,
     position: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "update provider_cursor set position = greatest(position, $2) where name = $1",
+        "update provider_cursor set position = greatest(position, least($2, now())) where name = $1",
         name,
         position,
     )

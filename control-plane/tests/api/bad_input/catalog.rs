@@ -160,6 +160,12 @@ async fn a_member_that_stands_twice_is_refused(pool: PgPool) {
         .call(Method::PUT, &path, Some(&agent.key), Some(&body))
         .await;
     assert_eq!(answer.bad_fields(), ["private_endpoint_url"]);
+    let header = r#""auth_header":{"name":"X-Key","value":"v"},"auth_header":null"#;
+    let body = format!(r#"{{"private_endpoint_url":"{URL}",{header}}}"#);
+    let answer = api
+        .call(Method::PUT, &path, Some(&agent.key), Some(&body))
+        .await;
+    assert_eq!(answer.bad_fields(), ["auth_header"]);
 }
 
 #[sqlx::test(migrations = "./migrations")]
