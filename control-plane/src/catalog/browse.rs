@@ -16,7 +16,7 @@ use super::listing::{
 };
 use super::price::price_bound;
 use super::search::{self, SEARCH_CHARS_MAX, Sought};
-use super::store::{self, Filter, Place};
+use super::store::{self, Filter, Gathered, Place};
 use super::write::PRICE_PATTERN;
 use crate::answer::Listed;
 use crate::app::App;
@@ -132,45 +132,60 @@ pub async fn browse(State(app): State<Arc<App>>, query: Query) -> Result<Page<Li
     }
     let mut known = None;
     if let Some(text) = asked.text.take() {
-        match understand(&app, &text).await? {
+        let sought = understand(&app, &text).await?;
+        // How many have a word is known; how many of those pass a filter is not.
+        known = sought.count().filter(|_| !asked.filter.narrows());
+        match sought {
             Sought::Nothing => return asked.page(&app, Vec::new(), 0).await,
-            Sought::Listings { query, count } => {
-                // How many have a word is known; how many of those pass a filter is not.
-                known = count.filter(|_| !asked.filter.narrows());
-                asked.filter.words = Some(query);
-            }
+            Sought::Listings(meant) => asked.filter.words = meant,
         }
     }
-    let count = match known {
-        Some(known) => known.min(ROWS_MAX),
-        None => count(&app, &asked).await?,
-    };
-    let sort = asked.sort.name;
-    let places =
-        store::places(app.db.browsing(), &asked.filter, sort, &asked.paging, count).await?;
-    asked.page(&app, places, count).await
+    let Gathered { places, count } = read(&app, &asked, known).await?;
+    asked.page(&app, places, count.min(ROWS_MAX)).await
 }
 
-/// How many pass the filter: as far as numbered pages reach or, on the way of a cursor, as far as it
-/// decides how the page is read.
+/// The places of the page, and how many pass the filter: as far as numbered pages reach or, on the way
+/// of a cursor, as far as it decides how the page is read.
 ///
 /// That there are more than a page could reach is remembered for a while. It is dear to find out of
 /// common words, and what it says would change only if nearly all of them went.
-async fn count(app: &App, asked: &Asked) -> Result<i64, sqlx::Error> {
-    let most = if asked.paging.counts() {
+async fn read(app: &App, asked: &Asked, known: Option<i64>) -> Result<Gathered, sqlx::Error> {
+    let (filter, paging, sort) = (&asked.filter, &asked.paging, asked.sort.name);
+    let db = app.db.browsing();
+    let gathered_max = store::gathered_max(filter, paging);
+    let most = if paging.counts() {
         ROWS_MAX
     } else {
-        store::GATHERED_MAX + 1
+        gathered_max + 1
     };
-    let name = format!("{:?}", asked.filter);
-    if app.catalog.is_beyond_reach(&name) {
-        return Ok(most);
+    let name = filter.name();
+    let mut count = match known {
+        Some(known) => known,
+        None if app.catalog.is_beyond_reach(&name) => {
+            let places = store::walk(db, filter, sort, paging).await?;
+            return Ok(Gathered {
+                places,
+                count: most,
+            });
+        }
+        None if filter.words.is_empty() => store::count(db, filter, most).await?,
+        // It is counted as it is gathered.
+        None => 0,
+    };
+    if count <= gathered_max {
+        // One more, which tells whether these are all.
+        let bound = count.max(most) + 1;
+        let gathered = store::gather(db, filter, sort, paging, bound).await?;
+        if gathered.count < bound {
+            return Ok(gathered);
+        }
+        count = gathered.count;
     }
-    let count = store::count(app.db.browsing(), &asked.filter, most).await?;
-    if count >= ROWS_MAX {
+    if known.is_none() && count >= ROWS_MAX {
         app.catalog.remember_beyond_reach(name);
     }
-    Ok(count)
+    let places = store::walk(db, filter, sort, paging).await?;
+    Ok(Gathered { places, count })
 }
 
 /// The filter of `GET /me/listings`.
@@ -227,7 +242,7 @@ impl Asked {
                 delivery_type: query.one_of("delivery_type", &DELIVERY_TYPES),
                 min_price,
                 max_price,
-                words: None,
+                words: Vec::new(),
             },
             text: text(&mut query),
             sort,

@@ -1,7 +1,7 @@
 //! Catalog: what is sold, as everyone may see it.
 //!
-//! Owns `category`, `listing` and what browsing reads of it: `listing_stats`, `search_word`,
-//! `call_tally`. It never sees a private endpoint: that is [`crate::endpoints`]' room, which also makes
+//! Owns `category`, `listing` and what browsing reads of it: `listing_stats`, `listing_search`,
+//! `search_word`, `call_tally`. It never sees a private endpoint: that is [`crate::endpoints`]' room, which also makes
 //! listings, since a `per_call` one is made together with its endpoint.
 //!
 //! Invariants:

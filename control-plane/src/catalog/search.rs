@@ -37,18 +37,22 @@ pub(super) struct Similar {
     pub(super) listings: i64,
 }
 
+/// A word of a search as it is looked for: it, or any of those that it may stand for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Meaning {
+    /// One of these, as listings have them.
+    pub(super) words: Vec<String>,
+    /// Active listings with the first, and with the second, and so on, added up.
+    pub(super) listings: i64,
+}
+
 /// What is to be looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Sought {
     /// No listing can match.
     Nothing,
-    /// Listings with all of these.
-    Listings {
-        /// A `tsquery`.
-        query: String,
-        /// How many match, when that is known beforehand: of a single word.
-        count: Option<i64>,
-    },
+    /// Listings with all of these, of which there is one at least; the rarest first.
+    Listings(Vec<Meaning>),
 }
 
 /// The words by which listings are looked for: stop words only when there are no others.
@@ -71,6 +75,27 @@ impl Word {
     }
 }
 
+impl Meaning {
+    /// As a `tsquery`.
+    pub(super) fn query(&self) -> String {
+        let words: Vec<String> = self.words.iter().map(|word| quoted(word)).collect();
+        format!("( {} )", words.join(" | "))
+    }
+}
+
+impl Sought {
+    /// How many listings match, when that is known beforehand: of a single word.
+    pub(super) fn count(&self) -> Option<i64> {
+        match self {
+            Self::Nothing => Some(0),
+            Self::Listings(meant) => match meant.as_slice() {
+                [one] if one.words.len() == 1 => Some(one.listings),
+                _ => None,
+            },
+        }
+    }
+}
+
 /// Words that no listing has; too many to be slips of the pen are `None`.
 pub(super) fn unknown(words: &[Word]) -> Option<Vec<String>> {
     let unknown: Vec<String> = telling(words)
@@ -83,35 +108,34 @@ pub(super) fn unknown(words: &[Word]) -> Option<Vec<String>> {
 
 /// Puts a search together. `similar` holds, the likest first, words spelled like those of [`unknown`].
 pub(super) fn sought(words: &[Word], similar: &[Similar]) -> Sought {
-    let mut parts = Vec::new();
-    let mut count = None;
+    let mut meant = Vec::new();
     for word in telling(words) {
         let (text, listings) = word.known();
-        count = Some(listings);
         if listings > 0 {
-            parts.push(quoted(text));
+            meant.push(Meaning {
+                words: vec![text.to_owned()],
+                listings,
+            });
             continue;
         }
-        let meant: Vec<&Similar> = similar
+        let likes: Vec<&Similar> = similar
             .iter()
             .filter(|like| like.written == word.written && is_meant(&word.written, &like.word))
             .take(MEANINGS_MAX)
             .collect();
-        count = match meant.as_slice() {
-            [] => return Sought::Nothing,
-            [one] => Some(one.listings),
-            _ => None,
-        };
-        let meant: Vec<String> = meant.iter().map(|like| quoted(&like.word)).collect();
-        parts.push(format!("( {} )", meant.join(" | ")));
+        if likes.is_empty() {
+            return Sought::Nothing;
+        }
+        meant.push(Meaning {
+            words: likes.iter().map(|like| like.word.clone()).collect(),
+            listings: likes.iter().map(|like| like.listings).sum(),
+        });
     }
-    if parts.is_empty() {
+    if meant.is_empty() {
         return Sought::Nothing;
     }
-    Sought::Listings {
-        count: count.filter(|_| parts.len() == 1),
-        query: parts.join(" & "),
-    }
+    meant.sort_by_key(|meaning| meaning.listings);
+    Sought::Listings(meant)
 }
 
 /// Whether a word of the catalog may be what was meant: the beginning of it was written, or it is
@@ -157,11 +181,15 @@ mod tests {
         }
     }
 
-    fn found(query: &str, count: Option<i64>) -> Sought {
-        Sought::Listings {
-            query: query.to_owned(),
-            count,
+    fn meaning(words: &[&str], listings: i64) -> Meaning {
+        Meaning {
+            words: words.iter().map(|&word| word.to_owned()).collect(),
+            listings,
         }
+    }
+
+    fn found(meant: &[Meaning]) -> Sought {
+        Sought::Listings(meant.to_vec())
     }
 
     #[test]
@@ -171,14 +199,20 @@ mod tests {
             word("weather", Some("weather"), 5),
             word("maps", Some("map"), 3),
         ];
+        let (map, weather) = (meaning(&["map"], 3), meaning(&["weather"], 5));
         assert_eq!(unknown(&words), Some(vec![]));
-        assert_eq!(sought(&words, &[]), found("'weather' & 'map'", None));
-        assert_eq!(sought(&words[..2], &[]), found("'weather'", Some(5)));
+        let both = sought(&words, &[]);
+        assert_eq!(both, found(&[map, weather.clone()]), "the rarest first");
+        assert_eq!(both.count(), None);
+        let one = sought(&words[..2], &[]);
+        assert_eq!(one, found(&[weather]));
+        assert_eq!(one.count(), Some(5));
         assert_eq!(
             sought(&[word("the", None, 2)], &[]),
-            found("'the'", Some(2))
+            found(&[meaning(&["the"], 2)])
         );
         assert_eq!(sought(&[], &[]), Sought::Nothing);
+        assert_eq!(Sought::Nothing.count(), Some(0));
     }
 
     #[test]
@@ -194,14 +228,13 @@ mod tests {
             like("wether", "wetland", 9),
             like("other", "others", 9),
         ];
-        assert_eq!(
-            sought(&words, &similar),
-            found("( 'weather' | 'whether' ) & 'map'", None)
-        );
-        assert_eq!(
-            sought(&words[..1], &similar[..1]),
-            found("( 'weather' )", Some(7))
-        );
+        let (map, both) = (meaning(&["map"], 3), meaning(&["weather", "whether"], 8));
+        assert_eq!(sought(&words, &similar), found(&[map, both.clone()]));
+        assert_eq!(sought(&words[..1], &similar), found(&[both]));
+        assert_eq!(sought(&words[..1], &similar).count(), None);
+        let one = sought(&words[..1], &similar[..1]);
+        assert_eq!(one, found(&[meaning(&["weather"], 7)]));
+        assert_eq!(one.count(), Some(7));
         assert_eq!(sought(&words, &similar[2..]), Sought::Nothing);
     }
 
@@ -240,5 +273,6 @@ mod tests {
     #[test]
     fn a_word_is_never_an_operator() {
         assert_eq!(quoted("a'b\\c|"), "'a''b\\\\c|'");
+        assert_eq!(meaning(&["a|b", "c"], 1).query(), "( 'a|b' | 'c' )");
     }
 }

@@ -2,7 +2,7 @@
 
 use http::Method;
 use serde_json::{Value, json};
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, PgPool};
 
 use super::client::{Agent, Api};
 
@@ -351,5 +351,144 @@ async fn a_total_stops_where_numbered_pages_end_and_a_cursor_goes_on(pool: PgPoo
         assert_eq!(rows[0]["pricing_amount_micros"], 10_001, "{query}");
         assert!(beyond["pagination"]["total"].is_null());
         assert!(beyond["pagination"]["next_cursor"].is_null());
+    }
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_search_follows_its_listings_through_every_change(pool: PgPool) {
+    let market = Market::new(pool).await;
+    for (name, price) in [("Alpha zephyr", 2), ("Beta zephyr", 1), ("Gamma zephyr", 3)] {
+        market.list(name, json!({ "pricing_amount": price })).await;
+    }
+    market.stats("alpha-zephyr", 5, 1, 450).await;
+    market.stats("beta-zephyr", 7, 1, 300).await;
+    let popular = async || market.names("q=zephyr&sort=popular").await;
+    assert_eq!(
+        popular().await,
+        ["Beta zephyr", "Alpha zephyr", "Gamma zephyr"]
+    );
+    market.stats("gamma-zephyr", 6, 2, 1000).await;
+    assert_eq!(
+        popular().await,
+        ["Beta zephyr", "Gamma zephyr", "Alpha zephyr"]
+    );
+    assert_eq!(
+        market.names("q=zephyr&sort=rating").await,
+        ["Gamma zephyr", "Alpha zephyr", "Beta zephyr"]
+    );
+    let change = async |slug: &str, change: Value| {
+        let path = format!("/listings/{slug}");
+        market.agent.patch(&path, &change).await.data(200);
+    };
+    change("gamma-zephyr", json!({ "status": "suspended" })).await;
+    market.stats("gamma-zephyr", 8, 2, 1000).await;
+    assert_eq!(popular().await, ["Beta zephyr", "Alpha zephyr"]);
+    change("gamma-zephyr", json!({ "status": "active" })).await;
+    assert_eq!(
+        popular().await,
+        ["Gamma zephyr", "Beta zephyr", "Alpha zephyr"]
+    );
+    change(
+        "beta-zephyr",
+        json!({ "pricing_amount": 4, "name": "Beta sound" }),
+    )
+    .await;
+    assert_eq!(
+        market.names("q=zephyr&sort=price_low").await,
+        ["Alpha zephyr", "Gamma zephyr"]
+    );
+    change("beta-zephyr", json!({ "name": "Beta zephyr" })).await;
+    assert_eq!(
+        market.names("q=zephyr&sort=price_low").await,
+        ["Alpha zephyr", "Gamma zephyr", "Beta zephyr"]
+    );
+    let seller = format!("provider_id={}", market.agent.id);
+    assert_eq!(
+        market.names(&format!("q=zephyr&{seller}")).await,
+        ["Gamma zephyr", "Beta zephyr", "Alpha zephyr"]
+    );
+    let other = market.api.agent().await;
+    let other = format!("provider_id={}", other.id);
+    assert!(market.names(&format!("q=zephyr&{other}")).await.is_empty());
+    change("gamma-zephyr", json!({ "pricing_amount": 1 })).await;
+    let left: Vec<String> = sqlx::query_scalar(
+        "select word from search_word where listings > 0 and word in ('zephyr', 'sound', 'beta')
+         order by word",
+    )
+    .fetch_all(market.api.app.db.pool())
+    .await
+    .unwrap();
+    assert_eq!(left, ["beta", "zephyr"]);
+}
+
+/// So many that the order of a sort is walked, and a few of them that are gathered.
+#[sqlx::test(migrations = "./migrations")]
+async fn a_search_finds_the_same_gathered_or_walked(pool: PgPool) {
+    let market = Market::new(pool).await;
+    market.list("Origin", json!({})).await;
+    let db = market.api.app.db.pool();
+    for sql in [
+        "insert into listing (id, slug, seller_id, name, description, pricing_model, price_micros, delivery_type, status)
+         select gen_random_uuid(), 'slug-' || n, seller_id,
+             case when n % 50 = 0 then 'Zephyr ' when n % 5 = 0 then 'Alone ' else 'Sound ' end || n,
+             case when n % 5 = 0 then 'Other.' else 'A zephyr.' end, 'per_call', 1 + n % 7, 'api', 'active'
+         from listing, generate_series(1, 4000) n",
+        "update listing_stats set calls_30d = price_micros % 3, review_count = 1, rating_sum = price_micros % 5",
+    ] {
+        sqlx::query(sql).execute(db).await.unwrap();
+    }
+    for (q, having, sort, order) in [
+        ("zephyr", "Zephyr %|Sound %", "newest", "l.id desc"),
+        (
+            "zephyr",
+            "Zephyr %|Sound %",
+            "popular",
+            "s.calls_30d desc, l.id desc",
+        ),
+        (
+            "sound",
+            "Sound %",
+            "rating",
+            "s.rating_order desc, l.id desc",
+        ),
+        (
+            "sound+zephyr",
+            "Sound %",
+            "price_low",
+            "l.price_micros, l.id",
+        ),
+        (
+            "alone+other",
+            "Alone %",
+            "popular",
+            "s.calls_30d desc, l.id desc",
+        ),
+        (
+            "alone",
+            "Alone %",
+            "price_high",
+            "l.price_micros desc, l.id desc",
+        ),
+    ] {
+        let sql = format!(
+            "select l.name from listing l join listing_stats s on s.listing_id = l.id
+             where l.name like any (string_to_array($1, '|')) order by {order}"
+        );
+        let expected: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql))
+            .bind(having)
+            .fetch_all(db)
+            .await
+            .unwrap();
+        let query = format!("q={q}&sort={sort}&limit=100");
+        assert_eq!(market.walked(&query).await, expected, "{query}");
+        let mut paged = Vec::new();
+        for page in 1..=expected.len().div_ceil(100) {
+            let path = format!("/listings?{query}&page={page}");
+            let answer = market.api.get(&path).await.json();
+            assert_eq!(answer["pagination"]["total"], expected.len(), "{query}");
+            let rows = answer["data"].as_array().unwrap().iter();
+            paged.extend(rows.map(|row| row["name"].as_str().unwrap().to_owned()));
+        }
+        assert_eq!(paged, expected, "{query} by page");
     }
 }

@@ -12,10 +12,15 @@ use crochet_shared::id::{CategoryId, ProfileId};
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
+use crate::catalog::search::Meaning;
 use crate::paging::{Paging, ROWS_MAX};
 
 /// Listings that are gathered and sorted; among more of them the order is walked.
-pub(in crate::catalog) const GATHERED_MAX: i64 = 2_000;
+const GATHERED_MAX: i64 = 2_000;
+/// The same on the first page of a search, whose walk passes by all that lacks the words.
+const FOUND_GATHERED_MAX: i64 = 3_000;
+/// Rows that a first page reads, as a rule.
+const FIRST_PAGE: i64 = 21;
 
 /// What of the catalog is wanted. `None` does not narrow.
 #[derive(Debug, Default)]
@@ -27,8 +32,8 @@ pub(in crate::catalog) struct Filter {
     pub(in crate::catalog) min_price: Option<i64>,
     /// Highest price in micro-dollars, inclusive.
     pub(in crate::catalog) max_price: Option<i64>,
-    /// A `tsquery`.
-    pub(in crate::catalog) words: Option<String>,
+    /// What is searched for, the rarest first: all of it must be there.
+    pub(in crate::catalog) words: Vec<Meaning>,
 }
 
 impl Filter {
@@ -46,9 +51,27 @@ impl Filter {
         matches!((self.min_price, self.max_price), (Some(min), Some(max)) if min > max)
     }
 
-    /// The words, and of the rest what a listing is found by beside them (`listing_words`).
-    fn found_by(&self) -> Option<String> {
-        let mut parts = vec![format!("({})", self.words.as_deref()?)];
+    /// The same text for the same wishes.
+    pub(in crate::catalog) fn name(&self) -> String {
+        let range = (self.min_price, self.max_price);
+        let words = (self.rarest(), self.beside_rarest());
+        format!("{:?} {:?} {range:?} {words:?}", self.seller, self.category)
+            + self.delivery_type.unwrap_or_default()
+    }
+
+    /// The rarest of the words as a `tsquery`.
+    fn rarest(&self) -> Option<String> {
+        self.words.first().map(Meaning::query)
+    }
+
+    /// The other words as a `tsquery`, with what a listing is found by beside them (`search_words`).
+    ///
+    /// It is a condition of its own: Postgres is quicker with two simple ones than with one of both.
+    fn beside_rarest(&self) -> Option<String> {
+        let mut parts: Vec<String> = self.words.iter().skip(1).map(Meaning::query).collect();
+        if let Some(id) = self.seller {
+            parts.push(format!("'/s/{id}'"));
+        }
         if let Some(id) = self.category {
             parts.push(format!("'/c/{id}'"));
         }
@@ -60,17 +83,7 @@ impl Filter {
             (Some(min), _) if min > 0 => parts.push("'/p/per_call'".to_owned()),
             _ => {}
         }
-        Some(parts.join(" & "))
-    }
-
-    /// The lowest price, unless [`Self::found_by`] says it: 1 is the lowest there is.
-    fn min_price_beside_words(&self) -> Option<i64> {
-        self.min_price.filter(|min| *min > 1)
-    }
-
-    /// The highest price, unless [`Self::found_by`] says it.
-    fn max_price_beside_words(&self) -> Option<i64> {
-        self.max_price.filter(|max| *max != 0)
+        Some(parts.join(" & ")).filter(|query| !query.is_empty())
     }
 }
 
@@ -82,24 +95,103 @@ pub(in crate::catalog) struct Place {
     pub(in crate::catalog) value: i64,
 }
 
-/// The active listings of a page. `sort` is a public name of a sort; `count` is how many pass the
-/// filter, as far as that is known.
-pub(in crate::catalog) async fn places(
-    db: impl PgExecutor<'_>,
-    filter: &Filter,
-    sort: &str,
-    paging: &Paging,
-    count: i64,
-) -> Result<Vec<Place>, sqlx::Error> {
-    match (filter.found_by(), count <= GATHERED_MAX) {
-        (None, true) => gather(db, filter, sort, paging).await,
-        (None, false) => walk(db, filter, sort, paging).await,
-        (Some(words), true) => gather_by_words(db, filter, sort, paging, &words).await,
-        (Some(words), false) => walk_for_words(db, filter, sort, paging, &words).await,
+/// Places of a page, and how many pass the filter on all pages.
+#[derive(Debug)]
+pub(in crate::catalog) struct Gathered {
+    pub(in crate::catalog) places: Vec<Place>,
+    pub(in crate::catalog) count: i64,
+}
+
+/// Listings that are rather gathered than walked for. The further a page of a search is, the longer the
+/// walk to it, and the more of them are.
+pub(in crate::catalog) fn gathered_max(filter: &Filter, paging: &Paging) -> i64 {
+    if filter.words.is_empty() {
+        return GATHERED_MAX;
     }
+    // A walk grows with the pages and shrinks with what is found; gathering grows with what is found.
+    let pages = (paging.offset() + paging.fetch()) / FIRST_PAGE;
+    FOUND_GATHERED_MAX * pages.max(1).isqrt()
 }
 
-async fn walk(
+/// A page of the active listings that pass the filter, and how many these are, counted as far as
+/// `most`: a page of more of them is not the right one. `sort` is a public name of a sort.
+///
+/// All of them are read once, to be counted as well as sorted: with words out of `listing_search`.
+pub(in crate::catalog) async fn gather(
+    db: impl PgExecutor<'_>,
+    filter: &Filter,
+    sort: &str,
+    paging: &Paging,
+    most: i64,
+) -> Result<Gathered, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"with found as materialized (
+               select id, value from (
+                   select s.listing_id as id,
+                       case $1::text when 'popular' then s.calls_30d when 'rating' then s.rating_order
+                           when 'newest' then 0 else s.price_micros end as value
+                   from listing_stats s
+                   where $11::text is null and s.active
+                       and ($2::uuid is null or s.seller_id = $2)
+                       and ($3::uuid is null or s.category_id = $3)
+                       and ($4::text is null or s.delivery_type = $4)
+                       and ($5::int8 is null or s.price_micros >= $5)
+                       and ($6::int8 is null or s.price_micros <= $6)
+                   union all
+                   select l.listing_id,
+                       case $1::text when 'popular' then l.calls_30d when 'rating' then l.rating_order
+                           when 'newest' then 0 else l.price_micros end
+                   from listing_search l
+                   where l.words @@ $11::text::tsquery
+                       and ($12::text is null or l.words @@ $12::text::tsquery)
+                       and ($5::int8 is null or l.price_micros >= $5)
+                       and ($6::int8 is null or l.price_micros <= $6)
+               ) either limit $13
+           ), page as (
+               select id, value from found
+               where $7::uuid is null or case $1 when 'price_low'
+                   then (value, id) > ($8::int8, $7) else (value, id) < ($8::int8, $7) end
+               order by
+                   case $1 when 'price_low' then value end,
+                   case $1 when 'price_low' then id end,
+                   value desc, id desc
+               offset $9 limit $10
+           )
+           select counted.count as "count!", page.id as "id?", page.value as "value?"
+           from (select count(*) as count from found) counted left join page on true
+           order by
+               case $1 when 'price_low' then value end,
+               case $1 when 'price_low' then id end,
+               value desc, id desc"#,
+        sort,
+        filter.seller.map(|id| id.0),
+        filter.category.map(|id| id.0),
+        filter.delivery_type,
+        filter.min_price,
+        filter.max_price,
+        paging.after(),
+        paging.after_key(),
+        paging.offset(),
+        paging.fetch(),
+        filter.rarest(),
+        filter.beside_rarest(),
+        most,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(Gathered {
+        count: rows.first().map_or(0, |row| row.count),
+        places: rows
+            .into_iter()
+            .filter_map(|row| row.id.zip(row.value))
+            .map(|(id, value)| Place { id, value })
+            .collect(),
+    })
+}
+
+/// A page of the active listings that pass the filter, read in the order of `sort` from where the page
+/// begins. With words, only those that have a mark of the rarest are looked at.
+pub(in crate::catalog) async fn walk(
     db: impl PgExecutor<'_>,
     filter: &Filter,
     sort: &str,
@@ -123,6 +215,12 @@ async fn walk(
                    when 'rating' then (s.rating_order, s.listing_id) < ($8, $7)
                    when 'price_high' then (s.price_micros, s.listing_id) < ($8, $7)
                    else (s.price_micros, s.listing_id) > ($8, $7) end)
+               and ($11::text is null or s.marks & word_marks($13::text[]) <> 0::bit(256))
+               and ($11::text is null or exists (
+                   select from listing_search l where l.listing_id = s.listing_id
+                       and l.words @@ $11::text::tsquery
+                       and ($12::text is null or l.words @@ $12::text::tsquery)
+                   offset 0))
            order by
                case $1 when 'price_low' then s.price_micros end,
                case $1 when 'price_low' then s.listing_id end,
@@ -140,170 +238,20 @@ async fn walk(
         paging.after_key(),
         paging.offset(),
         paging.fetch(),
+        filter.rarest(),
+        filter.beside_rarest(),
+        filter.words.first().map(|rarest| rarest.words.as_slice()),
     )
     .fetch_all(db)
     .await
 }
 
-/// As [`walk`], behind a fence that has the filter go first.
-async fn gather(
-    db: impl PgExecutor<'_>,
-    filter: &Filter,
-    sort: &str,
-    paging: &Paging,
-) -> Result<Vec<Place>, sqlx::Error> {
-    sqlx::query_as!(
-        Place,
-        r#"select s.listing_id as id,
-               case $1::text when 'popular' then s.calls_30d when 'rating' then s.rating_order
-                   when 'newest' then 0 else s.price_micros end as "value!"
-           from (
-               select * from listing_stats s where s.active
-                   and ($2::uuid is null or s.seller_id = $2)
-                   and ($3::uuid is null or s.category_id = $3)
-                   and ($4::text is null or s.delivery_type = $4)
-                   and ($5::int8 is null or s.price_micros >= $5)
-                   and ($6::int8 is null or s.price_micros <= $6)
-               offset 0
-           ) s
-           where ($7::uuid is null or case $1
-                   when 'newest' then s.listing_id < $7
-                   when 'popular' then (s.calls_30d, s.listing_id) < ($8, $7)
-                   when 'rating' then (s.rating_order, s.listing_id) < ($8, $7)
-                   when 'price_high' then (s.price_micros, s.listing_id) < ($8, $7)
-                   else (s.price_micros, s.listing_id) > ($8, $7) end)
-           order by
-               case $1 when 'price_low' then s.price_micros end,
-               case $1 when 'price_low' then s.listing_id end,
-               case $1 when 'popular' then s.calls_30d when 'rating' then s.rating_order
-                   when 'price_high' then s.price_micros end desc,
-               case $1 when 'price_low' then null else s.listing_id end desc
-           offset $9 limit $10"#,
-        sort,
-        filter.seller.map(|id| id.0),
-        filter.category.map(|id| id.0),
-        filter.delivery_type,
-        filter.min_price,
-        filter.max_price,
-        paging.after(),
-        paging.after_key(),
-        paging.offset(),
-        paging.fetch(),
-    )
-    .fetch_all(db)
-    .await
-}
-
-async fn walk_for_words(
-    db: impl PgExecutor<'_>,
-    filter: &Filter,
-    sort: &str,
-    paging: &Paging,
-    words: &str,
-) -> Result<Vec<Place>, sqlx::Error> {
-    sqlx::query_as!(
-        Place,
-        r#"select s.listing_id as id,
-               case $1::text when 'popular' then s.calls_30d when 'rating' then s.rating_order
-                   when 'newest' then 0 else s.price_micros end as "value!"
-           from listing_stats s
-           join listing l on l.id = s.listing_id and l.status = 'active' and l.words @@ $11::text::tsquery
-           where s.active
-               and ($2::uuid is null or s.seller_id = $2)
-               and ($3::uuid is null or s.category_id = $3)
-               and ($4::text is null or s.delivery_type = $4)
-               and ($5::int8 is null or s.price_micros >= $5)
-               and ($6::int8 is null or s.price_micros <= $6)
-               and ($7::uuid is null or case $1
-                   when 'newest' then s.listing_id < $7
-                   when 'popular' then (s.calls_30d, s.listing_id) < ($8, $7)
-                   when 'rating' then (s.rating_order, s.listing_id) < ($8, $7)
-                   when 'price_high' then (s.price_micros, s.listing_id) < ($8, $7)
-                   else (s.price_micros, s.listing_id) > ($8, $7) end)
-           order by
-               case $1 when 'price_low' then s.price_micros end,
-               case $1 when 'price_low' then s.listing_id end,
-               case $1 when 'popular' then s.calls_30d when 'rating' then s.rating_order
-                   when 'price_high' then s.price_micros end desc,
-               case $1 when 'price_low' then null else s.listing_id end desc
-           offset $9 limit $10"#,
-        sort,
-        filter.seller.map(|id| id.0),
-        filter.category.map(|id| id.0),
-        filter.delivery_type,
-        filter.min_price,
-        filter.max_price,
-        paging.after(),
-        paging.after_key(),
-        paging.offset(),
-        paging.fetch(),
-        words,
-    )
-    .fetch_all(db)
-    .await
-}
-
-/// As [`walk_for_words`], behind a fence that has the words go first.
-async fn gather_by_words(
-    db: impl PgExecutor<'_>,
-    filter: &Filter,
-    sort: &str,
-    paging: &Paging,
-    words: &str,
-) -> Result<Vec<Place>, sqlx::Error> {
-    sqlx::query_as!(
-        Place,
-        r#"select s.listing_id as id,
-               case $1::text when 'popular' then s.calls_30d when 'rating' then s.rating_order
-                   when 'newest' then 0 else s.price_micros end as "value!"
-           from (
-               select id from listing where status = 'active' and words @@ $11::text::tsquery offset 0
-           ) l
-           join listing_stats s on s.listing_id = l.id
-           where s.active
-               and ($2::uuid is null or s.seller_id = $2)
-               and ($3::uuid is null or s.category_id = $3)
-               and ($4::text is null or s.delivery_type = $4)
-               and ($5::int8 is null or s.price_micros >= $5)
-               and ($6::int8 is null or s.price_micros <= $6)
-               and ($7::uuid is null or case $1
-                   when 'newest' then s.listing_id < $7
-                   when 'popular' then (s.calls_30d, s.listing_id) < ($8, $7)
-                   when 'rating' then (s.rating_order, s.listing_id) < ($8, $7)
-                   when 'price_high' then (s.price_micros, s.listing_id) < ($8, $7)
-                   else (s.price_micros, s.listing_id) > ($8, $7) end)
-           order by
-               case $1 when 'price_low' then s.price_micros end,
-               case $1 when 'price_low' then s.listing_id end,
-               case $1 when 'popular' then s.calls_30d when 'rating' then s.rating_order
-                   when 'price_high' then s.price_micros end desc,
-               case $1 when 'price_low' then null else s.listing_id end desc
-           offset $9 limit $10"#,
-        sort,
-        filter.seller.map(|id| id.0),
-        filter.category.map(|id| id.0),
-        filter.delivery_type,
-        filter.min_price,
-        filter.max_price,
-        paging.after(),
-        paging.after_key(),
-        paging.offset(),
-        paging.fetch(),
-        words,
-    )
-    .fetch_all(db)
-    .await
-}
-
-/// How many active listings there are, counted as far as `most`.
+/// How many active listings pass a filter without words, counted as far as `most` in an index.
 pub(in crate::catalog) async fn count(
     db: impl PgExecutor<'_>,
     filter: &Filter,
     most: i64,
 ) -> Result<i64, sqlx::Error> {
-    if let Some(words) = filter.found_by() {
-        return count_by_words(db, filter, &words, most).await;
-    }
     sqlx::query_scalar!(
         r#"select count(*) as "count!" from (
              select from listing_stats s
@@ -319,31 +267,6 @@ pub(in crate::catalog) async fn count(
         filter.delivery_type,
         filter.min_price,
         filter.max_price,
-        most,
-    )
-    .fetch_one(db)
-    .await
-}
-
-/// Without a seller or a price, nothing but the index of words is read.
-async fn count_by_words(
-    db: impl PgExecutor<'_>,
-    filter: &Filter,
-    words: &str,
-    most: i64,
-) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"select count(*) as "count!" from (
-             select from listing
-             where status = 'active' and words @@ $1::text::tsquery
-                 and ($2::uuid is null or seller_id = $2)
-                 and ($3::int8 is null or price_micros >= $3)
-                 and ($4::int8 is null or price_micros <= $4)
-             limit $5) counted"#,
-        words,
-        filter.seller.map(|id| id.0),
-        filter.min_price_beside_words(),
-        filter.max_price_beside_words(),
         most,
     )
     .fetch_one(db)
@@ -393,28 +316,49 @@ pub(in crate::catalog) async fn count_own(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::paging::Start;
 
     #[test]
-    fn what_stands_beside_the_words_is_said_once() {
+    fn all_but_the_rarest_word_is_said_beside_it() {
         let mut filter = Filter {
             delivery_type: Some("api"),
             min_price: Some(1),
             ..Filter::default()
         };
-        assert_eq!(filter.found_by(), None);
-        filter.words = Some("'a' | 'b'".to_owned());
+        assert_eq!(filter.rarest(), None);
+        let meaning = |words: &[&str]| Meaning {
+            words: words.iter().map(|&word| word.to_owned()).collect(),
+            listings: 1,
+        };
+        filter.words = vec![meaning(&["a", "b"]), meaning(&["c"])];
+        assert_eq!(filter.rarest().as_deref(), Some("( 'a' | 'b' )"));
         assert_eq!(
-            filter.found_by().as_deref(),
-            Some("('a' | 'b') & '/d/api' & '/p/per_call'")
+            filter.beside_rarest().as_deref(),
+            Some("( 'c' ) & '/d/api' & '/p/per_call'")
         );
-        assert_eq!(filter.min_price_beside_words(), None);
-        filter.min_price = Some(5);
-        assert_eq!(filter.min_price_beside_words(), Some(5));
+        filter.words.truncate(1);
         (filter.min_price, filter.max_price) = (None, Some(0));
         assert_eq!(
-            filter.found_by().as_deref(),
-            Some("('a' | 'b') & '/d/api' & '/p/free'")
+            filter.beside_rarest().as_deref(),
+            Some("'/d/api' & '/p/free'")
         );
-        assert_eq!(filter.max_price_beside_words(), None);
+        (filter.delivery_type, filter.max_price) = (None, Some(5));
+        assert_eq!(filter.beside_rarest(), None);
+    }
+
+    #[test]
+    fn the_further_a_page_of_a_search_is_the_more_are_gathered() {
+        let mut filter = Filter::default();
+        let at = |filter: &Filter, page| {
+            let start = Start::Page(page);
+            gathered_max(filter, &Paging { limit: 20, start })
+        };
+        assert_eq!(at(&filter, 40), GATHERED_MAX);
+        filter.words.push(Meaning {
+            words: vec!["a".to_owned()],
+            listings: 1,
+        });
+        assert_eq!(at(&filter, 1), FOUND_GATHERED_MAX);
+        assert_eq!(at(&filter, 40), 6 * FOUND_GATHERED_MAX);
     }
 }

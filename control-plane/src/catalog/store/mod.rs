@@ -7,7 +7,9 @@ mod listing;
 mod stats;
 mod words;
 
-pub(super) use browse::{Filter, GATHERED_MAX, Place, count, count_own, own, places};
+pub(super) use browse::{
+    Filter, Gathered, Place, count, count_own, gather, gathered_max, own, walk,
+};
 pub use by_operator::{Withdrawal, give_back, give_back_all_of, withdraw, withdraw_all_of};
 pub(super) use categories::{categories, category};
 pub(super) use listing::{by_id, by_ids, delete, id_of, tell};

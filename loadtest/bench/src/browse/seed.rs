@@ -16,7 +16,7 @@ const SEED: &str = include_str!("seed.sql");
 
 /// The indexes that are not rules: made again when all is written, which is many times faster.
 const INDEXES: &str = "select indexrelid::regclass::text, pg_get_indexdef(indexrelid) from pg_index
-    where indrelid in ('listing'::regclass, 'listing_stats'::regclass) and not indisunique";
+    where indrelid in ('listing'::regclass, 'listing_search'::regclass, 'listing_stats'::regclass) and not indisunique";
 
 /// Fills a fresh database with `size` active listings, their calls and their ratings.
 pub(super) async fn seed(url: &str, size: u32) -> Result<()> {
