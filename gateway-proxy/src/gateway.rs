@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use crochet_shared::id;
+use crochet_shared::id::{self, ProfileId, RequestId};
+use crochet_shared::internal::StoredAnswer;
 use crochet_shared::limit::{self, Kind};
 use crochet_shared::redis_key;
 use quick_cache::sync::Cache;
 use secrecy::ExposeSecret as _;
 
+use crate::adapter::batch::Unanswered;
 use crate::adapter::control_plane::ControlPlane;
 use crate::adapter::redis::Redis;
 use crate::cache::flight::Flights;
@@ -48,6 +50,8 @@ pub struct Gateway {
     pub quotes: Quotes,
     /// Quotes being found or made, by the digest of their identity.
     pub quoting: Flights<[u8; 32], Learned>,
+    /// Stored answers being read, by their request and who asks.
+    pub replaying: Flights<(RequestId, ProfileId), Result<StoredAnswer, Unanswered>>,
     pub network: Network,
     pub budget: Budget,
     pub underway: Underway,
@@ -93,6 +97,7 @@ impl Gateway {
             routes: Routes::default(),
             quotes: Quotes::default(),
             quoting: Flights::default(),
+            replaying: Flights::default(),
             network,
             budget,
             underway: Underway::default(),

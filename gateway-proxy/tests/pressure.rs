@@ -12,6 +12,7 @@ use crate::harness::{Gate, Market, Reply, World, ok, refused, trials, until};
 
 trials!(
     two_hundred_retries_of_one_payment_are_one_call_and_one_settlement,
+    hundreds_of_replays_at_once_are_all_the_same_bytes,
     flushing_redis_each_100_ms_costs_nobody_anything,
     many_payments_at_once_are_each_delivered_once,
     a_seller_is_never_called_beyond_her_limit,
@@ -61,6 +62,33 @@ async fn two_hundred_retries_of_one_payment_are_one_call_and_one_settlement() {
         "{found:?}"
     );
     assert_eq!(found.values().sum::<usize>(), RETRIES, "{found:?}");
+    market.assert_settled(&quote, 1).await;
+}
+
+async fn hundreds_of_replays_at_once_are_all_the_same_bytes() {
+    // More than the control plane reads at once for everybody, and large enough that reading takes a while.
+    const REPLAYS: usize = 700;
+    const ANSWER_BYTES: usize = 32 * 1024;
+    let market = Market::open().await;
+    let large = Reply::json(&format!("\"{}\"", "x".repeat(ANSWER_BYTES)));
+    market.service.then(large);
+    let call = market.call();
+    let quote = market.evidenced(&call).await;
+    let first = market.once_as(&market.buyer, &call, &quote).await;
+    ok(&first);
+    let asking: Vec<_> = (0..REPLAYS)
+        .map(|number| {
+            let buyer = market.buyer.through(&market.door.apis[number % 2]);
+            let (call, id) = (call.clone(), quote.relay_request_id.clone());
+            tokio::spawn(async move { buyer.call(&call, Some(&id)).await.unwrap() })
+        })
+        .collect();
+    for asked in asking {
+        let answer = asked.await.unwrap();
+        ok(&answer);
+        assert!(answer.header("idempotent-replayed").is_some(), "{answer}");
+        assert!(answer.body == first.body, "other bytes: {answer}");
+    }
     market.assert_settled(&quote, 1).await;
 }
 

@@ -27,6 +27,7 @@ const WORK: Label = (
         "provider_sweep",
         "stored_answers",
         "outcomes",
+        "old_attempts",
         "invariants",
         "gauges",
         "refunds",

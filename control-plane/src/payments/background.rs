@@ -20,6 +20,8 @@ const DEADLINES: Duration = Duration::from_secs(1);
 const DEADLINES_MAX: i64 = 200;
 /// How often the partitions of stored answers are tended.
 const ANSWERS: Duration = Duration::from_mins(10);
+/// How often attempts are looked for that are older than they are kept.
+const OLD_ATTEMPTS: Duration = Duration::from_mins(10);
 /// How often ended calls are counted into their listings' stats.
 const OUTCOMES: Duration = Duration::from_secs(2);
 /// How often gauges are read.
@@ -45,6 +47,13 @@ pub async fn run(app: Arc<App>, stopped: watch::Receiver<bool>) {
             &app,
             stopped.clone(),
             |app| async move { Ok(answers::tend(&app).await?) }
+        ),
+        every(
+            "old_attempts",
+            OLD_ATTEMPTS,
+            &app,
+            stopped.clone(),
+            |app| async move { Ok(outcomes::delete_old(&app).await?) }
         ),
         every(
             "outcomes",

@@ -24,6 +24,7 @@ mod requirements;
 pub mod settle;
 pub mod store;
 mod sweep;
+mod terms;
 mod webhook;
 
 use std::sync::Arc;

@@ -10,6 +10,9 @@ use crate::app::App;
 use crate::catalog;
 use crate::db::work;
 
+/// Most attempts deleted in one statement, so that each is short.
+const OLD_ATTEMPTS_MAX: i32 = 1_000;
+
 /// Counts what has ended since the last run, in one transaction.
 pub async fn fold(app: &App) -> Result<(), sqlx::Error> {
     app.db
@@ -24,4 +27,17 @@ pub async fn fold(app: &App) -> Result<(), sqlx::Error> {
             })
         })
         .await
+}
+
+/// Deletes the attempts that are older than they are kept: how long and why, migration 0015 says.
+pub async fn delete_old(app: &App) -> Result<(), sqlx::Error> {
+    loop {
+        let deleted = store::delete_old_attempts(app.db.pool(), OLD_ATTEMPTS_MAX).await?;
+        if deleted > 0 {
+            tracing::info!(deleted, "old attempts were deleted");
+        }
+        if deleted < OLD_ATTEMPTS_MAX {
+            return Ok(());
+        }
+    }
 }

@@ -1,15 +1,14 @@
 //! `FIND_QUOTES` and `CREATE_QUOTE`: what a purchase must be paid, quoted once.
 //!
-//! Making a quote: one at a time for an identity in this process, then in the whole system by a
-//! Postgres advisory lock; look again; ask the provider; write; only then answer. The lock belongs
-//! to a session of a small pool of its own, because the provider is never asked inside a
-//! transaction.
+//! Making a quote: one at a time for an identity in this process; a turn at the provider, which the
+//! buyers share; then one at a time in the whole system by a Postgres advisory lock; look again; ask
+//! the provider; write; only then answer. The lock belongs to a session of a small pool of its own,
+//! because the provider is never asked inside a transaction; nobody waits for a turn with one of them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use crochet_shared::clock;
 use crochet_shared::code::Code;
 use crochet_shared::fault::{self, Point};
@@ -18,17 +17,17 @@ use crochet_shared::internal::{
     CreateQuote, Quote, QuoteCreated, QuoteFound, QuoteIdentity, QuoteRefusal,
 };
 use crochet_shared::money::{FEE_RATE, Micros};
-use crochet_shared::route::{CHAIN_BASE, OriginCurrency, Route, RouteTable, USDC_BASE};
+use crochet_shared::route::{CHAIN_BASE, OriginCurrency, RouteTable, USDC_BASE};
 use parking_lot::Mutex;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
-use uuid::Uuid;
 
 use super::model::{EXPIRY_MARGIN_SECONDS, State};
 use super::relay::client::{QuoteRequest, REFERRER};
-use super::relay::{ProviderError, ProviderQuote};
+use super::relay::{ProviderQuote, Turn};
 use super::requirements;
-use super::store::quote::{self as store, Found, Identities, NewQuote, Sale};
+use super::store::quote::{self as store, Found, Identities, NewQuote};
+use super::terms::{TOO_MANY_OPEN, Terms, over_limit, refusal, terms};
 use crate::app::App;
 use crate::config::Config;
 use crate::error::ApiError;
@@ -45,16 +44,14 @@ const RETRY_IN_PROGRESS_SECONDS: u32 = 1;
 /// More quotes than are ever being made at once for one buyer, by all control planes. A limit farther
 /// away than this cannot be passed by quotes that were counted before any of them was written.
 const QUOTES_AT_ONCE_MAX: i64 = 1_000;
-/// What a buyer with too many open quotes is told to wait, in seconds.
-const RETRY_OPEN_QUOTES_SECONDS: u32 = 30;
 
 /// Where quotes are made.
 #[derive(Debug)]
 pub struct Desk {
     /// One at a time for an identity; what nobody holds any more is swept out at the next look.
     under_way: Mutex<HashMap<[u8; 32], Weak<tokio::sync::Mutex<()>>>>,
-    open_max: u32,
-    routes: RouteTable,
+    pub(super) open_max: u32,
+    pub(super) routes: RouteTable,
     lock_pool: OnceLock<PgPool>,
 }
 
@@ -69,15 +66,15 @@ impl Desk {
         }
     }
 
-    fn turn(&self, identity: [u8; 32]) -> Arc<tokio::sync::Mutex<()>> {
+    fn under_way(&self, identity: [u8; 32]) -> Arc<tokio::sync::Mutex<()>> {
         let mut under_way = self.under_way.lock();
-        under_way.retain(|_, turn| turn.strong_count() > 0);
-        if let Some(turn) = under_way.get(&identity).and_then(Weak::upgrade) {
-            return turn;
+        under_way.retain(|_, lock| lock.strong_count() > 0);
+        if let Some(lock) = under_way.get(&identity).and_then(Weak::upgrade) {
+            return lock;
         }
-        let turn = Arc::new(tokio::sync::Mutex::new(()));
-        under_way.insert(identity, Arc::downgrade(&turn));
-        turn
+        let lock = Arc::new(tokio::sync::Mutex::new(()));
+        under_way.insert(identity, Arc::downgrade(&lock));
+        lock
     }
 
     /// Sessions for advisory locks, to the same database. A session gives up what it still holds
@@ -244,12 +241,16 @@ async fn in_turn(
     request_bytes: i32,
 ) -> Result<QuoteCreated, ApiError> {
     let digest = identity.digest();
-    let turn = app.payments.quotes.turn(digest);
-    let _turn = turn.lock().await;
-    // Whoever had the turn before may have made it.
+    let under_way = app.payments.quotes.under_way(digest);
+    let _alone = under_way.lock().await;
+    // Whoever was here before may have made it.
     if let Some(found) = look(app, identity).await? {
         return Ok(QuoteCreated::Found(found));
     }
+    let turn = match turn(app, identity).await? {
+        Ok(turn) => turn,
+        Err(refusal) => return Ok(QuoteCreated::Refused(refusal)),
+    };
     let mut session = app
         .payments
         .quotes
@@ -264,7 +265,7 @@ async fn in_turn(
         .await?;
     let outcome = match look(app, identity).await {
         Ok(Some(found)) => Ok(QuoteCreated::Found(found)),
-        Ok(None) => make(app, identity, digest, request_bytes).await,
+        Ok(None) => make(app, identity, digest, request_bytes, turn).await,
         Err(error) => Err(error),
     };
     sqlx::query("select pg_advisory_unlock($1)")
@@ -272,6 +273,24 @@ async fn in_turn(
         .execute(&mut *session)
         .await?;
     outcome
+}
+
+/// Leave to ask the provider. While there is not enough for everybody, whoever would be refused anyway
+/// does not stand in the line: cheapest first, the buyer's own limit before the listing is read.
+async fn turn(app: &App, identity: &QuoteIdentity) -> Result<Result<Turn, QuoteRefusal>, ApiError> {
+    let buyer = identity.buyer.0;
+    if let Some(turn) = app.relay.turn_at_once(buyer) {
+        return Ok(Ok(turn));
+    }
+    let standing = app.limits.quotes.look(buyer, Instant::now());
+    if !standing.allowed {
+        return Ok(Err(over_limit(standing)));
+    }
+    if let Err(refusal) = terms(app, identity).await? {
+        return Ok(Err(refusal));
+    }
+    let turn = app.relay.turn(buyer).await;
+    Ok(turn.map_err(|error| refusal(&error)))
 }
 
 async fn look(app: &App, identity: &QuoteIdentity) -> Result<Option<QuoteFound>, ApiError> {
@@ -282,34 +301,14 @@ async fn look(app: &App, identity: &QuoteIdentity) -> Result<Option<QuoteFound>,
         .filter(|found| *found != QuoteFound::None))
 }
 
-/// What a quote is made of, once nothing refuses it.
-struct Terms<'a> {
-    route: &'a Route,
-    seller: Uuid,
-    price: Micros,
-    wallet: String,
-    now: DateTime<Utc>,
-    /// The buyer's, before this one.
-    open_quotes: i64,
-}
-
 async fn make(
     app: &App,
     identity: &QuoteIdentity,
     digest: [u8; 32],
     request_bytes: i32,
+    turn: Turn,
 ) -> Result<QuoteCreated, ApiError> {
-    let desk = &app.payments.quotes;
-    let sale = store::sale(
-        app.db.pool(),
-        identity.buyer.0,
-        identity.listing.0,
-        identity.currency.family().as_str(),
-        desk.open_max.into(),
-    )
-    .await?;
-    let route = desk.routes.get(identity.currency);
-    let terms = match terms(identity, sale, route, desk.open_max) {
+    let terms = match terms(app, identity).await? {
         Ok(terms) => terms,
         Err(refusal) => return Ok(QuoteCreated::Refused(refusal)),
     };
@@ -319,58 +318,16 @@ async fn make(
         .take(identity.buyer.0, Instant::now())
         .await;
     if !standing.allowed {
-        return Ok(QuoteCreated::Refused(QuoteRefusal::RateLimited {
-            retry_after_seconds: u32::try_from(standing.reset_seconds).unwrap_or(u32::MAX),
-        }));
+        return Ok(QuoteCreated::Refused(over_limit(standing)));
     }
     let request = request(app, &terms);
-    match app.relay.quote(&request, terms.price.0).await {
+    match app.relay.quote(turn, &request, terms.price.0).await {
         Ok(quote) => {
             let written = write(app, identity, digest, request_bytes, &terms, &quote).await?;
             Ok(written.map_or(QuoteCreated::Refused(TOO_MANY_OPEN), QuoteCreated::New))
         }
         Err(error) => Ok(QuoteCreated::Refused(refusal(&error))),
     }
-}
-
-/// First match refuses, in the contract's order.
-fn terms<'a>(
-    identity: &QuoteIdentity,
-    sale: Sale,
-    route: Option<&'a Route>,
-    open_max: u32,
-) -> Result<Terms<'a>, QuoteRefusal> {
-    let (Some(seller), Some(price)) = (sale.seller_id, sale.price_micros) else {
-        return Err(QuoteRefusal::ListingNotFound);
-    };
-    match sale.status.as_deref() {
-        Some("active") => {}
-        Some("suspended") => return Err(QuoteRefusal::ListingNotActive),
-        _ => return Err(QuoteRefusal::ListingNotFound),
-    }
-    if sale.pricing_model.as_deref() != Some("per_call") {
-        return Err(QuoteRefusal::ListingNotPerCall);
-    }
-    if seller == identity.buyer.0 {
-        return Err(QuoteRefusal::OwnListing);
-    }
-    let route = route.ok_or(QuoteRefusal::CurrencyUnsupported)?;
-    let wallet = sale
-        .wallet
-        .ok_or(QuoteRefusal::WalletRequired(identity.currency.family()))?;
-    let price = Micros(price);
-    route.admit(price).map_err(|_| QuoteRefusal::BelowMinimum)?;
-    if sale.open_quotes >= i64::from(open_max) {
-        return Err(TOO_MANY_OPEN);
-    }
-    Ok(Terms {
-        route,
-        seller,
-        price,
-        wallet,
-        now: sale.now,
-        open_quotes: sale.open_quotes,
-    })
 }
 
 fn request(app: &App, terms: &Terms<'_>) -> QuoteRequest {
@@ -394,10 +351,6 @@ fn request(app: &App, terms: &Terms<'_>) -> QuoteRequest {
         referrer: REFERRER,
     }
 }
-
-const TOO_MANY_OPEN: QuoteRefusal = QuoteRefusal::RateLimited {
-    retry_after_seconds: RETRY_OPEN_QUOTES_SECONDS,
-};
 
 /// Makes the quote durable; nothing when its buyer holds too many by now. The count is made exact
 /// only where it can matter: one buyer's quotes cannot fill half of her limit while one is made.
@@ -453,34 +406,6 @@ async fn write(
         made_at_ms: terms.now.timestamp_millis(),
         expires_at_ms: expires_at.timestamp_millis(),
     }))
-}
-
-/// What the provider's no means to the buyer (relay.md).
-fn refusal(error: &ProviderError) -> QuoteRefusal {
-    match error {
-        ProviderError::Refused { code } => {
-            tracing::warn!(code, "the provider refused a quote");
-            match code.as_str() {
-                "AMOUNT_TOO_LOW" => QuoteRefusal::BelowMinimum,
-                "SANCTIONED_CURRENCY"
-                | "SANCTIONED_WALLET_ADDRESS"
-                | "FORBIDDEN"
-                | "ROUTE_TEMPORARILY_RESTRICTED" => QuoteRefusal::RouteRestricted,
-                _ => QuoteRefusal::ProviderUnavailable {
-                    retry_after_seconds: RETRY_OPEN_QUOTES_SECONDS,
-                },
-            }
-        }
-        ProviderError::Unavailable {
-            retry_after_seconds,
-            why,
-        } => {
-            tracing::warn!(why, "no quote from the provider");
-            QuoteRefusal::ProviderUnavailable {
-                retry_after_seconds: *retry_after_seconds,
-            }
-        }
-    }
 }
 
 const fn label(created: &QuoteCreated) -> &'static str {

@@ -108,6 +108,11 @@ async fn a_challenge_serves_once_and_only_a_success_uses_it_up(pool: PgPool) {
         .await
         .error(401, "CHALLENGE_INVALID");
     assert_eq!(error["recovery"]["next_action"], "request_new_challenge");
+    // Cheapest first: that it was used is seen before its signature is looked at.
+    good["signature"] = json!(wallet.sign("something else"));
+    api.post("/register", &good)
+        .await
+        .error(401, "CHALLENGE_INVALID");
     assert_eq!(profiles(&api).await, 1);
 }
 

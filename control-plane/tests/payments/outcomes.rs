@@ -1,5 +1,6 @@
 //! Stats of listings, counted behind the calls.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use control_plane::payments::outcomes;
@@ -7,8 +8,9 @@ use crochet_shared::id::uuid_v7;
 use crochet_shared::internal::{Outcome, Settle};
 use crochet_shared::outcome::SellerFailure;
 use sqlx::PgPool;
+use uuid::Uuid;
 
-use super::stage::{Stage, delivery, failure, unsent};
+use super::stage::{Request, Stage, delivery, failure, unsent};
 
 impl Stage {
     /// Calls delivered, failures, and the latency that 95 % kept within.
@@ -141,4 +143,61 @@ async fn a_day_is_forgotten_after_thirty(pool: PgPool) {
         .await
         .unwrap();
     assert_eq!(days, 1);
+}
+
+impl Stage {
+    /// A payment of which one attempt failed, so many days ago.
+    async fn failed_before(&self, days: i32) -> Request {
+        let request = self.paid().await;
+        let (grant, owner) = self.claimed(&request).await;
+        self.settle(failure(&grant, owner, SellerFailure::Status))
+            .await;
+        sqlx::query(
+            "update attempt set ended_at = now() - make_interval(days => $2) where request_id = $1",
+        )
+        .bind(request.id)
+        .bind(days)
+        .execute(self.pool())
+        .await
+        .unwrap();
+        request
+    }
+
+    /// Whose attempts are kept.
+    async fn journal(&self) -> BTreeSet<Uuid> {
+        let kept: Vec<Uuid> = sqlx::query_scalar("select request_id from attempt")
+            .fetch_all(self.pool())
+            .await
+            .unwrap();
+        kept.into_iter().collect()
+    }
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn an_attempt_is_kept_for_half_a_year_until_it_is_counted_and_while_a_refund_is_owed(
+    pool: PgPool,
+) {
+    let stage = Stage::new(pool).await;
+    let young = stage.failed_before(179).await;
+    let old = stage.failed_before(181).await;
+    let owed = stage.failed_before(181).await;
+    sqlx::query("update gateway_request set state = 'refund_due', closed_at = now() where id = $1")
+        .bind(owed.id)
+        .execute(stage.pool())
+        .await
+        .unwrap();
+    let all = BTreeSet::from([young.id, old.id, owed.id]);
+    for cursors in [
+        "update call_fold set since = '-infinity'; update fold_cursor set position = now()",
+        "update call_fold set since = now(); update fold_cursor set position = now() - interval '1 year'",
+    ] {
+        stage.run(cursors).await;
+        outcomes::delete_old(&stage.app).await.unwrap();
+        assert_eq!(stage.journal().await, all, "after {cursors}");
+    }
+    stage
+        .run("update call_fold set since = now(); update fold_cursor set position = now()")
+        .await;
+    outcomes::delete_old(&stage.app).await.unwrap();
+    assert_eq!(stage.journal().await, BTreeSet::from([young.id, owed.id]));
 }

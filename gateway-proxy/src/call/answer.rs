@@ -74,14 +74,17 @@ struct FailedData {
 
 const AWAIT_REFUND: &str = "This payment cannot be used again: await its refund. To call again, start a new payment without X-Crochet-Relay-Request-Id.";
 
-/// The stored answer again, byte for byte.
+/// The stored answer again, byte for byte. All who ask for it at once share one reading: however often
+/// a payment is retried, the control plane reads its answer for each gateway once at a time.
 pub async fn replay(
     gateway: &Arc<Gateway>,
     buyer: ProfileId,
     request_id: RequestId,
 ) -> Result<Reply, Refusal> {
     let read = ReadAnswer { request_id, buyer };
-    match gateway.control_plane.answer(&read).await {
+    let reading = || gateway.control_plane.answer(&read);
+    let stored = gateway.replaying.join(&(request_id, buyer), reading).await;
+    match stored {
         Ok(StoredAnswer::Stored(bytes)) => {
             Ok(Reply::ok(200, Kind::Replayed, bytes).about(request_id))
         }

@@ -108,6 +108,23 @@ fn production(options: Options) -> Options {
     .fold(options.limits(Limits::Default).gateways(1), set)
 }
 
+/// The buyers besides the greedy one, the first: those who are eager, and the modest.
+fn eager_and_modest(buyers: &[Agent]) -> (&[Agent], &[Agent]) {
+    buyers[1..].split_at(buyers.len() / 4)
+}
+
+/// Whose a call is: every second the greedy buyer's, and one in sixteen that of one who is modest. An
+/// eager buyer tries so often that she has all that her own limit allows; all of them together
+/// would have all that the provider gives.
+fn whose(number: usize, buyers: usize) -> usize {
+    let eager = buyers / 4;
+    match number % 16 {
+        15 => 1 + eager + number / 16 % (buyers - 1 - eager),
+        greedy if greedy % 2 == 0 => 0,
+        _ => 1 + number / 2 % eager,
+    }
+}
+
 async fn register(door: &Door, count: usize) -> Vec<Agent> {
     let registering = futures_util::stream::iter(0..count).map(|number| async move {
         Agent::fresh(&door.apis[0], Chain::Solana, &format!("Buyer {number}"))
@@ -183,7 +200,10 @@ fn percentile(mut times: Vec<Duration>) -> Duration {
 /// What a flood was told.
 struct Told {
     sent: usize,
+    /// How long calls were made.
     time: Duration,
+    /// How long they were answered: the last ones wait for their turn.
+    answered: Duration,
     /// By code.
     answers: BTreeMap<String, usize>,
     /// Quotes given, by buyer.
@@ -197,16 +217,11 @@ struct Flood {
 }
 
 impl Flood {
-    /// Unpaid calls, each of them new: the first buyer makes every second one.
+    /// Unpaid calls, each of them new, by all buyers as [`whose`] says.
     fn of_quotes(market: &Arc<Market>, buyers: &[Agent], size: &Size) -> Self {
         let (market, buyers) = (Arc::clone(market), buyers.to_vec());
         Self::start(size, move |number| {
-            let at = if number % 2 == 0 {
-                0
-            } else {
-                number / 2 % buyers.len()
-            };
-            let (buyer, call) = (buyers[at].clone(), market.call());
+            let (buyer, call) = (buyers[whose(number, buyers.len())].clone(), market.call());
             async move {
                 let answer = buyer.call(&call, None).await.unwrap();
                 (buyer.id, answer)
@@ -260,6 +275,7 @@ impl Flood {
             }
             let time = began.elapsed();
             calling.join_all().await;
+            let answered = began.elapsed();
             let (mut answers, mut quotes) = (BTreeMap::new(), BTreeMap::new());
             for (buyer, code) in told.lock().drain(..) {
                 if code == "PAYMENT_REQUIRED" {
@@ -270,6 +286,7 @@ impl Flood {
             Told {
                 sent,
                 time,
+                answered,
                 answers,
                 quotes,
             }
@@ -318,10 +335,10 @@ async fn resolved(door: &Door) -> usize {
 async fn the_provider_is_spared(world: &World, before: &Asked, told: &Told, size: &Size) {
     let after = asked(&world.door).await;
     let quotes = after.quotes - before.quotes;
-    let seconds = seconds(told.time);
+    let seconds = seconds(told.answered);
     println!(
         "{} unpaid calls of {} buyers in {:?}: {quotes} quotes asked of the provider, answers {:?}",
-        told.sent, size.buyers, told.time, told.answers
+        told.sent, size.buyers, told.answered, told.answers
     );
     assert_eq!(
         after.refused, 0,
@@ -351,16 +368,22 @@ async fn the_provider_is_spared(world: &World, before: &Asked, told: &Told, size
 }
 
 /// The greedy buyer, who makes half of all calls, gets no more of the provider than the others may:
-/// one try a second; and the others get the rest.
+/// one try a second; and the others get the rest, those who try once as well as those who try always.
 fn buyers_share(told: &Told, buyers: &[Agent]) {
     let of = |buyer: &Agent| told.quotes.get(&buyer.id).copied().unwrap_or_default();
+    let got_one = |some: &[Agent]| some.iter().filter(|buyer| of(buyer) > 0).count();
     let (greedy, others) = (of(&buyers[0]), &buyers[1..]);
+    let (eager, modest) = eager_and_modest(buyers);
     let given: usize = others.iter().map(of).sum();
-    let served = others.iter().filter(|buyer| of(buyer) > 0).count();
+    let served = got_one(others);
     let most = others.iter().map(of).max().unwrap_or_default();
     println!(
-        "quotes: {greedy} of the greedy buyer, {given} of the {} others, {served} of whom got one; {most} at most",
-        others.len()
+        "quotes: {greedy} of the greedy buyer, {given} of the {} others, {most} at most; {} of {} eager ones got one, {} of {} modest ones",
+        others.len(),
+        got_one(eager),
+        eager.len(),
+        got_one(modest),
+        modest.len()
     );
     let seconds = seconds(told.time);
     assert!(greedy <= seconds + 1, "{greedy} in {seconds} s");
@@ -369,5 +392,17 @@ fn buyers_share(told: &Told, buyers: &[Agent]) {
     assert!(
         greedy <= 3 * fair + 3,
         "{greedy} where {fair} are a buyer's share"
+    );
+    // By turns: nobody has many while others who wait have none.
+    assert!(
+        served * 3 >= others.len().min(given) * 2,
+        "{served} of {} were served",
+        others.len()
+    );
+    let served = got_one(modest);
+    assert!(
+        served * 3 >= modest.len().min(given) * 2,
+        "{served} of {} modest ones were served",
+        modest.len()
     );
 }

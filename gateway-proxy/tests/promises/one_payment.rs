@@ -14,7 +14,7 @@ use crate::harness::{Door, Market, Reply, World, refused, sized, trials};
 trials!(one_payment_is_one_consumption_however_often_and_wherever_it_is_tried);
 
 /// A try that a machine too busy to answer in time has refused: nothing is consumed by it. At most one in
-/// a hundred may be; it was one in seventy in a long run among other heavy work on two cores.
+/// a hundred may be; it was one in seventy while each replay read the stored answer for itself.
 const REFUSED: &str = "refused";
 /// Payments that are tried at the same time.
 const PAYMENTS_AT_ONCE: usize = 4;

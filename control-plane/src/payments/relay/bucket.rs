@@ -15,8 +15,16 @@ const MARGIN: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Bucket {
     calls: usize,
-    /// When the calls within the window were, oldest first; never more than may be made.
-    recent: Mutex<VecDeque<Instant>>,
+    counted: Mutex<Counted>,
+}
+
+/// Together never more than may be made.
+#[derive(Debug, Default)]
+struct Counted {
+    /// When the calls within the window were, oldest first.
+    recent: VecDeque<Instant>,
+    /// Those that somebody has leave to make.
+    held: usize,
 }
 
 impl Bucket {
@@ -24,29 +32,59 @@ impl Bucket {
     pub fn per_second(per_second: u32) -> Self {
         Self {
             calls: usize::try_from(per_second).unwrap_or(usize::MAX).max(1),
-            recent: Mutex::default(),
+            counted: Mutex::default(),
         }
     }
 
     /// Takes a call, or says how long until there is one.
     pub fn take(&self, now: Instant) -> Result<(), Duration> {
-        let window = SECOND + MARGIN;
-        let mut recent = self.recent.lock();
-        while recent
-            .front()
-            .is_some_and(|at| now.saturating_duration_since(*at) >= window)
-        {
-            recent.pop_front();
+        self.hold(now)?;
+        self.spend(now);
+        Ok(())
+    }
+
+    /// Holds a call that is made later, or says how long until there is one. It counts as long as it
+    /// is held, and from when it is made: however late that is, no second holds too many.
+    pub fn hold(&self, now: Instant) -> Result<(), Duration> {
+        let mut counted = self.counted.lock();
+        counted.forget(now);
+        if counted.recent.len() + counted.held >= self.calls {
+            return Err(counted.wait(now));
         }
-        match recent.front() {
-            Some(first) if recent.len() >= self.calls => {
-                Err(window.saturating_sub(now.saturating_duration_since(*first)))
-            }
-            _ => {
-                recent.push_back(now);
-                Ok(())
-            }
+        counted.held += 1;
+        Ok(())
+    }
+
+    /// A held call is made.
+    pub fn spend(&self, now: Instant) {
+        let mut counted = self.counted.lock();
+        counted.held = counted.held.saturating_sub(1);
+        counted.recent.push_back(now);
+    }
+
+    /// A held call is not made.
+    pub fn give_back(&self) {
+        let mut counted = self.counted.lock();
+        counted.held = counted.held.saturating_sub(1);
+    }
+
+    /// How long until the oldest call counts no more.
+    pub fn wait(&self, now: Instant) -> Duration {
+        self.counted.lock().wait(now)
+    }
+}
+
+impl Counted {
+    fn forget(&mut self, now: Instant) {
+        let over = |at: &Instant| now.saturating_duration_since(*at) >= SECOND + MARGIN;
+        while self.recent.front().is_some_and(over) {
+            self.recent.pop_front();
         }
+    }
+
+    fn wait(&self, now: Instant) -> Duration {
+        let oldest = self.recent.front().copied().unwrap_or(now);
+        (SECOND + MARGIN).saturating_sub(now.saturating_duration_since(oldest))
     }
 }
 
@@ -90,6 +128,21 @@ mod tests {
         let wait = bucket.take(half).unwrap_err();
         assert!(bucket.take(half + wait.saturating_sub(MARGIN / 2)).is_err());
         assert_eq!(bucket.take(half + wait), Ok(()));
+    }
+
+    #[test]
+    fn a_call_held_counts_until_it_is_made_and_a_second_from_then() {
+        let bucket = Bucket::per_second(1);
+        let start = Instant::now();
+        assert_eq!(bucket.hold(start), Ok(()));
+        let later = start + SECOND * 3;
+        assert!(bucket.hold(later).is_err());
+        bucket.spend(later);
+        assert!(bucket.hold(later + SECOND).is_err());
+        let after = later + SECOND + MARGIN;
+        assert_eq!(bucket.hold(after), Ok(()));
+        bucket.give_back();
+        assert_eq!(bucket.take(after), Ok(()));
     }
 
     #[test]

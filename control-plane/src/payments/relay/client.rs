@@ -4,6 +4,7 @@
 //! (limits, faults, silence, nonsense), which a caller tries again later. After failures the client
 //! pauses on its own, so that a provider in trouble is not pressed.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -14,8 +15,10 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
+use uuid::Uuid;
 
 use super::bucket::{Bucket, seconds};
+use super::turns::{Turn, Turns};
 use super::types::{Page, ProviderQuote};
 use crate::config::Config;
 use crate::metrics::names;
@@ -58,14 +61,15 @@ pub struct Client {
     base: Url,
     api_key: SecretString,
     quotes: Gate,
+    turns: Arc<Turns>,
     records: Gate,
+    calls: Bucket,
 }
 
-/// Limits and pauses of one endpoint.
+/// Pauses of one endpoint.
 #[derive(Debug)]
 struct Gate {
     name: &'static str,
-    bucket: Bucket,
     trouble: Mutex<Trouble>,
 }
 
@@ -174,8 +178,10 @@ impl Client {
             http,
             base: settings.base,
             api_key: settings.api_key,
-            quotes: Gate::new("quote", settings.quotes_per_second),
-            records: Gate::new("requests", settings.requests_per_second),
+            quotes: Gate::new("quote"),
+            turns: Turns::per_second(settings.quotes_per_second),
+            records: Gate::new("requests"),
+            calls: Bucket::per_second(settings.requests_per_second),
         })
     }
 
@@ -189,13 +195,30 @@ impl Client {
         !self.quotes.is_paused() && !self.records.is_paused()
     }
 
+    /// Leave to ask for a quote for a buyer, when there is some that nobody waits for.
+    pub fn turn_at_once(&self, buyer: Uuid) -> Option<Turn> {
+        self.turns.at_once(buyer, Instant::now())
+    }
+
+    /// The same when it is her turn among those who wait.
+    pub async fn turn(&self, buyer: Uuid) -> Result<Turn, ProviderError> {
+        self.quotes.ready()?;
+        let turn = self.turns.wait(buyer).await;
+        turn.map_err(|wait| {
+            self.quotes
+                .not_asked(wait, "more want a quote than it gives")
+        })
+    }
+
     /// Asks for a quote that delivers exactly `output` atomic units.
     pub async fn quote(
         &self,
+        turn: Turn,
         request: &QuoteRequest,
         output: i64,
     ) -> Result<ProviderQuote, ProviderError> {
-        self.quotes.enter()?;
+        self.quotes.ready()?;
+        turn.spend(Instant::now());
         let url = self.url("quote/v2");
         let call = self.http.post(url).json(request).timeout(QUOTE_TIMEOUT);
         let outcome = match self.quotes.timed(answer(call)).await {
@@ -231,7 +254,9 @@ impl Client {
     }
 
     async fn page(&self, url: Url) -> Result<Page, ProviderError> {
-        self.records.enter()?;
+        self.records.ready()?;
+        let taken = self.calls.take(Instant::now());
+        taken.map_err(|wait| self.records.not_asked(wait, "over our own limit"))?;
         let asked = answer(self.http.get(url).timeout(RECORDS_TIMEOUT));
         let outcome = match self.records.timed(asked).await {
             Ok(body) => Page::read(&body).ok_or(Fault::Nonsense),
@@ -284,10 +309,9 @@ async fn answer(call: reqwest::RequestBuilder) -> Result<bytes::Bytes, Fault> {
 }
 
 impl Gate {
-    fn new(name: &'static str, per_second: u32) -> Self {
+    fn new(name: &'static str) -> Self {
         Self {
             name,
-            bucket: Bucket::per_second(per_second),
             trouble: Mutex::default(),
         }
     }
@@ -306,21 +330,26 @@ impl Gate {
         self.trouble.lock().until.is_some_and(|until| until > now)
     }
 
-    /// Takes a call, unless the endpoint is paused or the second's calls are used.
-    fn enter(&self) -> Result<(), ProviderError> {
+    /// Whether the endpoint may be asked: it is not paused.
+    fn ready(&self) -> Result<(), ProviderError> {
         let now = Instant::now();
         let paused = self.trouble.lock().until;
-        let wait = match paused {
-            Some(until) if until > now => Err(until.saturating_duration_since(now)),
-            _ => self.bucket.take(now),
-        };
-        wait.map_err(|wait| {
-            self.count("not_asked");
-            ProviderError::Unavailable {
-                retry_after_seconds: seconds(wait),
-                why: "over our own limit, or paused after failures",
+        match paused {
+            Some(until) if until > now => {
+                let wait = until.saturating_duration_since(now);
+                Err(self.not_asked(wait, "paused after failures"))
             }
-        })
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts and tells that it was not asked, and when it may be.
+    fn not_asked(&self, wait: Duration, why: &'static str) -> ProviderError {
+        self.count("not_asked");
+        ProviderError::Unavailable {
+            retry_after_seconds: seconds(wait),
+            why,
+        }
     }
 
     /// Remembers how the call went, and says it.
@@ -395,28 +424,28 @@ mod tests {
 
     #[test]
     fn one_failure_pauses_nothing_and_three_do() {
-        let gate = Gate::new("t", 100);
+        let gate = Gate::new("t");
         for _ in 0..2 {
             let error = gate.leave::<()>(Err(Fault::Server)).unwrap_err();
             assert!(matches!(error, ProviderError::Unavailable { .. }));
-            assert_eq!(gate.enter(), Ok(()));
+            assert_eq!(gate.ready(), Ok(()));
         }
         gate.leave::<()>(Err(Fault::Silent)).unwrap_err();
-        assert!(gate.enter().is_err());
+        assert!(gate.ready().is_err());
         assert_eq!(gate.leave(Ok(())), Ok(()));
-        assert_eq!(gate.enter(), Ok(()));
+        assert_eq!(gate.ready(), Ok(()));
     }
 
     #[test]
     fn a_limit_pauses_at_once() {
-        let gate = Gate::new("t", 100);
+        let gate = Gate::new("t");
         gate.leave::<()>(Err(Fault::Limited)).unwrap_err();
-        assert!(gate.enter().is_err());
+        assert!(gate.ready().is_err());
     }
 
     #[test]
     fn refusals_are_told_apart_from_passing_trouble() {
-        let gate = Gate::new("t", 100);
+        let gate = Gate::new("t");
         for (code, refused) in [
             ("AMOUNT_TOO_LOW", true),
             ("SANCTIONED_WALLET_ADDRESS", true),

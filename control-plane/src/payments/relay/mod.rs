@@ -5,8 +5,11 @@
 
 pub mod bucket;
 pub mod client;
+pub mod line;
+pub mod turns;
 pub mod types;
 pub mod webhook;
 
 pub use client::{Client, ClientSettings, ProviderError};
+pub use turns::Turn;
 pub use types::{Output, ProviderQuote, Record, Status};

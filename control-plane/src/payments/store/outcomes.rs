@@ -1,7 +1,7 @@
 //! How calls ended, read once each.
 
 use chrono::{DateTime, NaiveDate, Utc};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 
 use crate::catalog::Tallies;
 
@@ -103,4 +103,12 @@ pub async fn finish(tx: &mut PgConnection, fold: &Fold) -> Result<(), sqlx::Erro
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// Deletes so many attempts that are older than they are kept; gives how many there were.
+pub async fn delete_old_attempts(pool: &PgPool, most: i32) -> Result<i32, sqlx::Error> {
+    let deleted = sqlx::query_scalar!("select delete_old_attempts($1)", most)
+        .fetch_one(pool)
+        .await?;
+    Ok(deleted.unwrap_or(0))
 }
