@@ -18,6 +18,7 @@
 //! condition with a deadline.
 
 mod account;
+mod adjust;
 mod checkout;
 mod environment;
 mod files;
@@ -28,6 +29,7 @@ mod postgres;
 mod process;
 mod programs;
 mod prometheus;
+mod readiness;
 mod redis;
 mod role;
 mod secrets;
@@ -46,6 +48,7 @@ pub use options::{Options, Store};
 pub use postgres::Cluster;
 pub use process::{Exited, end_of};
 pub use prometheus::{Alert, Prometheus, Rule};
+pub use readiness::Readiness;
 pub use role::Role;
 pub use settings::{Limits, Settings};
 pub use stack::Stack;

@@ -13,7 +13,7 @@ mod orphans;
 mod provider_chaos;
 mod replay;
 mod restarts;
-mod trade;
+pub(crate) mod trade;
 mod unknown_commit;
 
 /// The tests of all promises, the longest first.
