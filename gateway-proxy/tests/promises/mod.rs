@@ -15,6 +15,7 @@ mod replay;
 mod restarts;
 pub(crate) mod trade;
 mod unknown_commit;
+mod versions;
 
 /// The tests of all promises, the longest first.
 pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
@@ -26,6 +27,7 @@ pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
         one_payment::trials(),
         double_send::trials(),
         replay::trials(),
+        versions::trials(),
         orphans::trials(),
     ]
     .into_iter()
