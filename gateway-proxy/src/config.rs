@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser};
 use crochet_shared::egress::Egress;
 use crochet_shared::seal::Keyring;
+use crochet_traces::{TraceArgs, Traced};
 use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::{Host, Url};
@@ -142,6 +143,9 @@ pub struct Args {
     /// Take the listeners over from a running gateway, which is sent SIGQUIT next.
     #[arg(long, requires = "gateway_upgrade_socket")]
     pub upgrade: bool,
+    /// Traces.
+    #[command(flatten)]
+    pub traces: TraceArgs,
     /// Which log lines to write: a level, or directives as in the tracing-subscriber manual.
     #[arg(
         long,
@@ -219,6 +223,7 @@ pub struct Config {
     pub finish_time: Duration,
     pub upgrade_socket: Option<String>,
     pub upgrade: bool,
+    pub traces: Option<Traced>,
 }
 
 /// What is wrong with a configuration, all of it.
@@ -255,13 +260,15 @@ impl Args {
         }
         let others = [self.gateway_listen, self.gateway_admin_listen];
         let tls = self.tls.check(others).map_err(|bad| note(Err(bad))).ok();
+        let traces = self.traces.check().map_err(|bad| note(Err(bad))).ok();
         let (
             Some(internal_url),
             Some(control_plane),
             Some((public_base_url, own_host)),
             Some(keys),
             Some(tls),
-        ) = (internal_url, control_plane, public, keys, tls)
+            Some(traces),
+        ) = (internal_url, control_plane, public, keys, tls, traces)
         else {
             return Err(BadConfig(problems));
         };
@@ -314,6 +321,7 @@ impl Args {
             finish_time: Duration::from_secs(self.gateway_finish_seconds),
             upgrade_socket: self.gateway_upgrade_socket,
             upgrade: self.upgrade,
+            traces,
         })
     }
 }

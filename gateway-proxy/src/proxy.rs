@@ -91,7 +91,13 @@ impl FrontDoor {
     }
 
     /// The answer to a request that is the gateway's own.
-    async fn own(&self, session: &mut Session, owner: &Owner, arrival: Arrival) -> Option<Reply> {
+    async fn own(
+        &self,
+        session: &mut Session,
+        ctx: &Ctx,
+        owner: &Owner,
+        arrival: Arrival,
+    ) -> Option<Reply> {
         let errors = &self.gateway.errors;
         let (name, is_test) = match owner {
             Owner::ControlPlane => return None,
@@ -116,7 +122,9 @@ impl FrontDoor {
         Some(if is_test {
             Box::pin(probe::serve(&self.gateway, session, name, arrival)).await
         } else {
-            Box::pin(call::serve(&self.gateway, session, name, arrival)).await
+            let request_id = ctx.request_id.as_ref();
+            let call = Box::pin(call::serve(&self.gateway, session, name, arrival));
+            crochet_traces::call("gateway call", || text(request_id), call, told).await
         })
     }
 
@@ -167,6 +175,20 @@ impl FrontDoor {
     }
 }
 
+fn text(request_id: Option<&HeaderValue>) -> String {
+    let text = request_id.and_then(|id| id.to_str().ok());
+    text.unwrap_or_default().to_owned()
+}
+
+/// What a trace tells of a call's end.
+fn told(reply: &Reply) -> Vec<(&'static str, String)> {
+    let status = ("http.response.status_code", reply.status.to_string());
+    let purchase = reply
+        .request_id
+        .map(|id| ("crochet.request_id", id.to_string()));
+    std::iter::once(status).chain(purchase).collect()
+}
+
 /// Whether an HTTP/2 head is larger than HTTP/1.1's may be, which the front has judged already.
 fn is_too_large(session: &Session) -> bool {
     session.is_http2() && crate::head::is_too_large(&session.req_header().headers)
@@ -209,7 +231,7 @@ impl ProxyHttp for FrontDoor {
         } else {
             Self::owner(session.req_header(), ctx)
         };
-        let Some(answer) = self.own(session, &owner, arrival).await else {
+        let Some(answer) = self.own(session, ctx, &owner, arrival).await else {
             return Ok(false);
         };
         let counted = answer.clone();

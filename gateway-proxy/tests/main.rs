@@ -49,6 +49,7 @@ mod states;
 mod syscalls;
 mod test_calls;
 mod tls;
+mod traces;
 mod waiting;
 
 use std::process::ExitCode;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         crashes::trials(),
         attacks::trials(),
         tls::trials(),
+        traces::trials(),
         pressure::trials(),
         passing_on::trials(),
         rates::trials(),
