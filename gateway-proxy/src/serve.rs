@@ -41,6 +41,8 @@ const READ_BUFFER_BYTES: usize = 16 * 1024;
 const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 /// Tries of a harmless request passed to the control plane.
 const PASS_TRIES_MAX: usize = 2;
+/// A file of authorities that holds none.
+const NO_AUTHORITIES: &str = "/dev/null";
 /// Connections to the control plane kept for passing requests on.
 const PASS_CONNECTIONS: usize = 256;
 /// How long HTTP/2 connections may take to hear that no more requests are taken.
@@ -76,6 +78,9 @@ pub fn run(gateway: Arc<Gateway>, scrape: PrometheusHandle) -> anyhow::Result<()
         max_retries: PASS_TRIES_MAX,
         upstream_keepalive_pool_size: PASS_CONNECTIONS,
         upgrade_sock: upgrade_socket.unwrap_or_default(),
+        // pingora itself connects to the control plane alone, by plain HTTP. Else it would read the system's
+        // authorities, and panic over one that it cannot.
+        ca_file: Some(NO_AUTHORITIES.to_owned()),
         ..ServerConf::default()
     };
     let options = Opt {

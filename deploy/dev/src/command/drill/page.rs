@@ -65,8 +65,10 @@ impl Shell {
 
     /// Starts a block of commands, each of which must succeed.
     pub(super) fn start(&self, block: &str) -> Result<tokio::process::Child> {
-        let path = std::env::var("PATH").context("PATH")?;
-        let path = format!("{}:{path}", self.directory.join("bin").display());
+        let programs = std::env::var_os("PATH").unwrap_or_default();
+        let ours = self.directory.join("bin");
+        let path = std::iter::once(ours).chain(std::env::split_paths(&programs));
+        let path = std::env::join_paths(path).context("the search path")?;
         tokio::process::Command::new("sh")
             .args(["-e", "-c", block])
             .env("PATH", path)
