@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use crochet_shared::egress::Egress;
 use crochet_shared::seal::Keyring;
+use crochet_traces::{TraceArgs, Traced};
 use ipnet::IpNet;
 use secrecy::SecretString;
 use url::Url;
@@ -52,6 +53,9 @@ pub enum Command {
 /// Settings as they are written. See `control-plane.env.sample`.
 #[derive(Clone, Args)]
 pub struct Settings {
+    /// Traces
+    #[command(flatten)]
+    pub traces: TraceArgs,
     /// Postgres, as a URL
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true)]
     pub database_url: Option<String>,
@@ -225,6 +229,8 @@ pub struct Limits {
 /// The configuration in force.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Where traces go; nowhere by default.
+    pub traces: Option<Traced>,
     /// Postgres.
     pub database_url: SecretString,
     /// Most connections to it.
@@ -322,7 +328,9 @@ impl Settings {
         );
         redis::Client::open(self.redis_url.as_str())
             .map_err(|_| anyhow::anyhow!("REDIS_URL: not a Redis URL such as redis://host:6379"))?;
+        let traces = self.traces.check().map_err(anyhow::Error::msg)?;
         Ok(Config {
+            traces,
             database_url: self.database_url()?,
             database_connections: self.database_connections,
             redis_url: self.redis_url.clone().into(),

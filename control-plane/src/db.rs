@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use sqlx::migrate::{Migrate as _, Migrator};
@@ -32,8 +33,13 @@ const NO_TIMEOUT: &str = "0";
 /// A transaction that waits for its own client is broken off.
 const IDLE_IN_TRANSACTION_TIMEOUT: &str = "15s";
 
-/// The schema, embedded at build time.
-pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+/// The schema, embedded at build time. Migrations only add, so a newer version's are no fault: whoever goes
+/// back to this version starts its `migrate` first.
+pub static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    let mut migrations = sqlx::migrate!("./migrations");
+    migrations.set_ignore_missing(true);
+    migrations
+});
 
 /// The pools, and transactions on the first.
 #[derive(Clone, Debug)]

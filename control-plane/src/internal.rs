@@ -199,13 +199,17 @@ where
     Done: Future<Output = Result<Out, ApiError>>,
 {
     let started = Instant::now();
-    let outcome = match kind.enter() {
-        None => Err(Code::ServiceUnavailable.into()),
-        Some(_slot) => match read(request.into_body(), kind.bytes_max).await {
-            Ok(question) => work(app, question).await,
-            Err(refusal) => Err(refusal),
-        },
-    };
+    let (head, body) = request.into_parts();
+    let outcome = crochet_traces::answering(kind.name, &head.headers, async {
+        match kind.enter() {
+            None => Err(Code::ServiceUnavailable.into()),
+            Some(_slot) => match read(body, kind.bytes_max).await {
+                Ok(question) => work(app, question).await,
+                Err(refusal) => Err(refusal),
+            },
+        }
+    });
+    let outcome = outcome.await;
     let response = match outcome.and_then(|answer| write(&answer)) {
         Ok(response) => response,
         Err(error) => refuse(kind.name, &error),

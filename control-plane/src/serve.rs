@@ -40,6 +40,7 @@ const DRAIN_SECONDS_MAX: u64 = 25;
 /// Serves until SIGTERM or SIGINT, then drains. Exits 0.
 pub async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let metrics = crate::metrics::install()?;
+    let traces = crochet_traces::start("crochet-control-plane", config.traces.as_ref())?;
     let app = App::new(config)?;
     let missing = app
         .db
@@ -101,6 +102,8 @@ pub async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     {
         tracing::warn!("stopped with connections still open");
     }
+    // Waits for the thread that sends.
+    tokio::task::spawn_blocking(|| traces.end()).await?;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }

@@ -2,6 +2,7 @@
 
 mod api;
 mod docs;
+mod migrations;
 mod operator;
 mod payments;
 mod rooms;

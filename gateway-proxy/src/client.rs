@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 
 use crochet_shared::header;
-use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{
+    CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
+use http::uri::Authority;
 use ipnet::IpNet;
 
 /// `X-Forwarded-For`.
@@ -85,18 +88,49 @@ pub struct Forwarded {
     pub host: Option<HeaderValue>,
 }
 
+/// How a request came, besides its headers.
+#[derive(Clone, Copy, Debug)]
+pub struct Link<'a> {
+    /// The other end of the connection.
+    pub peer: IpAddr,
+    /// Whether TLS ends here.
+    pub by_tls: bool,
+    /// Whom it is for, where the target says so: HTTP/2 has it in the place of `Host`.
+    pub authority: Option<&'a Authority>,
+}
+
 impl Forwarded {
     /// Reads it of a request. A trusted proxy's word holds for protocol and host.
-    pub fn read(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
-        let by_proxy = trusted.iter().any(|net| net.contains(&peer.to_canonical()));
+    pub fn read(link: &Link<'_>, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
+        let peer = link.peer.to_canonical();
+        let by_proxy = trusted.iter().any(|net| net.contains(&peer));
         let said = |name: &HeaderName| headers.get(name).filter(|_| by_proxy);
-        let https = said(&FORWARDED_PROTO).is_some_and(|value| value.as_bytes() == b"https");
+        let https =
+            said(&FORWARDED_PROTO).map_or(link.by_tls, |value| value.as_bytes() == b"https");
+        let asked = || {
+            let authority = link.authority.map(Authority::as_str);
+            let host = authority.and_then(|host| HeaderValue::from_str(host).ok());
+            headers.get(HOST).cloned().or(host)
+        };
         Self {
-            address: address(peer, headers, trusted),
+            address: address(link.peer, headers, trusted),
             proto: if https { "https" } else { "http" },
-            host: said(&FORWARDED_HOST).or_else(|| headers.get(HOST)).cloned(),
+            host: said(&FORWARDED_HOST).cloned().or_else(asked),
         }
     }
+}
+
+/// The cookies as one line, where they stand in several: HTTP/2 may split what HTTP/1.1 must not
+/// (RFC 9113 §8.2.3).
+pub fn joined_cookies(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut lines = headers.get_all(COOKIE).iter();
+    let (first, second) = (lines.next()?, lines.next()?);
+    let mut joined = first.as_bytes().to_vec();
+    for line in std::iter::once(second).chain(lines) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(line.as_bytes());
+    }
+    HeaderValue::from_bytes(&joined).ok()
 }
 
 #[cfg(test)]
@@ -153,16 +187,39 @@ mod tests {
         ]);
         assert_eq!(spoken_for(&said).len(), 5);
         let trusted = ["10.0.0.0/8".parse().unwrap()];
-        let plain = Forwarded::read("9.9.9.9".parse().unwrap(), &said, &trusted);
+        let link = |peer: &str, by_tls| Link {
+            peer: peer.parse().unwrap(),
+            by_tls,
+            authority: None,
+        };
+        let plain = Forwarded::read(&link("9.9.9.9", false), &said, &trusted);
         assert_eq!(
             (plain.proto, plain.host.unwrap().to_str().unwrap()),
             ("http", "api")
         );
-        let proxied = Forwarded::read("10.1.1.1".parse().unwrap(), &said, &trusted);
+        let proxied = Forwarded::read(&link("10.1.1.1", false), &said, &trusted);
         assert_eq!(
             (proxied.proto, proxied.host.unwrap().to_str().unwrap()),
             ("https", "evil")
         );
+        let by_tls = Forwarded::read(&link("9.9.9.9", true), &said, &trusted);
+        assert_eq!(by_tls.proto, "https");
+    }
+
+    #[test]
+    fn what_http2_says_in_its_own_way_is_passed_on_in_the_way_of_http1() {
+        let authority = Authority::from_static("api:443");
+        let link = Link {
+            peer: "9.9.9.9".parse().unwrap(),
+            by_tls: true,
+            authority: Some(&authority),
+        };
+        let said = Forwarded::read(&link, &HeaderMap::new(), &[]);
+        assert_eq!(said.host.unwrap(), "api:443");
+        let split = headers(&[("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")]);
+        assert_eq!(joined_cookies(&split).unwrap(), "a=1; b=2; c=3");
+        assert!(joined_cookies(&headers(&[("cookie", "a=1; b=2")])).is_none());
+        assert!(joined_cookies(&HeaderMap::new()).is_none());
     }
 
     #[test]

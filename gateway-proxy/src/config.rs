@@ -11,11 +11,13 @@ use std::time::Duration;
 use clap::{ArgAction, Parser};
 use crochet_shared::egress::Egress;
 use crochet_shared::seal::Keyring;
+use crochet_traces::{TraceArgs, Traced};
 use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::{Host, Url};
 
 use crate::seller::BreakerConfig;
+use tls::{Tls, TlsArgs};
 
 /// Shortest internal secret (contract §1).
 const SECRET_BYTES_MIN: usize = 32;
@@ -27,6 +29,9 @@ pub struct Args {
     /// Where everyone connects.
     #[arg(long, env = "GATEWAY_LISTEN", default_value = "127.0.0.1:8080")]
     pub gateway_listen: SocketAddr,
+    /// TLS beside it.
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// Where operators read /metrics, /healthz and /readyz.
     #[arg(long, env = "GATEWAY_ADMIN_LISTEN", default_value = "127.0.0.1:9080")]
     pub gateway_admin_listen: SocketAddr,
@@ -138,6 +143,9 @@ pub struct Args {
     /// Take the listeners over from a running gateway, which is sent SIGQUIT next.
     #[arg(long, requires = "gateway_upgrade_socket")]
     pub upgrade: bool,
+    /// Traces.
+    #[command(flatten)]
+    pub traces: TraceArgs,
     /// Which log lines to write: a level, or directives as in the tracing-subscriber manual.
     #[arg(
         long,
@@ -187,6 +195,7 @@ impl FromStr for DnsServer {
 #[expect(missing_docs, reason = "as in `Args`, whose help documents them")]
 pub struct Config {
     pub listen: SocketAddr,
+    pub tls: Option<Tls>,
     pub admin_listen: SocketAddr,
     /// Host and port of the control plane's public API.
     pub control_plane: String,
@@ -214,6 +223,7 @@ pub struct Config {
     pub finish_time: Duration,
     pub upgrade_socket: Option<String>,
     pub upgrade: bool,
+    pub traces: Option<Traced>,
 }
 
 /// What is wrong with a configuration, all of it.
@@ -248,12 +258,17 @@ impl Args {
                 "GATEWAY_LISTEN and GATEWAY_ADMIN_LISTEN must differ".into()
             ));
         }
+        let others = [self.gateway_listen, self.gateway_admin_listen];
+        let tls = self.tls.check(others).map_err(|bad| note(Err(bad))).ok();
+        let traces = self.traces.check().map_err(|bad| note(Err(bad))).ok();
         let (
             Some(internal_url),
             Some(control_plane),
             Some((public_base_url, own_host)),
             Some(keys),
-        ) = (internal_url, control_plane, public, keys)
+            Some(tls),
+            Some(traces),
+        ) = (internal_url, control_plane, public, keys, tls, traces)
         else {
             return Err(BadConfig(problems));
         };
@@ -262,6 +277,7 @@ impl Args {
         }
         Ok(Config {
             listen: self.gateway_listen,
+            tls,
             admin_listen: self.gateway_admin_listen,
             control_plane,
             internal_url,
@@ -305,6 +321,7 @@ impl Args {
             finish_time: Duration::from_secs(self.gateway_finish_seconds),
             upgrade_socket: self.gateway_upgrade_socket,
             upgrade: self.upgrade,
+            traces,
         })
     }
 }
@@ -406,95 +423,10 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
+pub mod tls;
+
 #[cfg(test)]
 mod reference;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GOOD: [(&str, &str); 2] = [
-        ("--internal-secret", "0123456789abcdef0123456789abcdef"),
-        (
-            "--gateway-cache-keys",
-            "k:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
-        ),
-    ];
-
-    fn check(more: &[(&str, &str)]) -> Result<Config, String> {
-        let said: Vec<_> = GOOD
-            .iter()
-            .filter(|(name, _)| !more.iter().any(|(other, _)| other == name))
-            .chain(more)
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        let args = std::iter::once("gateway-proxy".to_owned()).chain(said);
-        Args::try_parse_from(args)
-            .map_err(|error| error.to_string())?
-            .check()
-            .map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn the_defaults_make_sense_once_the_secrets_are_given() {
-        let config = check(&[]).unwrap();
-        assert_eq!(config.control_plane, "127.0.0.1:8081");
-        assert_eq!(config.internal_url, "http://127.0.0.1:8082");
-        assert!(Args::try_parse_from(["gateway-proxy"]).is_err());
-    }
-
-    #[test]
-    fn nonsense_is_refused_by_name() {
-        for (name, value, said) in [
-            ("--internal-secret", "short", "INTERNAL_SECRET"),
-            ("--gateway-cache-keys", "nonsense", "GATEWAY_CACHE_KEYS"),
-            (
-                "--control-plane-internal-url",
-                "http://10.0.0.1:8082",
-                "CONTROL_PLANE_INTERNAL_URL",
-            ),
-            (
-                "--control-plane-url",
-                "https://example.com",
-                "CONTROL_PLANE_URL",
-            ),
-            ("--public-base-url", "http://x/path", "PUBLIC_BASE_URL"),
-            ("--public-base-url", "ftp://x", "PUBLIC_BASE_URL"),
-            ("--trusted-proxies", "10.0.0.0/33", "10.0.0.0/33"),
-            ("--endpoint-allow-cidrs", "lan", "lan"),
-            ("--body-budget-bytes", "1", "BODY_BUDGET_BYTES"),
-            ("--breaker-open-seconds", "301", "BREAKER_OPEN_SECONDS"),
-            ("--redis-url", "http://x", "REDIS_URL"),
-            ("--gateway-admin-listen", "127.0.0.1:8080", "must differ"),
-            ("--gateway-threads", "0", "0"),
-        ] {
-            let error = check(&[(name, value)]).unwrap_err();
-            assert!(error.contains(said), "{name}={value}: {error}");
-        }
-        let error =
-            check(&[("--internal-secret", "short"), ("--public-base-url", "x")]).unwrap_err();
-        assert!(error.contains("INTERNAL_SECRET") && error.contains("PUBLIC_BASE_URL"));
-    }
-
-    #[test]
-    fn secrets_do_not_show_themselves() {
-        let config = check(&[]).unwrap();
-        assert!(!format!("{config:?}").contains("0123456789abcdef"));
-    }
-
-    #[test]
-    fn https_takes_the_internal_api_anywhere_and_lists_may_be_empty() {
-        let config = check(&[
-            ("--control-plane-internal-url", "https://cp.example:8443/"),
-            ("--endpoint-allow-cidrs", "127.0.0.0/8, ::1/128"),
-            ("--dns-servers", "1.1.1.1,[::1]:5353"),
-            ("--public-base-url", "https://api.example"),
-        ])
-        .unwrap();
-        assert_eq!(config.internal_url, "https://cp.example:8443");
-        assert_eq!(config.egress.allow_cidrs.len(), 2);
-        assert_eq!(config.dns_servers[0].port(), 53);
-        assert_eq!(config.egress.own_host.as_deref(), Some("api.example"));
-        assert!(config.trusted_proxies.is_empty());
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 //! pingora itself would take up to 1 MiB of head at any pace, and answer what is too large with a
 //! bare 400. Between requests a connection waits for a limited time, and for nothing once the
 //! process is stopping. Requests that came in together are handed over one by one, and so answered
-//! in their order.
+//! in their order. HTTP/2, which only TLS's ALPN chooses, is [`http2`]'s.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +14,8 @@ use crochet_shared::code::Code;
 use crochet_shared::envelope::{BadField, Failure};
 use http::HeaderValue;
 use pingora::apps::{HttpServerApp as _, ServerApp};
-use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
+use pingora::protocols::{ALPN, Stream};
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
@@ -26,6 +26,7 @@ use crate::head::{self, BadHead, HEAD_BYTES_MAX, Length};
 use crate::metrics::Route;
 use crate::proxy::FrontDoor;
 use crate::reply;
+use crate::tls::http2;
 
 /// What most heads fit in.
 const HEAD_BYTES: usize = 4096;
@@ -165,6 +166,10 @@ impl ServerApp for Front {
         mut stream: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
+        if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
+            http2::serve(&self.proxy, &self.gateway, stream, shutdown).await;
+            return None;
+        }
         let mut stopping = shutdown.clone();
         let mut pending = BytesMut::new();
         loop {

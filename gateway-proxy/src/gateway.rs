@@ -28,6 +28,7 @@ use crate::limits::{Budget, Underway};
 use crate::metrics::Metrics;
 use crate::rate::{Rates, Window};
 use crate::seller::{Network, NetworkConfig};
+use crate::tls::Certificate;
 
 /// Addresses whose unknown keys are counted at once.
 const ADDRESSES_MAX: usize = 65_536;
@@ -55,6 +56,10 @@ pub struct Gateway {
     pub network: Network,
     pub budget: Budget,
     pub underway: Underway,
+    /// Connections that are told to end, rather than ended, when the process stops.
+    pub http2_connections: Underway,
+    /// The front door's own, where TLS is served.
+    pub certificate: Option<Arc<Certificate>>,
     pub rates: Rates,
     /// Unknown keys tried, by address; IPv6 counts by /64 (contract §1).
     strangers: Cache<IpAddr, Arc<Window>>,
@@ -101,6 +106,12 @@ impl Gateway {
             network,
             budget,
             underway: Underway::default(),
+            http2_connections: Underway::default(),
+            certificate: config
+                .tls
+                .clone()
+                .map(|tls| Certificate::read(tls).map(Arc::new))
+                .transpose()?,
             strangers: Cache::new(ADDRESSES_MAX),
             request_ids: RequestIds::new(),
             draining: AtomicBool::new(false),

@@ -6,6 +6,7 @@
 //! smuggled.
 
 use crochet_shared::header::is_token_byte;
+use http::HeaderMap;
 use http::uri::Authority;
 
 /// Largest head of a request.
@@ -105,6 +106,16 @@ pub fn judge(head: &[u8]) -> Result<Length, BadHead> {
         ));
     }
     Ok(length.unwrap_or(Length::Bytes(0)))
+}
+
+/// Whether headers that came in another frame than HTTP/1.1's would be too large in it.
+pub fn is_too_large(headers: &HeaderMap) -> bool {
+    // A name, a colon, a space, a value and the line's end.
+    let bytes: usize = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum();
+    bytes > HEAD_BYTES_MAX || headers.len() > HEAD_LINES_MAX
 }
 
 const FRAMED_TWICE: &str = "the body's length must be said once";

@@ -27,4 +27,5 @@ pub mod rate;
 pub mod reply;
 pub mod seller;
 pub mod serve;
+pub mod tls;
 pub mod upstream;

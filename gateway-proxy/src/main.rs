@@ -31,8 +31,11 @@ fn main() -> ExitCode {
 
 fn run(config: gateway_proxy::config::Config) -> anyhow::Result<()> {
     let scrape = metrics::install()?;
+    let traces = crochet_traces::start("crochet-gateway", config.traces.as_ref())?;
     let gateway = Gateway::new(config)?;
-    serve::run(gateway, scrape)
+    let served = serve::run(gateway, scrape);
+    traces.end();
+    served
 }
 
 /// Lines of JSON, or of text on a terminal; also what pingora says through `log`.

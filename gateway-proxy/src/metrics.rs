@@ -109,6 +109,12 @@ pub struct Metrics {
     pub lease_too_short: Counter,
     /// Failures that opened a breaker.
     pub breakers_opened: Counter,
+    /// New certificates that serve.
+    pub certificates_taken: Counter,
+    /// New certificates that cannot.
+    pub certificates_refused: Counter,
+    /// HTTP/2 requests refused because their connection has too many.
+    pub streams_refused: Counter,
     looked_at: LookedAt,
     process: Collector,
 }
@@ -123,6 +129,7 @@ struct LookedAt {
     budget: Gauge,
     control_plane_up: Gauge,
     draining: Gauge,
+    certificate_ends: Gauge,
     queues: [(Gauge, Gauge); 3],
 }
 
@@ -182,6 +189,9 @@ impl Metrics {
             settle_not_owner: plain(&names::SETTLE_NOT_OWNER),
             lease_too_short: plain(&names::LEASE_TOO_SHORT),
             breakers_opened: plain(&names::BREAKERS_OPENED),
+            certificates_taken: count(&names::CERTIFICATES, &[("outcome", "taken")]),
+            certificates_refused: count(&names::CERTIFICATES, &[("outcome", "refused")]),
+            streams_refused: plain(&names::STREAMS_REFUSED),
             looked_at: LookedAt::new(),
             process,
         }
@@ -273,6 +283,12 @@ impl Metrics {
         show(&to.budget, gateway.config.body_budget_bytes);
         show(&to.control_plane_up, gateway.control_plane.is_up().into());
         show(&to.draining, gateway.is_draining().into());
+        if let Some(certificate) = &gateway.certificate {
+            show(
+                &to.certificate_ends,
+                usize::try_from(certificate.ends()).unwrap_or(0),
+            );
+        }
         for ((waiting, most), queue) in to.queues.iter().zip(gateway.control_plane.queues()) {
             show(waiting, queue.0);
             show(most, queue.1);
@@ -364,6 +380,7 @@ impl LookedAt {
             budget: plain(&names::BUDGET),
             control_plane_up: plain(&names::CONTROL_PLANE_UP),
             draining: plain(&names::DRAINING),
+            certificate_ends: plain(&names::CERTIFICATE_ENDS),
             queues: names::BATCHES.map(|kind| {
                 let labels = [("kind", kind)];
                 (

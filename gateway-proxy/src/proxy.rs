@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crochet_shared::clock;
 use crochet_shared::code::Code;
 use crochet_shared::envelope::{BadField, Failure, preserving_only};
-use http::header::{ACCESS_CONTROL_REQUEST_METHOD, HeaderValue, ORIGIN};
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, COOKIE, HeaderValue, ORIGIN};
 use http::{Method, Uri};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -22,7 +22,9 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use crate::call::{self, Arrival, head, probe, record};
-use crate::client::{self, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, Forwarded, REQUEST_ID};
+use crate::client::{
+    self, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, Forwarded, Link, REQUEST_ID,
+};
 use crate::error::{Kind, Reply};
 use crate::gateway::Gateway;
 use crate::metrics::Route;
@@ -49,6 +51,8 @@ pub struct Ctx {
     /// The path as it is passed on.
     path: String,
     forwarded: Option<Forwarded>,
+    /// The first try found a kept connection dead.
+    is_again: bool,
 }
 
 /// Whose a request is, with nothing borrowed from it.
@@ -87,7 +91,13 @@ impl FrontDoor {
     }
 
     /// The answer to a request that is the gateway's own.
-    async fn own(&self, session: &mut Session, owner: &Owner, arrival: Arrival) -> Option<Reply> {
+    async fn own(
+        &self,
+        session: &mut Session,
+        ctx: &Ctx,
+        owner: &Owner,
+        arrival: Arrival,
+    ) -> Option<Reply> {
         let errors = &self.gateway.errors;
         let (name, is_test) = match owner {
             Owner::ControlPlane => return None,
@@ -112,7 +122,9 @@ impl FrontDoor {
         Some(if is_test {
             Box::pin(probe::serve(&self.gateway, session, name, arrival)).await
         } else {
-            Box::pin(call::serve(&self.gateway, session, name, arrival)).await
+            let request_id = ctx.request_id.as_ref();
+            let call = Box::pin(call::serve(&self.gateway, session, name, arrival));
+            crochet_traces::call("gateway call", || text(request_id), call, told).await
         })
     }
 
@@ -146,9 +158,12 @@ impl FrontDoor {
 
     async fn write(&self, session: &mut Session, ctx: &Ctx, mut answer: Reply) -> bool {
         if matches!(answer.kind, Kind::Code(_)) {
+            // HTTP/2 frames a body without saying its length.
+            let has_body = session.is_http2() && !session.is_body_empty();
             let headers = &session.req_header().headers;
             let has_header = |name: &str| headers.contains_key(name);
-            let cut = preserving_only(&answer.body, has_header, client::has_body(headers));
+            let has_body = has_body || client::has_body(headers);
+            let cut = preserving_only(&answer.body, has_header, has_body);
             answer.body = cut.map_or(answer.body, Bytes::from);
         }
         let made = HeaderValue::from_static("unknown-request");
@@ -158,6 +173,32 @@ impl FrontDoor {
             .inspect_err(|error| tracing::debug!(%error, "a client went away"))
             .is_ok()
     }
+}
+
+fn text(request_id: Option<&HeaderValue>) -> String {
+    let text = request_id.and_then(|id| id.to_str().ok());
+    text.unwrap_or_default().to_owned()
+}
+
+/// What a trace tells of a call's end.
+fn told(reply: &Reply) -> Vec<(&'static str, String)> {
+    let status = ("http.response.status_code", reply.status.to_string());
+    let purchase = reply
+        .request_id
+        .map(|id| ("crochet.request_id", id.to_string()));
+    std::iter::once(status).chain(purchase).collect()
+}
+
+/// Whether an HTTP/2 head is larger than HTTP/1.1's may be, which the front has judged already.
+fn is_too_large(session: &Session) -> bool {
+    session.is_http2() && crate::head::is_too_large(&session.req_header().headers)
+}
+
+/// Whether the client speaks TLS to this process.
+fn is_by_tls(session: &Session) -> bool {
+    session
+        .digest()
+        .is_some_and(|digest| digest.ssl_digest.is_some())
 }
 
 fn peer_of(session: &Session) -> IpAddr {
@@ -185,8 +226,12 @@ impl ProxyHttp for FrontDoor {
         let arrival = self.arrival(session);
         ctx.request_id = client::request_id(&session.req_header().headers)
             .or_else(|| HeaderValue::try_from(self.gateway.request_ids.make()).ok());
-        let owner = Self::owner(session.req_header(), ctx);
-        let Some(answer) = self.own(session, &owner, arrival).await else {
+        let owner = if is_too_large(session) {
+            Owner::Nobody(Code::HeadersTooLarge)
+        } else {
+            Self::owner(session.req_header(), ctx)
+        };
+        let Some(answer) = self.own(session, ctx, &owner, arrival).await else {
             return Ok(false);
         };
         let counted = answer.clone();
@@ -195,10 +240,13 @@ impl ProxyHttp for FrontDoor {
         Ok(true)
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, _ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        self.upstream
-            .peer()
-            .ok_or_else(|| Error::explain(pingora::ConnectError, "the control plane is nowhere"))
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        let peer = if ctx.is_again {
+            self.upstream.fresh_peer()
+        } else {
+            self.upstream.peer()
+        };
+        peer.ok_or_else(|| Error::explain(pingora::ConnectError, "the control plane is nowhere"))
     }
 
     async fn upstream_request_filter(
@@ -211,8 +259,16 @@ impl ProxyHttp for FrontDoor {
         for name in client::spoken_for(headers) {
             request.remove_header(&name);
         }
+        if let Some(cookies) = client::joined_cookies(headers) {
+            request.insert_header(COOKIE, cookies)?;
+        }
         let trusted = &self.gateway.config.trusted_proxies;
-        let forwarded = Forwarded::read(peer_of(session), headers, trusted);
+        let link = Link {
+            peer: peer_of(session),
+            by_tls: is_by_tls(session),
+            authority: session.req_header().uri.authority(),
+        };
+        let forwarded = Forwarded::read(&link, headers, trusted);
         request.insert_header(FORWARDED_FOR.clone(), forwarded.address.to_string())?;
         request.insert_header(FORWARDED_PROTO.clone(), forwarded.proto)?;
         if let Some(host) = forwarded.host.clone() {
@@ -245,13 +301,19 @@ impl ProxyHttp for FrontDoor {
         _peer: &HttpPeer,
         session: &mut Session,
         mut error: Box<Error>,
-        _ctx: &mut Ctx,
+        ctx: &mut Ctx,
         client_reused: bool,
     ) -> Box<Error> {
         let method = &session.req_header().method;
         let harmless = matches!(*method, Method::GET | Method::HEAD);
         if harmless && !session.as_ref().retry_buffer_truncated() {
             error.retry.decide_reuse(client_reused);
+            // pingora asks again what it could not write. What it could, to a control plane that was just
+            // closing, ends in reading; nothing of an answer has reached the client then.
+            if client_reused && session.response_written().is_none() && is_closed(&error) {
+                error.set_retry(true);
+            }
+            ctx.is_again = error.retry();
         } else {
             error.set_retry(false);
         }
@@ -278,6 +340,9 @@ impl ProxyHttp for FrontDoor {
             return unanswerable;
         }
         self.gateway.metrics.passed(None);
+        // pingora closes the connection after a request that it could not pass on, whatever it is told here:
+        // the client hears so, and sends its next one elsewhere.
+        session.set_keepalive(None);
         let answer = self
             .gateway
             .errors
@@ -289,7 +354,7 @@ impl ProxyHttp for FrontDoor {
         }
         FailToProxy {
             error_code: status,
-            can_reuse_downstream: true,
+            can_reuse_downstream: false,
         }
     }
 
@@ -325,6 +390,15 @@ fn part_at_fault(error: &ErrorType) -> Option<BadField> {
     }
     // The front has judged every other header: this one names what must reach the control plane.
     matches!(error, ErrorType::InvalidHTTPHeader).then(|| head::field("Connection", BAD_CONNECTION))
+}
+
+/// Whether the other end of a connection to the control plane closed it.
+fn is_closed(error: &Error) -> bool {
+    let closed = matches!(
+        error.etype(),
+        ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError
+    );
+    closed && *error.esource() == ErrorSource::Upstream
 }
 
 fn passed_uri(path: &str, query: Option<&str>) -> Result<Uri> {

@@ -162,7 +162,8 @@ pub async fn write(
     if !without_body {
         session.write_response_body(Some(reply.body), true).await?;
     }
-    if !whole {
+    // HTTP/2 ends the stream alone, and its client hears the answer first.
+    if !whole && !session.is_http2() {
         linger(session).await;
     }
     Ok(())

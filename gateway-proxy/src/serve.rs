@@ -32,6 +32,7 @@ use crate::front::Front;
 use crate::gateway::Gateway;
 use crate::proxy::FrontDoor;
 use crate::rate;
+use crate::tls;
 use crate::upstream::Upstream;
 
 /// Buffers of a connection. An answer with its head that fits leaves in one write; both are
@@ -40,8 +41,12 @@ const READ_BUFFER_BYTES: usize = 16 * 1024;
 const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 /// Tries of a harmless request passed to the control plane.
 const PASS_TRIES_MAX: usize = 2;
+/// A file of authorities that holds none.
+const NO_AUTHORITIES: &str = "/dev/null";
 /// Connections to the control plane kept for passing requests on.
 const PASS_CONNECTIONS: usize = 256;
+/// How long HTTP/2 connections may take to hear that no more requests are taken.
+const GOODBYE_TIME: Duration = Duration::from_secs(3);
 /// How often the metrics' histograms are emptied into their buckets.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// How often the internal API is tried, and until it answers for the first time.
@@ -50,12 +55,17 @@ const TRY_FIRST_EVERY: Duration = Duration::from_millis(200);
 
 /// Serves until a signal, then finishes what is under way.
 pub fn run(gateway: Arc<Gateway>, scrape: PrometheusHandle) -> anyhow::Result<()> {
+    let by_tls = gateway.config.tls.as_ref();
     let addresses = [
-        ("GATEWAY_LISTEN", gateway.config.listen),
-        ("GATEWAY_ADMIN_LISTEN", gateway.config.admin_listen),
+        ("GATEWAY_LISTEN", Some(gateway.config.listen)),
+        ("GATEWAY_ADMIN_LISTEN", Some(gateway.config.admin_listen)),
+        ("GATEWAY_TLS_LISTEN", by_tls.map(|tls| tls.listen)),
     ];
+    let addresses = addresses
+        .into_iter()
+        .filter_map(|(name, address)| Some((name, address?)));
     // Whoever takes another's place is given listeners that are open.
-    for (name, address) in addresses.into_iter().filter(|_| !gateway.config.upgrade) {
+    for (name, address) in addresses.filter(|_| !gateway.config.upgrade) {
         // pingora would panic in a task of its own and go on without the listener.
         can_listen(address).with_context(|| format!("{name}={address}"))?;
     }
@@ -68,6 +78,9 @@ pub fn run(gateway: Arc<Gateway>, scrape: PrometheusHandle) -> anyhow::Result<()
         max_retries: PASS_TRIES_MAX,
         upstream_keepalive_pool_size: PASS_CONNECTIONS,
         upgrade_sock: upgrade_socket.unwrap_or_default(),
+        // pingora itself connects to the control plane alone, by plain HTTP. Else it would read the system's
+        // authorities, and panic over one that it cannot.
+        ca_file: Some(NO_AUTHORITIES.to_owned()),
         ..ServerConf::default()
     };
     let options = Opt {
@@ -88,6 +101,11 @@ pub fn run(gateway: Arc<Gateway>, scrape: PrometheusHandle) -> anyhow::Result<()
     let buffers = L4BufferSettings::new(READ_BUFFER_BYTES, WRITE_BUFFER_BYTES);
     let address = gateway.config.listen.to_string();
     listening.add_listener(ListenerConfig::tcp(address).l4_buffer(buffers));
+    if let (Some(by_tls), Some(certificate)) = (by_tls, &gateway.certificate) {
+        let certificate = Arc::clone(certificate);
+        listening.add_listener(tls::listener(by_tls.listen, certificate, buffers)?);
+        tracing::info!(listen = %by_tls.listen, "serving TLS");
+    }
     server.add_service(FrontService {
         listening,
         gateway: Arc::clone(&gateway),
@@ -160,6 +178,10 @@ impl Service for FrontService {
         tokio::spawn(invalidation::listen(Arc::clone(&self.gateway)));
         tokio::spawn(rate::run(Arc::clone(&self.gateway)));
         tokio::spawn(try_control_plane(Arc::clone(&self.gateway)));
+        if let Some(certificate) = self.gateway.certificate.clone() {
+            let gateway = Arc::clone(&self.gateway);
+            tokio::spawn(async move { certificate.follow(&gateway.metrics).await });
+        }
         let upstream = Arc::clone(&self.upstream);
         tokio::spawn(async move { upstream.follow().await });
         // Not pingora's own signal: it comes when nothing is under way any more.
@@ -284,6 +306,9 @@ impl StopSignal {
         }
         // No receiver is no listener.
         let _ = self.stop.send(true);
+        // HTTP/2 says goodbye: until its client has heard it, another request may be on its way.
+        let goodbye = self.gateway.http2_connections.none();
+        let _ = tokio::time::timeout(GOODBYE_TIME, goodbye).await;
         let finished = tokio::time::timeout(config.finish_time, self.gateway.underway.none());
         if finished.await.is_err() {
             let left = self.gateway.underway.count();

@@ -1,6 +1,7 @@
 //! Where the control plane's public API is: an address, or a name looked up again and again.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -21,6 +22,8 @@ const LOOK_UP_EVERY: Duration = Duration::from_secs(5);
 pub struct Upstream {
     name: String,
     peer: ArcSwapOption<HttpPeer>,
+    /// Numbers that no kept connection is found by; those that are kept go by 0.
+    fresh: AtomicU64,
 }
 
 impl Upstream {
@@ -30,12 +33,22 @@ impl Upstream {
         Self {
             name: name.to_owned(),
             peer: ArcSwapOption::from_pointee(peer),
+            fresh: AtomicU64::new(1),
         }
     }
 
     /// Where to connect now; `None` while the name does not resolve.
     pub fn peer(&self) -> Option<Box<HttpPeer>> {
         self.peer.load().as_deref().cloned().map(Box::new)
+    }
+
+    /// The same by a connection of its own, for what found a kept one dead: others that are kept may be
+    /// as dead. It is not kept.
+    pub fn fresh_peer(&self) -> Option<Box<HttpPeer>> {
+        let mut peer = self.peer()?;
+        peer.group_key = self.fresh.fetch_add(1, Ordering::Relaxed);
+        peer.options.idle_timeout = Some(Duration::ZERO);
+        Some(peer)
     }
 
     /// Looks the name up for good, when it is one.

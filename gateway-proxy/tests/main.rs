@@ -33,6 +33,7 @@ mod lost_replies;
 mod manners;
 mod money;
 mod operator;
+mod passing_on;
 mod pressure;
 mod promises;
 mod provider;
@@ -47,6 +48,8 @@ mod states;
 #[cfg(target_os = "linux")]
 mod syscalls;
 mod test_calls;
+mod tls;
+mod traces;
 mod waiting;
 
 use std::process::ExitCode;
@@ -62,7 +65,10 @@ fn main() -> ExitCode {
         promises::trials(),
         crashes::trials(),
         attacks::trials(),
+        tls::trials(),
+        traces::trials(),
         pressure::trials(),
+        passing_on::trials(),
         rates::trials(),
         revocation::trials(),
         lost_replies::trials(),

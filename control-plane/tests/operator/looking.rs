@@ -140,3 +140,16 @@ async fn what_is_missing_of_the_schema_is_listed_and_then_applied(pool: PgPool) 
         (Exit::Done, "the schema is up to date\n")
     );
 }
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_schema_of_a_newer_version_is_left_as_it_is(pool: PgPool) {
+    let newer =
+        "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+        values (9999, 'of tomorrow', true, '', 0)";
+    sqlx::query(newer).execute(&pool).await.unwrap();
+    let outcome = migrate(&Db::from_pool(pool), &kept()).await.unwrap();
+    assert_eq!(
+        (outcome.exit, outcome.text.as_str()),
+        (Exit::Done, "the schema is up to date\n")
+    );
+}

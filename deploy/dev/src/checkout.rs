@@ -93,6 +93,11 @@ impl Checkout {
         self.target.join("k6")
     }
 
+    /// Where the version before is built, and kept.
+    pub fn previous(&self) -> PathBuf {
+        self.root.join("target/previous")
+    }
+
     /// A program that Cargo built.
     pub fn program(&self, build: Build, name: &str) -> PathBuf {
         self.target.join(build.folder()).join(name)

@@ -18,6 +18,7 @@
 //! condition with a deadline.
 
 mod account;
+mod adjust;
 mod checkout;
 mod environment;
 mod files;
@@ -25,9 +26,11 @@ mod leftovers;
 mod options;
 mod ports;
 mod postgres;
+mod previous;
 mod process;
 mod programs;
 mod prometheus;
+mod readiness;
 mod redis;
 mod role;
 mod secrets;
@@ -44,8 +47,10 @@ pub use checkout::{Build, Checkout};
 pub use leftovers::{Abandoned, end_all_abandoned, end_leftovers};
 pub use options::{Options, Store};
 pub use postgres::Cluster;
+pub use previous::Previous;
 pub use process::{Exited, end_of};
 pub use prometheus::{Alert, Prometheus, Rule};
+pub use readiness::Readiness;
 pub use role::Role;
 pub use settings::{Limits, Settings};
 pub use stack::Stack;

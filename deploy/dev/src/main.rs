@@ -37,10 +37,13 @@ enum Command {
     Documents(documents::Arguments),
     /// Watch a stack with a Prometheus of its own; hold rules and dashboards to what it sees.
     Observe(observe::Arguments),
-    /// Break a stack in every way there is an alert for, and see each fire.
+    /// Break a stack in every way there is an alert for, and see each fire; or upgrade one under load.
     Drill(drill::Arguments),
     /// Run the tests with a Postgres and a Redis of their own.
     Test(test::Arguments),
+    /// Build the control plane of the version before this one (`deploy/PREVIOUS`), which a test lets serve
+    /// beside it.
+    Previous,
     /// Drop all data, secrets and logs of this clone's stack.
     Fresh,
     /// Fuzz every parser of outside bytes (`loadtest/fuzz`).
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
             Command::Observe(arguments) => Box::pin(observe::observe(arguments)).await,
             Command::Drill(arguments) => Box::pin(drill::drill(arguments)).await,
             Command::Test(arguments) => test::test(arguments).await,
+            Command::Previous => previous(),
             Command::Fresh => fresh::fresh().await,
             Command::Fuzz(arguments) => fuzz::fuzz(&arguments),
             Command::Logs(arguments) => logs::logs(arguments).await,
@@ -92,6 +96,11 @@ fn main() -> ExitCode {
 fn setup() -> anyhow::Result<ExitCode> {
     crochet_dev::install::install_missing(command::say)?;
     command::say("Everything is there to build and to run");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn previous() -> anyhow::Result<ExitCode> {
+    command::previous::build(&crochet_dev::Checkout::find()?)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,6 +1,7 @@
 //! A whole Crochet: stores, stand-ins, control plane and gateways, each a process that can be killed alone.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 
 use anyhow::{Context as _, Result, bail};
@@ -32,7 +33,9 @@ pub struct Stack {
     borrowed_database: Option<(String, String)>,
     processes: BTreeMap<Role, Process>,
     /// What a test tells one process besides its plan.
-    told: BTreeMap<Role, BTreeMap<String, String>>,
+    pub(crate) told: BTreeMap<Role, BTreeMap<String, String>>,
+    /// What a test runs in the place of a role's own program.
+    pub(crate) instead: BTreeMap<Role, PathBuf>,
 }
 
 impl Stack {
@@ -58,6 +61,7 @@ impl Stack {
             borrowed_database: None,
             processes: BTreeMap::new(),
             told: BTreeMap::new(),
+            instead: BTreeMap::new(),
         };
         // Before anything runs: a folder without a record would never be cleared away.
         stack.record()?;
@@ -200,6 +204,9 @@ impl Stack {
         let mut program = self.planned(role)?;
         let told = self.told.get(&role).cloned();
         program.environment.extend(told.unwrap_or_default());
+        if let Some(path) = self.instead.get(&role) {
+            program.path.clone_from(path);
+        }
         Ok(program)
     }
 
@@ -428,29 +435,6 @@ impl Stack {
             }
         }
         Ok(())
-    }
-
-    /// A process of this role started from now on hears this in its environment, whatever its plan says:
-    /// points at which it ends (`FAILPOINTS`), or a database behind something a test put between.
-    pub fn tell(&mut self, role: Role, name: &str, value: &str) {
-        let told = self.told.entry(role).or_default();
-        told.insert(name.to_owned(), value.to_owned());
-    }
-
-    /// Takes back what [`Stack::tell`] told a role.
-    pub fn untell(&mut self, role: Role) {
-        self.told.remove(&role);
-    }
-
-    /// Processes started from now on are told this setting; those that run are not.
-    pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
-        self.plan.settings.set(name, value)
-    }
-
-    /// Gateways started from now on find the internal API at `url`: something a test put between, which can
-    /// delay, cut and lose what passes.
-    pub fn put_between(&mut self, url: &str) {
-        self.plan.internal_through = Some(url.to_owned());
     }
 }
 

@@ -15,6 +15,7 @@ use crochet_shared::internal::{
     QuoteCreated, QuoteFound, QuoteIdentity, ReadAnswer, RouteName, RouteRecord, Settle,
     SettleAnswer, StoredAnswer,
 };
+use crochet_traces::{Asking, Followed};
 use futures_util::FutureExt as _;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
@@ -31,7 +32,7 @@ use serde::de::DeserializeOwned;
 
 use super::batch::{Batcher, Unanswered};
 use crate::config::Config;
-use crate::metrics::{BatchCounts, InternalCall, InternalCounts, Metrics};
+use crate::metrics::{BatchCounts, INTERNAL_CALLS, InternalCall, InternalCounts, Metrics};
 
 const CONNECT_TIME: Duration = Duration::from_secs(1);
 const IDLE_TIME: Duration = Duration::from_mins(1);
@@ -61,11 +62,27 @@ const SETTLEMENTS_WAITING_MAX: usize = 16_384;
 pub struct ControlPlane {
     wire: Arc<Wire>,
     /// Claims. The same owner asking again is the same claim.
-    pub claims: Batcher<Claim, ClaimAnswer>,
+    pub claims: Questions<Claim, ClaimAnswer>,
     /// What is known of a purchase.
-    pub quotes: Batcher<QuoteIdentity, QuoteFound>,
+    pub quotes: Questions<QuoteIdentity, QuoteFound>,
     /// Ends of claims. The same settlement asked again gets the same answer.
-    pub settlements: Batcher<Settle, SettleAnswer>,
+    pub settlements: Questions<Settle, SettleAnswer>,
+}
+
+/// Questions that leave in batches, each with the trace of who asks it, where that is followed.
+#[derive(Debug)]
+pub struct Questions<I, O>(Batcher<Followed<I>, O>);
+
+impl<I: Send + 'static, O: Send + 'static> Questions<I, O> {
+    /// Asks one, in a batch with whatever else waits.
+    pub async fn ask(&self, question: I) -> Result<O, Unanswered> {
+        self.0.ask(Followed::by_current(question)).await
+    }
+
+    /// How many wait, and how many may.
+    pub fn waiting(&self) -> (usize, usize) {
+        self.0.waiting()
+    }
 }
 
 type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
@@ -198,8 +215,16 @@ impl ControlPlane {
     }
 }
 
-fn settle_bytes(settle: &Settle) -> usize {
-    let envelope = match &settle.outcome {
+/// What a question is called, in metrics and traces.
+fn name_of(call: InternalCall) -> &'static str {
+    INTERNAL_CALLS
+        .get(call as usize)
+        .copied()
+        .unwrap_or("internal")
+}
+
+fn settle_bytes(settle: &Followed<Settle>) -> usize {
+    let envelope = match &settle.item.outcome {
         Outcome::Delivered(delivery) => delivery.envelope.len(),
         Outcome::Failed { .. } | Outcome::Unsent { .. } => 0,
     };
@@ -211,25 +236,27 @@ fn batcher<I, O>(
     (path, call): (&'static str, InternalCall),
     time: Duration,
     waiting_max: usize,
-    weigh: fn(&I) -> usize,
+    weigh: fn(&Followed<I>) -> usize,
     counts: &BatchCounts,
-) -> anyhow::Result<Batcher<I, O>>
+) -> anyhow::Result<Questions<I, O>>
 where
     I: Serialize + Send + Sync + 'static,
     O: DeserializeOwned + Send + 'static,
 {
     let wire = Arc::clone(wire);
     let uri = wire.uri(path)?;
-    let send: super::batch::Send<I, O> = Box::new(move |batch| {
+    let send: super::batch::Send<Followed<I>, O> = Box::new(move |batch| {
         let (wire, uri) = (Arc::clone(&wire), uri.clone());
         async move {
             let bytes = batch.iter().map(weigh).sum();
-            let answers = wire.ask_at((uri, call), &batch, bytes, time).await;
+            let asking = crochet_traces::asking_all(name_of(call), &batch);
+            let answers = wire.ask_at((uri, call), &batch, bytes, time, asking).await;
             (batch, answers)
         }
         .boxed()
     });
-    Ok(Batcher::new(waiting_max, weigh, counts.clone(), send))
+    let batcher = Batcher::new(waiting_max, weigh, counts.clone(), send);
+    Ok(Questions(batcher))
 }
 
 impl Wire {
@@ -248,7 +275,8 @@ impl Wire {
         A: DeserializeOwned,
     {
         let uri = self.uri(path).map_err(|_| Unanswered::Failed)?;
-        self.ask_at((uri, call), question, QUESTION_BYTES, time)
+        let asking = crochet_traces::asking(name_of(call));
+        self.ask_at((uri, call), question, QUESTION_BYTES, time, asking)
             .await
     }
 
@@ -261,6 +289,7 @@ impl Wire {
         question: &Q,
         bytes: usize,
         time: Duration,
+        asking: Option<Asking>,
     ) -> Result<A, Unanswered>
     where
         Q: Serialize + Sync,
@@ -272,7 +301,7 @@ impl Wire {
             Unanswered::Failed
         })?;
         let began = Instant::now();
-        let asked = tokio::time::timeout(time, self.exchange(uri, written.into()));
+        let asked = tokio::time::timeout(time, self.exchange(uri, written.into(), asking));
         let answered = asked.await.unwrap_or(Err(Unanswered::Lost));
         if let Some(counts) = self.counts.get(call as usize) {
             counts.count(&answered, began.elapsed());
@@ -287,7 +316,12 @@ impl Wire {
         })
     }
 
-    async fn exchange(&self, uri: Uri, body: Bytes) -> Result<Bytes, Unanswered> {
+    async fn exchange(
+        &self,
+        uri: Uri,
+        body: Bytes,
+        asking: Option<Asking>,
+    ) -> Result<Bytes, Unanswered> {
         let path = uri.path().to_owned();
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
@@ -298,6 +332,9 @@ impl Wire {
             CONTENT_TYPE,
             HeaderValue::from_static(internal::CONTENT_TYPE),
         );
+        if let Some(asking) = &asking {
+            asking.say(headers);
+        }
         let response = self.client.request(request).await.map_err(|error| {
             if error.is_connect() {
                 Unanswered::Unreachable
@@ -383,6 +420,7 @@ mod tests {
         let written = |bytes: Result<Vec<u8>, _>| bytes.unwrap().len();
         let claims = written(rmp_serde::to_vec_named(&vec![claim; 64]));
         assert!(claims <= 64 * CLAIM_BYTES, "{claims}");
+        let settle = Followed::by_current(settle);
         let room = settle_bytes(&settle);
         let settled = written(rmp_serde::to_vec_named(&vec![settle; 3]));
         assert!(settled <= 3 * room && settled > 3 * 70_000, "{settled}");

@@ -35,6 +35,7 @@ use std::time::Instant;
 
 use crochet_shared::code::Code;
 use crochet_shared::envelope::Failure;
+use crochet_traces::Kind;
 use futures_util::FutureExt as _;
 use pingora::proxy::Session;
 
@@ -126,7 +127,8 @@ async fn paid(
 ) -> Result<Reply, Refusal> {
     let _underway = gateway.underway.begin();
     let claimed = claim::claim(&gateway, presented).await?;
-    let ended = Box::pin(forward::forward(&gateway, claimed)).await;
+    let forwarded = Box::pin(forward::forward(&gateway, claimed));
+    let ended = crochet_traces::step("seller", Kind::Client, forwarded).await;
     let settled = settle::settle(&gateway, ended, arrival).await?;
     let seller = settled.seller;
     let mut reply = answer::answer(&gateway, settled)?;

@@ -208,9 +208,24 @@ pub(super) const DRAINING: Metric = Metric::gauge(
     &[],
     "1 from SIGTERM on: readiness fails and connections are not kept.",
 );
+pub(super) const CERTIFICATES: Metric = Metric::counter(
+    "gateway_tls_certificates_total",
+    &[("outcome", &["taken", "refused"])],
+    "New certificates found in their files since the start. While one is `refused`, the one before it serves.",
+);
+pub(super) const CERTIFICATE_ENDS: Metric = Metric::gauge(
+    "gateway_tls_certificate_ends_seconds",
+    &[],
+    "When the certificate that serves ends, in Unix seconds; 0 where TLS is not served.",
+);
+pub(super) const STREAMS_REFUSED: Metric = Metric::counter(
+    "gateway_http2_refused_total",
+    &[],
+    "HTTP/2 requests refused because 200 of their connection were worked on, most of them reset by their client.",
+);
 
 /// All of them.
-pub const ALL: [Metric; 33] = [
+pub const ALL: [Metric; 36] = [
     ANSWERS,
     PASSED,
     CALL,
@@ -244,4 +259,7 @@ pub const ALL: [Metric; 33] = [
     SETTLE_NOT_OWNER,
     LEASE_TOO_SHORT,
     DRAINING,
+    CERTIFICATES,
+    CERTIFICATE_ENDS,
+    STREAMS_REFUSED,
 ];

@@ -14,8 +14,9 @@ mod provider_chaos;
 mod replay;
 mod restarts;
 mod slow_commit;
-mod trade;
+pub(crate) mod trade;
 mod unknown_commit;
+mod versions;
 
 /// The tests of all promises, the longest first.
 pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
@@ -28,6 +29,7 @@ pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
         one_payment::trials(),
         double_send::trials(),
         replay::trials(),
+        versions::trials(),
         orphans::trials(),
     ]
     .into_iter()

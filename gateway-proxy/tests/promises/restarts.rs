@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crochet_dev::Role;
+use crochet_dev::{Readiness, Role};
 use demo_agent::{Agent, Answer, Quote};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-use super::balancer::{Balancer, Readiness};
+use super::balancer::Balancer;
 use super::trade::{Purchase, agree_on_one_call_each};
 use crate::harness::{Market, Reply, World, sized, trials, until};
 
@@ -150,16 +150,9 @@ async fn served(market: &Market, gateways: &Readiness, buyers: &[Agent]) -> Purc
     let quote = Quote::from_answer(&ask(None).await).unwrap();
     let id = quote.relay_request_id.as_str();
     market.door.sandbox.deposit(&[id]).await.unwrap();
-    // Every other path passes through the gateway, which may find that the control plane has just closed a
-    // kept connection: then it says 503, and the same once more is answered.
     let listing = format!("/listings/{}", call.listing);
-    until("a harmless request is answered", || async {
-        let passed = buyers[gateways.turn()].get(&listing).await;
-        let status = passed.expect("an answer").status;
-        assert!([200, 503].contains(&status), "{status}");
-        (status == 200).then_some(())
-    })
-    .await;
+    let passed = buyers[gateways.turn()].get(&listing).await;
+    assert_eq!(passed.expect("an answer").status, 200);
     let begun = Instant::now();
     let answer = loop {
         let answer = ask(Some(id)).await;

@@ -96,7 +96,7 @@ pub(super) async fn bought(market: &Market, call: PaidCall) -> Purchase {
 }
 
 /// Quotes so many calls and pays for all of them; each is in evidence when it is given back.
-pub(super) async fn paid_in_advance(market: &Market, count: usize) -> Vec<(PaidCall, Quote)> {
+pub(crate) async fn paid_in_advance(market: &Market, count: usize) -> Vec<(PaidCall, Quote)> {
     const AT_ONCE: usize = 16;
     let calls: Vec<PaidCall> = (0..count).map(|_| market.call()).collect();
     let quotes = each(AT_ONCE, calls.iter(), |call| market.buyer.quote(call)).await;

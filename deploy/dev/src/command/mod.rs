@@ -15,6 +15,7 @@ pub(crate) mod logs;
 pub(crate) mod loops;
 pub(crate) mod observe;
 pub(crate) mod operator;
+pub(crate) mod previous;
 pub(crate) mod python;
 pub(crate) mod signals;
 pub(crate) mod test;

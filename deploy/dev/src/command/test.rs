@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 
 use super::lock::{Found, take};
 use super::signals::Signals;
-use super::{compile, documents, fuzz, observe, say};
+use super::{compile, documents, fuzz, observe, previous, say};
 
 /// Many stacks at once, each with a pool of its own.
 const CONNECTIONS: u16 = 600;
@@ -21,7 +21,8 @@ pub(crate) struct Arguments {
     filter: Option<String>,
     /// Let tests that have a long form run it (`CROCHET_TEST_FULL=1`); without a filter, then hold the
     /// documents to the program (`cargo dev documents`), rules and dashboards to a Prometheus
-    /// (`cargo dev observe --check`), and fuzz the parsers (`cargo dev fuzz`).
+    /// (`cargo dev observe --check`), and fuzz the parsers (`cargo dev fuzz`). The version before
+    /// (`deploy/PREVIOUS`) is built first, for the test that lets it serve beside this one.
     #[arg(long)]
     full: bool,
     /// Arguments of the test programs (`-- --nocapture`).
@@ -39,6 +40,9 @@ pub(crate) async fn test(arguments: Arguments) -> Result<ExitCode> {
     install::install_missing(say)?;
     println!("Building the programs that tests start");
     compile::build(&checkout, crochet_dev::Build::Debug, &compile::SERVICES)?;
+    if arguments.full {
+        previous::build(&checkout)?;
+    }
     end_leftovers(&directory).await?;
     end_all_abandoned(&checkout.test_stacks(), Abandoned::Remove).await?;
     say("Starting Postgres and Redis for the tests");

@@ -5,7 +5,10 @@
 //! that no drill makes fire is an error here, so that a new one brings its fault along.
 
 mod faults;
+mod page;
 mod stage;
+mod traffic;
+mod upgrade;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -29,12 +32,26 @@ const QUIET: Duration = Duration::from_secs(12);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 #[derive(clap::Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
     /// Only faults whose name contains this.
     only: Option<String>,
+    #[command(subcommand)]
+    other: Option<Other>,
+}
+
+/// A drill without a fault.
+#[derive(clap::Subcommand, Debug)]
+enum Other {
+    /// Upgrade a stack of two hosts by the commands of `deploy/UPGRADE.md`, under load, and count what is
+    /// refused: nothing may be.
+    Upgrade(upgrade::Arguments),
 }
 
 pub(crate) async fn drill(arguments: Arguments) -> Result<ExitCode> {
+    if let Some(Other::Upgrade(arguments)) = arguments.other {
+        return Box::pin(upgrade::upgrade(&arguments)).await;
+    }
     let checkout = Checkout::find()?;
     install::install_missing(say)?;
     install::install(&[Part::Prometheus], say)?;
