@@ -51,7 +51,7 @@ pub struct Ctx {
     /// The path as it is passed on.
     path: String,
     forwarded: Option<Forwarded>,
-    /// The first try found a kept connection dead.
+    /// The first try found a connection dead.
     is_again: bool,
 }
 
@@ -295,7 +295,20 @@ impl ProxyHttp for FrontDoor {
         Ok(())
     }
 
-    /// Again only what changes nothing, and only when a kept connection turned out to be dead.
+    /// Nothing was sent: whoever balances load before the control planes may know by now which is gone.
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Ctx,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        error.set_retry(true);
+        ctx.is_again = true;
+        error
+    }
+
+    /// Again only what changes nothing, and only when the connection turned out to be dead.
     fn error_while_proxy(
         &self,
         _peer: &HttpPeer,
@@ -308,9 +321,9 @@ impl ProxyHttp for FrontDoor {
         let harmless = matches!(*method, Method::GET | Method::HEAD);
         if harmless && !session.as_ref().retry_buffer_truncated() {
             error.retry.decide_reuse(client_reused);
-            // pingora asks again what it could not write. What it could, to a control plane that was just
-            // closing, ends in reading; nothing of an answer has reached the client then.
-            if client_reused && session.response_written().is_none() && is_closed(&error) {
+            // pingora asks again what it could not write to a kept connection. What reached a control plane
+            // that was just closing ends in reading; nothing of an answer has reached the client then.
+            if session.response_written().is_none() && is_closed(&error) {
                 error.set_retry(true);
             }
             ctx.is_again = error.retry();

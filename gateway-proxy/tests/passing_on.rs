@@ -53,11 +53,15 @@ async fn what_changes_nothing_is_asked_again_when_a_kept_connection_was_closed()
     // The client was told that its connection ends with that: its next request comes to one that is open.
     assert_eq!(get(&api).await.status, 200);
     let before = plane.seen().len() - 1;
-    // When a connection of its own is closed too, nobody is there: that is said, not asked again.
+    // When a connection of its own is closed too, that is said, not asked for ever.
     plane.next(End::Reset);
     plane.next(End::Reset);
     assert_eq!(get(&api).await.status, 503);
     assert_eq!(plane.seen().len(), before + 3);
+    // Also when the first was its own: a balancer knows of a control plane's end a moment later.
+    world.stack.restart(gateway).await.unwrap();
+    plane.next(End::Reset);
+    assert_eq!(get(&api).await.status, 200);
     world.close().await;
 }
 

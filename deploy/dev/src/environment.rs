@@ -311,47 +311,47 @@ mod tests {
         );
     }
 
-    /// The names a program reads, as its `config.rs` spells them.
-    fn read_by(config: &str) -> BTreeSet<String> {
-        let source = std::fs::read_to_string(
-            Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("../..")
-                .join(config),
-        )
-        .unwrap();
-        let names = source
-            .split("env = \"")
-            .skip(1)
-            .filter_map(|rest| rest.split('"').next());
-        names
-            .filter(|name| *name != "RUST_LOG")
-            .map(str::to_owned)
-            .collect()
+    /// The names a program reads, as the files of its configuration spell them.
+    fn read_by(files: &[&str]) -> BTreeSet<String> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut read = BTreeSet::new();
+        for file in files {
+            let source = std::fs::read_to_string(root.join(file)).unwrap();
+            let names = source.split("env = \"").skip(1);
+            read.extend(names.filter_map(|rest| rest.split('"').next().map(str::to_owned)));
+        }
+        read.remove("RUST_LOG");
+        read
     }
 
     /// A name that a service learns or forgets must be learned or forgotten here, or `--set` lies.
     #[test]
     fn every_name_a_service_reads_is_told_by_the_runner_or_can_be_set() {
+        const TRACES: &str = "traces/src/settings.rs";
         let plan = plan(Settings::default());
         let programs = [
             (
                 Service::ControlPlane,
-                "control-plane/src/config.rs",
+                &["control-plane/src/config.rs", TRACES][..],
                 plan.control_plane(),
             ),
             (
                 Service::Gateway,
-                "gateway-proxy/src/config.rs",
+                &[
+                    "gateway-proxy/src/config.rs",
+                    "gateway-proxy/src/config/tls.rs",
+                    TRACES,
+                ],
                 plan.gateway(plan.addresses.gateways[0]),
             ),
             (
                 Service::Relay,
-                "loadtest/relay-sandbox/src/config.rs",
+                &["loadtest/relay-sandbox/src/config.rs"],
                 plan.relay(Path::new("/d")),
             ),
             (
                 Service::DemoSeller,
-                "loadtest/demo-seller/src/config.rs",
+                &["loadtest/demo-seller/src/config.rs"],
                 plan.demo_seller(),
             ),
         ];
@@ -371,10 +371,10 @@ mod tests {
                 .collect();
             assert!(
                 unknown.is_empty(),
-                "{config} reads what the runner does not know: {unknown:?}"
+                "{config:?} reads what the runner does not know: {unknown:?}"
             );
             let unread: Vec<_> = known.difference(&read).collect();
-            assert!(unread.is_empty(), "{config} does not read {unread:?}");
+            assert!(unread.is_empty(), "{config:?} does not read {unread:?}");
         }
     }
 
