@@ -1,6 +1,5 @@
 //! A limit on calls in any second, so that the provider's own limit is never met.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -9,6 +8,10 @@ use parking_lot::Mutex;
 const SECOND: Duration = Duration::from_secs(1);
 /// How much longer ours is: calls that left so far apart may arrive closer together.
 const MARGIN: Duration = Duration::from_millis(50);
+
+/// How long a call is thought to take to arrive while nothing is known of it: a busy machine may keep
+/// it. Once it is answered it is known to have arrived.
+const ON_ITS_WAY: Duration = Duration::from_millis(250);
 
 /// The calls of the last second. Not a bucket that refills evenly: one that is full and refills lets
 /// almost twice its number through in the second after a pause, and the provider counts them all.
@@ -21,8 +24,8 @@ pub struct Bucket {
 /// Together never more than may be made.
 #[derive(Debug, Default)]
 struct Counted {
-    /// When the calls within the window were, oldest first.
-    recent: VecDeque<Instant>,
+    /// Until when each call counts.
+    recent: Vec<Instant>,
     /// Those that somebody has leave to make.
     held: usize,
 }
@@ -39,15 +42,16 @@ impl Bucket {
     /// Takes a call, or says how long until there is one.
     pub fn take(&self, now: Instant) -> Result<(), Duration> {
         self.hold(now)?;
-        self.spend(now);
+        let until = self.spend(now);
+        self.answered(until, now);
         Ok(())
     }
 
     /// Holds a call that is made later, or says how long until there is one. It counts as long as it
-    /// is held, and from when it is made: however late that is, no second holds too many.
+    /// is held, and then from when it arrives: however late that is, no second holds too many.
     pub fn hold(&self, now: Instant) -> Result<(), Duration> {
         let mut counted = self.counted.lock();
-        counted.forget(now);
+        counted.recent.retain(|until| *until > now);
         if counted.recent.len() + counted.held >= self.calls {
             return Err(counted.wait(now));
         }
@@ -55,11 +59,21 @@ impl Bucket {
         Ok(())
     }
 
-    /// A held call is made.
-    pub fn spend(&self, now: Instant) {
+    /// A held call is made, and arrives soon. Gives until when it counts.
+    pub fn spend(&self, now: Instant) -> Instant {
+        let until = now + ON_ITS_WAY + SECOND + MARGIN;
         let mut counted = self.counted.lock();
         counted.held = counted.held.saturating_sub(1);
-        counted.recent.push_back(now);
+        counted.recent.push(until);
+        until
+    }
+
+    /// A call that would count until then was answered: it arrived before.
+    pub fn answered(&self, until: Instant, now: Instant) {
+        let mut counted = self.counted.lock();
+        if let Some(call) = counted.recent.iter_mut().find(|call| **call == until) {
+            *call = until.min(now + SECOND + MARGIN);
+        }
     }
 
     /// A held call is not made.
@@ -68,23 +82,18 @@ impl Bucket {
         counted.held = counted.held.saturating_sub(1);
     }
 
-    /// How long until the oldest call counts no more.
+    /// How long until the first of the calls counts no more.
     pub fn wait(&self, now: Instant) -> Duration {
         self.counted.lock().wait(now)
     }
 }
 
 impl Counted {
-    fn forget(&mut self, now: Instant) {
-        let over = |at: &Instant| now.saturating_duration_since(*at) >= SECOND + MARGIN;
-        while self.recent.front().is_some_and(over) {
-            self.recent.pop_front();
-        }
-    }
-
     fn wait(&self, now: Instant) -> Duration {
-        let oldest = self.recent.front().copied().unwrap_or(now);
-        (SECOND + MARGIN).saturating_sub(now.saturating_duration_since(oldest))
+        let first = self.recent.iter().min().copied();
+        first.map_or(SECOND + MARGIN, |first| {
+            first.saturating_duration_since(now)
+        })
     }
 }
 
@@ -131,15 +140,17 @@ mod tests {
     }
 
     #[test]
-    fn a_call_held_counts_until_it_is_made_and_a_second_from_then() {
+    fn a_call_held_counts_until_it_is_made_and_a_second_from_its_arrival() {
         let bucket = Bucket::per_second(1);
         let start = Instant::now();
         assert_eq!(bucket.hold(start), Ok(()));
         let later = start + SECOND * 3;
         assert!(bucket.hold(later).is_err());
-        bucket.spend(later);
-        assert!(bucket.hold(later + SECOND).is_err());
-        let after = later + SECOND + MARGIN;
+        let until = bucket.spend(later);
+        assert!(bucket.hold(later + SECOND + MARGIN).is_err(), "on its way");
+        bucket.answered(until, later + MARGIN);
+        assert!(bucket.hold(later + SECOND + MARGIN).is_err());
+        let after = later + SECOND + MARGIN * 2;
         assert_eq!(bucket.hold(after), Ok(()));
         bucket.give_back();
         assert_eq!(bucket.take(after), Ok(()));

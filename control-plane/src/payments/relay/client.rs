@@ -213,15 +213,17 @@ impl Client {
     /// Asks for a quote that delivers exactly `output` atomic units.
     pub async fn quote(
         &self,
-        turn: Turn,
+        mut turn: Turn,
         request: &QuoteRequest,
         output: i64,
     ) -> Result<ProviderQuote, ProviderError> {
         self.quotes.ready()?;
-        turn.spend(Instant::now());
+        turn.ask(Instant::now());
         let url = self.url("quote/v2");
         let call = self.http.post(url).json(request).timeout(QUOTE_TIMEOUT);
-        let outcome = match self.quotes.timed(answer(call)).await {
+        let answered = self.quotes.timed(answer(call)).await;
+        drop(turn);
+        let outcome = match answered {
             Ok(body) => ProviderQuote::read(&body, output).ok_or(Fault::Nonsense),
             Err(fault) => Err(fault),
         };

@@ -1,8 +1,8 @@
 //! Turns at the provider: its limit, shared fairly by those who wait for it.
 //!
-//! A turn is taken before anything is locked, held while what it is for is looked at again, and
-//! counted when the provider is asked; one that is not used goes to the next. While there are turns
-//! enough nobody waits.
+//! A turn is taken before anything is locked, held while what it is for is looked at again, and counts
+//! for a second from when its question is known to have arrived; one that is not used goes to the next.
+//! While there are turns enough nobody waits.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,7 +32,8 @@ pub struct Turns {
 #[derive(Debug)]
 pub struct Turn {
     turns: Arc<Turns>,
-    is_spent: bool,
+    /// Until when the question counts, once it is asked.
+    counts_until: Option<Instant>,
 }
 
 impl Turns {
@@ -97,23 +98,23 @@ impl Turn {
     fn new(turns: &Arc<Turns>) -> Self {
         Self {
             turns: Arc::clone(turns),
-            is_spent: false,
+            counts_until: None,
         }
     }
 
-    /// The provider is asked now.
-    pub fn spend(mut self, now: Instant) {
-        self.is_spent = true;
-        self.turns.bucket.spend(now);
+    /// The provider is asked now; it has answered when the turn is dropped.
+    pub fn ask(&mut self, now: Instant) {
+        self.counts_until = Some(self.turns.bucket.spend(now));
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if !self.is_spent {
-            self.turns.bucket.give_back();
-            self.turns.moved.notify_waiters();
+        match self.counts_until {
+            Some(until) => self.turns.bucket.answered(until, Instant::now()),
+            None => self.turns.bucket.give_back(),
         }
+        self.turns.moved.notify_waiters();
     }
 }
 
@@ -170,8 +171,8 @@ mod tests {
         let mut waiting = std::pin::pin!(turns.wait(TWO));
         assert!(futures_util::poll!(waiting.as_mut()).is_pending());
         drop(held);
-        let turn = waiting.await.unwrap();
-        turn.spend(Instant::now());
+        let mut turn = waiting.await.unwrap();
+        turn.ask(Instant::now());
         assert!(turns.at_once(ONE, Instant::now()).is_none());
         assert!(turns.line.lock().is_empty());
     }
@@ -191,10 +192,9 @@ mod tests {
     #[tokio::test]
     async fn whoever_is_put_out_or_has_no_place_is_told_at_once_when_to_come() {
         let turns = Turns::per_second(1);
-        turns
-            .at_once(ONE, Instant::now())
-            .unwrap()
-            .spend(Instant::now());
+        let mut turn = turns.at_once(ONE, Instant::now()).unwrap();
+        turn.ask(Instant::now());
+        drop(turn);
         let mut first = std::pin::pin!(turns.wait(ONE));
         let mut second = std::pin::pin!(turns.wait(ONE));
         assert!(futures_util::poll!(first.as_mut()).is_pending());
