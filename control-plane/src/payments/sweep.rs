@@ -122,7 +122,8 @@ pub(super) async fn read(app: &App, records: &[Record]) -> Result<(), SweepError
         // Other records of the same provider account are not our business, unless they say that
         // money reached us.
         let is_ours = known.contains_key(&record.id) || concerns_us(app, record);
-        if record.status == Status::Success && record.output.is_some() && is_ours {
+        // Also one whose details are not there yet: should they never come, the audit has to say so.
+        if record.status == Status::Success && is_ours {
             success_ids.push(record.id.clone());
             updated.push(record.updated_at.unwrap_or_else(crochet_shared::clock::now));
         }

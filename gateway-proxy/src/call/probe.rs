@@ -73,7 +73,13 @@ async fn test(
     if message.len() > admit::body_limit(&route.record) {
         return Err(errors.code(Code::BodyTooLarge));
     }
+    // Tests cost nothing and go to whatever address was named: no more at once than calls may.
+    let place = seller.try_admit_test().map_err(|busy| {
+        gateway.metrics.closed(busy.why);
+        errors.wait(Code::SellerUnavailable, busy.retry_after_seconds)
+    })?;
     let tested = run(gateway, seller, endpoint, caller.profile(), message).await;
+    drop(place);
     let report = report(route.record.listing_id, &tested);
     // The seller has her answer either way; what is lost is only the note of it.
     if let Err(why) = gateway.control_plane.probe(&report).await {

@@ -91,6 +91,11 @@ impl Seller {
         self.gate.admit(self.max_concurrency)
     }
 
+    /// A place for a test of the endpoint: only the concurrency limit.
+    pub fn try_admit_test(&self) -> Result<Permit, Unavailable> {
+        self.gate.admit_test(self.max_concurrency)
+    }
+
     /// How it stands: its breaker, and the calls under way.
     pub fn standing(&self, now: Instant) -> (Health, u32) {
         self.gate.standing(now)

@@ -85,17 +85,22 @@ impl Gate {
             .lock()
             .admit(Instant::now())
             .map_err(|wait| unavailable(wait, Closed::Breaker))?;
+        let mut permit = self
+            .admit_test(limit)
+            .inspect_err(|_| self.breaker.lock().release(&ticket))?;
+        permit.ticket = Some(ticket);
+        Ok(permit)
+    }
+
+    /// A place that asks no breaker and tells it nothing: her own test is how a seller sees that she is back.
+    pub(super) fn admit_test(&self, limit: u32) -> Result<Permit, Unavailable> {
         let one_more = |running: u32| (running < limit).then(|| running + 1);
-        let admitted = self
-            .in_flight
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more);
-        if admitted.is_err() {
-            self.breaker.lock().release(&ticket);
-            return Err(unavailable(Duration::ZERO, Closed::Busy));
-        }
+        self.in_flight
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more)
+            .map_err(|_| unavailable(Duration::ZERO, Closed::Busy))?;
         Ok(Permit {
             gate: self.clone(),
-            ticket: Some(ticket),
+            ticket: None,
         })
     }
 }

@@ -17,7 +17,7 @@ pub(crate) enum Subject {
     Paid,
     /// Through nginx to the seller.
     Nginx,
-    /// Through HAProxy to the seller.
+    /// Through `HAProxy` to the seller.
     Haproxy,
     /// A paid call through an x402 gateway of today: the official middleware for Express, its facilitator
     /// answering at once.

@@ -23,6 +23,7 @@ async fn no_more_than_the_limit_and_a_place_comes_back_on_drop() {
     let one = seller.try_admit().unwrap();
     let _two = seller.try_admit().unwrap();
     assert_eq!(seller.try_admit().unwrap_err(), BUSY);
+    assert_eq!(seller.try_admit_test().unwrap_err(), BUSY);
     assert_eq!(seller.check(), Err(BUSY));
     drop(one);
     seller.check().unwrap();
@@ -58,6 +59,12 @@ async fn an_open_breaker_outlives_a_new_version_but_not_a_new_url() {
         permit.report(buyer(), &Err(SendError::Unsent(Unsent::Connect)));
     }
     let open = first.try_admit().unwrap_err();
+    drop(first.try_admit_test().unwrap());
+    assert_eq!(
+        first.try_admit().unwrap_err().why,
+        open.why,
+        "a test tells the breaker nothing"
+    );
     assert!((9..=10).contains(&open.retry_after_seconds));
     let mut changed = endpoint("http://127.0.0.1:1/");
     changed.max_response_bytes = 1;

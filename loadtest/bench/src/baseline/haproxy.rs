@@ -1,4 +1,4 @@
-//! HAProxy as a pass-through.
+//! `HAProxy` as a pass-through.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -25,7 +25,7 @@ const PACKAGE: Package = Package {
     version: &["-v"],
 };
 
-/// Starts HAProxy with `threads` threads.
+/// Starts `HAProxy` with `threads` threads.
 pub(super) async fn start(directory: &Path, upstream: SocketAddr, threads: usize) -> Result<Child> {
     let (address, configuration) = (free_address()?, directory.join("haproxy.cfg"));
     std::fs::write(&configuration, configure(address, upstream, threads))

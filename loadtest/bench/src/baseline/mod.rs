@@ -1,4 +1,4 @@
-//! What the gateway is compared with, in front of the same seller's program: nginx, HAProxy and a bare pingora,
+//! What the gateway is compared with, in front of the same seller's program: nginx, `HAProxy` and a bare pingora,
 //! which only pass on, and an x402 gateway, which sells.
 
 mod child;
@@ -22,7 +22,7 @@ use child::Child;
 
 /// Threads of the bare pingora: as many as the gateway has by default.
 const PINGORA_THREADS: usize = 1;
-/// Workers of nginx and threads of HAProxy: as many as the machine that the marks are about has CPUs.
+/// Workers of nginx and threads of `HAProxy`: as many as the machine that the marks are about has CPUs.
 const WORKERS: usize = 2;
 /// The serial in what the baselines are asked.
 const SERIAL: u64 = 0;
@@ -90,7 +90,7 @@ impl Baselines {
         self.nginx.address
     }
 
-    /// Where HAProxy listens.
+    /// Where `HAProxy` listens.
     pub(crate) fn haproxy(&self) -> Result<SocketAddr> {
         let haproxy = self.haproxy.as_ref().context("HAProxy was not started")?;
         Ok(haproxy.address)
