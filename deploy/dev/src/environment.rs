@@ -327,7 +327,7 @@ mod tests {
     /// A name that a service learns or forgets must be learned or forgotten here, or `--set` lies.
     #[test]
     fn every_name_a_service_reads_is_told_by_the_runner_or_can_be_set() {
-        const TRACES: &str = "traces/src/settings.rs";
+        const TRACES: &str = "shared/traces/src/settings.rs";
         let plan = plan(Settings::default());
         let programs = [
             (
