@@ -146,7 +146,8 @@ async fn refuses_what_would_unbalance_them(stage: &Stage) {
     let like = |kind: &str, debit: &str, credit: &str, amount: &str| {
         format!(
             "insert into transfer ({columns}) select party_id, gen_random_uuid(), request_id, '{kind}', '{debit}', '{credit}', {amount}, counterparty_id, listing_id
-            from transfer where kind = 'seller_credit' limit 1"
+            from transfer where kind = 'seller_credit'
+                and request_id in (select request_id from transfer where kind = 'marketplace_fee') limit 1"
         )
     };
     for statement in [
