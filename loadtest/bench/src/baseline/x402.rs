@@ -44,7 +44,7 @@ pub(crate) async fn paid(address: SocketAddr, call: Call<'_>, answer: &Expect) -
         bail!("the seller's answer is not known");
     };
     let request_body = request::body(super::SERIAL, filler(body)?);
-    let unpaid = reqwest::Client::new()
+    let unpaid = demo_agent::client()?
         .post(format!("http://{address}{}", call.path()))
         .header("content-type", "application/json")
         .body(request_body.clone())
