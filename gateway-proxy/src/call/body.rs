@@ -130,3 +130,30 @@ async fn read_all(
     }
     Ok(Body::new(whole.map_or(first, BytesMut::freeze), share))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_announced_takes_no_more_of_the_budget_than_one_step() {
+        let head = |length| BodyHead {
+            length,
+            expects_continue: false,
+            is_json: true,
+            has_type: true,
+        };
+        for (length, limit, taken) in [
+            (Some(BODY_BYTES_MAX), BODY_BYTES_MAX, STEP_BYTES),
+            (Some(300), BODY_BYTES_MAX, 300),
+            (None, BODY_BYTES_MAX, STEP_BYTES),
+            (None, 1_000, 1_000),
+        ] {
+            assert_eq!(
+                first_step(head(length), limit),
+                taken,
+                "{length:?} of {limit}"
+            );
+        }
+    }
+}

@@ -31,8 +31,9 @@ use crate::seller::Unavailable;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a claim that may stand is asked after: the longest lease.
 const ORPHAN_TIME: Duration = Duration::from_secs(150);
-/// After this long a claim whose reply was lost cannot come about any more: the patience above, in which it
-/// may have left once more, and the control plane's longest statement (20 s).
+/// After this long a claim whose reply was lost is no longer expected: the patience above, in which it may have
+/// left once more, and the control plane's longest statement (20 s). The commit itself is under no limit: one
+/// that is held up for longer, by a standby that does not confirm, leaves its claim to the end of its lease.
 const COMMIT_TIME: Duration = Duration::from_secs(30);
 const AGAIN_MIN: Duration = Duration::from_millis(20);
 const AGAIN_MAX: Duration = Duration::from_millis(500);
