@@ -1,4 +1,4 @@
-//! Connections: a request's head is read here, within a size and a time, and handed to pingora.
+//! Connections: a request's head is read here, within a size and a time, and answered or handed to pingora.
 //!
 //! pingora itself would take up to 1 MiB of head at any pace, and answer what is too large with a
 //! bare 400. Between requests a connection waits for a limited time, and for nothing once the
@@ -40,7 +40,7 @@ const HEAD_BYTES: usize = 4096;
 const LINGER_TIME: Duration = Duration::from_secs(1);
 /// pingora's own time to read a head, in seconds; never reached, because the head is there.
 const KEPT_SECONDS: u64 = 60;
-/// Slowest pace at which an answer may be read, in bytes a second (at least one second for each part): a
+/// Slowest pace at which an answer may be read, in bytes a second (but a second at least): a
 /// client that stops reading would hold her answers in memory, and the process from stopping, for ever.
 pub(crate) const SEND_BYTES_A_SECOND_MIN: usize = 64 * 1024;
 
@@ -118,10 +118,14 @@ impl Front {
         let arrival = Arrival::now(gateway, peer, incoming.headers());
         let request_id = gateway.request_id(incoming.headers());
         let mut reply = call::serve(gateway, &mut incoming, name, &request_id, arrival).await;
+        if gateway.is_draining() {
+            incoming.end_connection();
+        }
         let headers = incoming.headers();
         reply::name_what_stood(&mut reply, headers, client::has_body(headers));
         reply::write(&mut incoming, &reply, &request_id).await;
         record::record(gateway, Route::Call, &reply, arrival);
+        drop(reply);
         direct.finish().await
     }
 
@@ -257,19 +261,21 @@ impl ServerApp for Front {
                 }
             };
             let underway = self.gateway.underway.begin();
-            stream = match take_plain(&mut pending, end) {
-                Some(plain) => {
-                    let keep = !self.gateway.is_draining() && !*shutdown.borrow();
-                    let name = plain.name.clone();
-                    let direct = Direct::new(stream, plain, std::mem::take(&mut pending), keep);
-                    let kept = self.answer(direct, &name, peer).await?;
-                    pending = kept.1;
-                    kept.0
-                }
-                None => {
-                    let handed = self.hand_over(stream, &mut pending, end, shutdown);
-                    Box::pin(handed).await?
-                }
+            stream = if let Some(plain) = take_plain(&mut pending, end) {
+                let keep = !*shutdown.borrow();
+                let Plain {
+                    name,
+                    headers,
+                    length,
+                } = plain;
+                let behind = std::mem::take(&mut pending);
+                let direct = Direct::new(stream, headers, length, behind, keep);
+                let kept = self.answer(direct, &name, peer).await?;
+                pending = kept.1;
+                kept.0
+            } else {
+                let handed = self.hand_over(stream, &mut pending, end, shutdown);
+                Box::pin(handed).await?
             };
             drop(underway);
         }

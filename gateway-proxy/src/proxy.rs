@@ -207,9 +207,14 @@ impl ProxyHttp for FrontDoor {
         let Some(mut answer) = self.own(session, ctx, &owner, arrival).await else {
             return Ok(false);
         };
-        self.write(session, ctx, &mut answer).await;
+        let written = self.write(session, ctx, &mut answer).await;
         record::record(&self.gateway, owner.route(), &answer, arrival);
-        Ok(true)
+        if written {
+            Ok(true)
+        } else {
+            // pingora would first send what the client does not take, for as long as that lasts.
+            Err(Error::new_down(ErrorType::WriteError))
+        }
     }
 
     async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {

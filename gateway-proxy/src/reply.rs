@@ -182,8 +182,9 @@ pub fn name_what_stood(reply: &mut Reply, headers: &HeaderMap, has_body: bool) {
 
 /// Writes the whole answer. Whether the client was there to take it.
 pub async fn write(incoming: &mut Incoming<'_>, reply: &Reply, request_id: &HeaderValue) -> bool {
-    let body_head = BodyHead::read(incoming.headers());
-    read_rest(incoming, body_head).await;
+    if !incoming.is_body_done() {
+        read_rest(incoming).await;
+    }
     let whole = incoming.is_body_done();
     let (written, is_http2) = match incoming {
         Incoming::Direct(direct) => {
@@ -226,9 +227,10 @@ async fn write_by_pingora(
 }
 
 /// Reads a small rest of the body, when the client will send it unasked.
-async fn read_rest(incoming: &mut Incoming<'_>, head: BodyHead) {
+async fn read_rest(incoming: &mut Incoming<'_>) {
+    let head = BodyHead::read(incoming.headers());
     let small = head.length.is_none_or(|length| length <= REST_BYTES_MAX);
-    if incoming.is_body_done() || head.expects_continue || !small {
+    if head.expects_continue || !small {
         return;
     }
     // Whatever else comes of it shows in whether the body is done.

@@ -50,6 +50,7 @@ mod syscalls;
 mod test_calls;
 mod tls;
 mod traces;
+mod two_ways;
 mod waiting;
 
 use std::process::ExitCode;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         attacks::trials(),
         tls::trials(),
         traces::trials(),
+        two_ways::trials(),
         pressure::trials(),
         passing_on::trials(),
         rates::trials(),

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::head::BodyHead;
 use crate::aside::aside;
 use crate::incoming::Incoming;
-use crate::limits::{Budget, Share};
+use crate::limits::{Budget, Share, within};
 
 /// Largest body of any gateway call, whatever its endpoint says (contract §4).
 pub const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -67,7 +67,7 @@ pub async fn read(
     if head.expects_continue {
         incoming.go_on().await.map_err(|_| NoBody::Broken)?;
     }
-    let read = tokio::time::timeout(time, read_all(incoming, head, limit, budget, share))
+    let read = within(time, read_all(incoming, head, limit, budget, share))
         .await
         .unwrap_or(Err(NoBody::TooSlow));
     if matches!(read, Err(NoBody::Broken)) {

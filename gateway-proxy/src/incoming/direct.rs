@@ -9,13 +9,15 @@ use pingora::protocols::Stream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::Broken;
-use super::plain::Plain;
 use crate::error::Reply;
 use crate::front::SEND_BYTES_A_SECOND_MIN;
+use crate::limits::within;
 use crate::reply;
 
 /// Read at once of a body that did not come along with its head.
 const READ_BYTES: usize = 64 * 1024;
+/// How long saying that a connection ends may take.
+const CLOSE_TIME: Duration = Duration::from_secs(1);
 
 /// A call on an HTTP/1.1 connection.
 pub struct Direct {
@@ -26,6 +28,8 @@ pub struct Direct {
     /// Bytes of the body still to be handed on.
     rest: usize,
     keep: bool,
+    /// The client did not take its answer.
+    is_gone: bool,
 }
 
 impl std::fmt::Debug for Direct {
@@ -35,15 +39,22 @@ impl std::fmt::Debug for Direct {
 }
 
 impl Direct {
-    /// A call whose head was read off `stream`, and `pending` behind it. `keep` says whether the connection
-    /// may serve another.
-    pub fn new(stream: Stream, head: Plain, pending: BytesMut, keep: bool) -> Self {
+    /// A call whose head was read off `stream`, and `pending` behind it. Its body has `length` bytes. `keep`
+    /// says whether the connection may serve another.
+    pub const fn new(
+        stream: Stream,
+        headers: HeaderMap,
+        length: usize,
+        pending: BytesMut,
+        keep: bool,
+    ) -> Self {
         Self {
             stream,
-            headers: head.headers,
+            headers,
             pending,
-            rest: head.length,
+            rest: length,
             keep,
+            is_gone: false,
         }
     }
 
@@ -91,19 +102,29 @@ impl Direct {
             self.stream.write_all_buf(&mut bytes).await?;
             self.stream.flush().await
         };
-        let sent = tokio::time::timeout(time, sending).await;
+        let sent = within(time, sending).await;
         let sent = sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        self.keep &= sent.is_ok();
+        self.is_gone = sent.is_err();
         sent
     }
 
     /// The connection, if it may serve another request, and what came of that already. Else it ends here.
     pub async fn finish(mut self) -> Option<(Stream, BytesMut)> {
+        // To end in order would be to send first what a client that is gone does not take.
+        if self.is_gone {
+            return None;
+        }
         if self.keep {
-            return Some((self.stream, self.pending));
+            // The room that a large body took is not kept while the connection idles.
+            let pending = if self.pending.is_empty() {
+                BytesMut::new()
+            } else {
+                self.pending
+            };
+            return Some((self.stream, pending));
         }
         // The other end may be gone already.
-        let _ = self.stream.shutdown().await;
+        let _ = tokio::time::timeout(CLOSE_TIME, self.stream.shutdown()).await;
         None
     }
 }

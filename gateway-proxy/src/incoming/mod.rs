@@ -5,8 +5,8 @@
 //! else, from chunks to HTTP/2, comes as a request of pingora's.
 //!
 //! The short way is there for its price. On the other, a call goes through all of a proxy that has nothing
-//! to pass on: a second parse, two maps of headers, filters, a future of 14 KB for each request. That was
-//! a fifth of what a paid call cost the gateway; `loadtest/README.md` has the figures.
+//! to pass on: a second parse, two maps of headers, filters, a future of 14 KB for each request.
+//! `loadtest/README.md` has the figures.
 
 pub mod direct;
 pub mod plain;
