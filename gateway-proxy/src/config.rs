@@ -91,7 +91,7 @@ pub struct Args {
     /// Threads that serve requests. One serves a core; more than one of them wake each other.
     #[arg(long, env = "GATEWAY_THREADS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub gateway_threads: u16,
-    /// Bytes of bodies held at once.
+    /// Bytes of bodies held at once: half of it for requests' and half for answers above 1 MiB.
     #[arg(long, env = "BODY_BUDGET_BYTES", default_value_t = 268_435_456)]
     pub body_budget_bytes: usize,
     /// Calls a minute for one API key.
@@ -348,10 +348,10 @@ fn check_breaker(args: &Args) -> Result<(), String> {
 }
 
 fn check_budget(bytes: usize) -> Result<(), String> {
-    let least = crate::call::body::BODY_BYTES_MAX;
+    let least = 2 * crate::call::body::BODY_BYTES_MAX;
     if bytes < least {
         return Err(format!(
-            "BODY_BUDGET_BYTES must be at least {least}, the largest body"
+            "BODY_BUDGET_BYTES must be at least {least}, twice the largest body"
         ));
     }
     Ok(())

@@ -56,7 +56,10 @@ pub struct Gateway {
     /// Stored answers being read, by their request and who asks.
     pub replaying: Flights<(RequestId, ProfileId), Result<StoredAnswer, Unanswered>>,
     pub network: Network,
+    /// For requests' bodies.
     pub budget: Budget,
+    /// For sellers' answers above a size.
+    pub answers: Budget,
     pub underway: Underway,
     /// Connections that are told to end, rather than ended, when the process stops.
     pub http2_connections: Underway,
@@ -82,13 +85,13 @@ impl Gateway {
     /// of the service that uses them.
     pub fn new(config: Config) -> anyhow::Result<Arc<Self>> {
         let metrics = Metrics::new();
-        let budget = Budget::new(config.body_budget_bytes);
+        let (budget, answers) = Budget::halves(config.body_budget_bytes);
         let network = Network::new(NetworkConfig {
             egress: config.egress.clone(),
             breaker: config.breaker,
             dns_servers: &config.dns_servers,
             extra_ca_file: config.extra_ca_file.as_deref(),
-            answer_budget: Some(budget.semaphore()),
+            answer_budget: Some(answers.semaphore()),
         })?;
         Ok(Arc::new(Self {
             errors: Errors::new(&config.public_base_url),
@@ -107,6 +110,7 @@ impl Gateway {
             replaying: Flights::default(),
             network,
             budget,
+            answers,
             underway: Underway::default(),
             http2_connections: Underway::default(),
             certificate: config

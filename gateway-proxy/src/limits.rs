@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-/// Bytes of bodies that may be held at once: requests' and, above a size, sellers' answers.
+/// Bytes of bodies that may be held at once.
 #[derive(Clone, Debug)]
 pub struct Budget(Arc<Semaphore>);
 
@@ -23,6 +23,13 @@ impl Budget {
     /// A budget of so many bytes.
     pub fn new(bytes: usize) -> Self {
         Self(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
+    }
+
+    /// Half for requests' bodies, and half for sellers' answers above a size. An answer waits for room while
+    /// a request does not: with one budget an answer that waits would take all that comes free, and every
+    /// request with a body be refused meanwhile.
+    pub fn halves(bytes: usize) -> (Self, Self) {
+        (Self::new(bytes / 2), Self::new(bytes / 2))
     }
 
     /// Takes `bytes`, or nothing.

@@ -279,8 +279,11 @@ impl Metrics {
         show(&to.sellers_underway, underway);
         show(&to.breakers_open, open);
         show(&to.breakers_half_open, half_open);
-        show(&to.budget_left, gateway.budget.left());
-        show(&to.budget, gateway.config.body_budget_bytes);
+        show(
+            &to.budget_left,
+            gateway.budget.left().min(gateway.answers.left()),
+        );
+        show(&to.budget, gateway.config.body_budget_bytes / 2);
         show(&to.control_plane_up, gateway.control_plane.is_up().into());
         show(&to.draining, gateway.is_draining().into());
         if let Some(certificate) = &gateway.certificate {

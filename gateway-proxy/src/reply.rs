@@ -20,7 +20,9 @@ use pingora::proxy::Session;
 
 use crate::call::head::BodyHead;
 use crate::error::{Kind, Reply};
+use crate::front::SEND_BYTES_A_SECOND_MIN;
 use crate::incoming::Incoming;
+use crate::limits::{OutOfTime, within};
 use crate::rate::WINDOW_SECONDS;
 
 const EXPOSED: HeaderValue = HeaderValue::from_static(
@@ -208,6 +210,25 @@ pub async fn write(incoming: &mut Incoming<'_>, reply: &Reply, request_id: &Head
     written.is_ok()
 }
 
+/// As pingora writes it; over HTTP/1.1 it would wait without end for a client that does not even take a head.
+/// Tells whether it was HTTP/2, which has a limit of its own for each write.
+async fn write_in_time(
+    session: &mut Session,
+    reply: &Reply,
+    request_id: &HeaderValue,
+) -> (Result<(), String>, bool) {
+    if session.is_http2() {
+        let written = write_by_pingora(session, reply, request_id).await;
+        return (written.map_err(|error| error.to_string()), true);
+    }
+    let writing = write_by_pingora(session, reply, request_id);
+    let written = match within(send_time(WIRE_BYTES + reply.body.len()), writing).await {
+        Ok(written) => written.map_err(|error| error.to_string()),
+        Err(OutOfTime) => Err("it does not read".to_owned()),
+    };
+    (written, false)
+}
+
 async fn write_by_pingora(
     session: &mut Session,
     reply: &Reply,
@@ -224,6 +245,13 @@ async fn write_by_pingora(
             .await?;
     }
     Ok(())
+}
+
+/// How long an answer of so many bytes may take.
+pub fn send_time(bytes: usize) -> Duration {
+    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+    let pace = u32::try_from(SEND_BYTES_A_SECOND_MIN).unwrap_or(u32::MAX);
+    Duration::from_secs(1).max(Duration::from_secs(1) * bytes / pace)
 }
 
 /// Reads a small rest of the body, when the client will send it unasked.
@@ -310,5 +338,16 @@ mod tests {
         let head = of(&Reply::ok(204, Kind::Preflight, bytes::Bytes::new()));
         assert_eq!(get(&head, "access-control-allow-methods"), Some("POST"));
         assert_eq!(get(&head, "content-length"), None);
+    }
+
+    #[test]
+    fn an_answer_has_a_second_and_then_as_long_as_the_slowest_pace_takes() {
+        assert_eq!(send_time(10), Duration::from_secs(1));
+        assert_eq!(send_time(SEND_BYTES_A_SECOND_MIN), Duration::from_secs(1));
+        assert_eq!(
+            send_time(4 * SEND_BYTES_A_SECOND_MIN),
+            Duration::from_secs(4)
+        );
+        assert!(send_time(usize::MAX) > Duration::from_hours(1));
     }
 }

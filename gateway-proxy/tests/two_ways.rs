@@ -239,11 +239,21 @@ async fn a_client_that_does_not_read_is_let_go() {
     let line = format!("POST /api/v1/gateway/{}", market.listing.id);
     let origin = market.api().base_url().trim_end_matches("/api/v1");
     let address = origin.trim_start_matches("http://").parse().unwrap();
-    for line in [line.clone(), long(&line)] {
+    let preflight = line.replacen("POST", "OPTIONS", 1);
+    let asks = [
+        ("Origin", "https://a"),
+        ("Access-Control-Request-Method", "POST"),
+    ];
+    for (line, headers) in [
+        (line.clone(), &[("Content-Length", "0")][..]),
+        (long(&line), &[("Content-Length", "0")]),
+        // Its answer has no body.
+        (preflight, &asks),
+    ] {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
         let mut client = socket.connect(address).await.unwrap();
-        let ask = request(&line, &[("Content-Length", "0")], b"");
+        let ask = request(&line, headers, b"");
         let asking = async {
             // More than all buffers on the way hold is answered with nothing but a closed connection.
             while client.write_all(&ask).await.is_ok() {}

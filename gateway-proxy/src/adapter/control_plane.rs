@@ -176,11 +176,13 @@ impl ControlPlane {
 
     /// How many claims, quotes and settlements wait, and how many may.
     pub fn queues(&self) -> [(usize, usize); 3] {
-        let [small, large] = [&self.settlements, &self.large_settlements].map(Questions::waiting);
+        let (small, large) = (self.settlements.waiting(), self.large_settlements.waiting());
+        // Of the two kinds of settlements the one that is nearer to its end.
+        let large_is_fuller = large.0 * small.1 > small.0 * large.1;
         [
             self.claims.waiting(),
             self.quotes.waiting(),
-            (small.0 + large.0, small.1 + large.1),
+            if large_is_fuller { large } else { small },
         ]
     }
 

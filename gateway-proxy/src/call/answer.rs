@@ -30,9 +30,7 @@ pub fn answer(gateway: &Arc<Gateway>, settled: Settled) -> Result<Reply, Refusal
     let request_id = settled.grant.request_id;
     match settled.told {
         Told::Delivered(envelope) => {
-            let mut reply = Reply::ok(200, Kind::Delivered, envelope).about(request_id);
-            reply.budget = settled.budget.map(Arc::new);
-            Ok(reply)
+            Ok(Reply::ok(200, Kind::Delivered, envelope).about(request_id))
         }
         Told::TooLate => Err(gateway.errors.about(Code::ServiceUnavailable, request_id)),
         Told::Failed {

@@ -64,12 +64,13 @@ pub async fn read(
     let share = budget
         .take(first_step(head, limit))
         .ok_or(NoBody::NoBudget)?;
-    if head.expects_continue {
-        incoming.go_on().await.map_err(|_| NoBody::Broken)?;
-    }
-    let read = within(time, read_all(incoming, head, limit, budget, share))
-        .await
-        .unwrap_or(Err(NoBody::TooSlow));
+    let reading = async {
+        if head.expects_continue {
+            incoming.go_on().await.map_err(|_| NoBody::Broken)?;
+        }
+        read_all(incoming, head, limit, budget, share).await
+    };
+    let read = within(time, reading).await.unwrap_or(Err(NoBody::TooSlow));
     if matches!(read, Err(NoBody::Broken)) {
         // Where the next request would begin is unknown.
         incoming.end_connection();

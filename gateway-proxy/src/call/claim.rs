@@ -95,7 +95,8 @@ pub async fn claim(gateway: &Arc<Gateway>, mut call: Presented) -> Result<Claime
             evidence(gateway, &call, request_id, busy).await?;
             call.take_place();
             claim.serve = call.place.is_ok();
-            asking = Asking::since(Instant::now());
+            // The patience begins again. What may have become of a lost reply does not.
+            asking.began = Instant::now();
             continue;
         }
         Metrics::took(&gateway.metrics.claim, began.elapsed());

@@ -37,8 +37,6 @@ pub struct Settled {
     pub seller: Duration,
     /// What to tell.
     pub told: Told,
-    /// The share of the byte budget that a large answer holds until it is told.
-    pub budget: Option<OwnedSemaphorePermit>,
 }
 
 /// What a settlement lets the buyer be told.
@@ -101,12 +99,13 @@ pub async fn settle(
         let code = Code::ServiceUnavailable;
         return Err(gateway.errors.about(code, grant.request_id));
     };
+    // Not until it is told: whoever reads slowly would hold what others need.
+    drop(budget);
     match judge(settled, &telling) {
         Some(told) => Ok(Settled {
             grant,
             seller: took,
             told,
-            budget,
         }),
         None => Err(not_ours(gateway, &claim, &grant, settled).await),
     }
@@ -143,12 +142,13 @@ pub async fn until_durable(
 struct Ready {
     outcome: Outcome,
     telling: Telling,
+    /// The share of the byte budget that a large answer holds while it waits to be settled.
     budget: Option<OwnedSemaphorePermit>,
 }
 
 impl Ready {
     /// Nothing of a seller's answer is left.
-    const fn without_answer(outcome: Outcome, telling: Telling) -> Self {
+    fn without_answer(outcome: Outcome, telling: Telling) -> Self {
         Self {
             outcome,
             telling,
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_answer_holds_its_share_of_the_budget_until_it_is_told() {
+    fn a_large_answer_holds_its_share_of_the_budget_until_it_is_settled() {
         let budget = Arc::new(Semaphore::new(10));
         let share = Arc::clone(&budget).try_acquire_many_owned(4).unwrap();
         let now = crochet_shared::clock::now();

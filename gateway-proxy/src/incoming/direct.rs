@@ -10,7 +10,6 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::Broken;
 use crate::error::Reply;
-use crate::front::SEND_BYTES_A_SECOND_MIN;
 use crate::limits::within;
 use crate::reply;
 
@@ -96,7 +95,7 @@ impl Direct {
         // Where the next request begins is known only behind the whole body.
         self.keep &= self.rest == 0;
         let head = reply::wire(reply, request_id, self.keep);
-        let time = send_time(head.len() + reply.body.len());
+        let time = reply::send_time(head.len() + reply.body.len());
         let mut bytes = Buf::chain(head.as_slice(), reply.body.clone());
         let sending = async {
             self.stream.write_all_buf(&mut bytes).await?;
@@ -126,28 +125,5 @@ impl Direct {
         // The other end may be gone already.
         let _ = tokio::time::timeout(CLOSE_TIME, self.stream.shutdown()).await;
         None
-    }
-}
-
-/// How long an answer of so many bytes may take.
-fn send_time(bytes: usize) -> Duration {
-    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-    let pace = u32::try_from(SEND_BYTES_A_SECOND_MIN).unwrap_or(u32::MAX);
-    Duration::from_secs(1).max(Duration::from_secs(1) * bytes / pace)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_has_a_second_and_then_as_long_as_the_slowest_pace_takes() {
-        assert_eq!(send_time(10), Duration::from_secs(1));
-        assert_eq!(send_time(SEND_BYTES_A_SECOND_MIN), Duration::from_secs(1));
-        assert_eq!(
-            send_time(4 * SEND_BYTES_A_SECOND_MIN),
-            Duration::from_secs(4)
-        );
-        assert!(send_time(usize::MAX) > Duration::from_hours(1));
     }
 }

@@ -101,10 +101,10 @@ pub(super) const BREAKERS_OPENED: Metric = Metric::counter(
 pub(super) const BUDGET_LEFT: Metric = Metric::gauge(
     "gateway_body_budget_left_bytes",
     &[],
-    "Bytes of the body budget not taken.",
+    "Bytes not taken of the half of the body budget that has less left.",
 );
 pub(super) const BUDGET: Metric =
-    Metric::gauge("gateway_body_budget_bytes", &[], "The body budget.");
+    Metric::gauge("gateway_body_budget_bytes", &[], "Half of the body budget.");
 pub(super) const CACHE_READS: Metric = Metric::counter(
     "gateway_cache_reads_total",
     &[CACHE, ("result", &["hit", "stale", "miss"])],

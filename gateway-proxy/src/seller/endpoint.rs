@@ -8,7 +8,7 @@ use crochet_shared::egress::{Forbidden, Target};
 use crochet_shared::id::ListingId;
 use crochet_shared::internal::EndpointRecord;
 use crochet_shared::signing::Signer;
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::{HeaderName, HeaderValue, Uri};
 use rustls::pki_types::ServerName;
 use secrecy::SecretString;
 
@@ -16,16 +16,14 @@ use super::breaker::Health;
 use super::connect::{Network, server_name};
 use super::permit::{Gate, Permit, Unavailable};
 use super::pool::Pool;
-use super::request;
+use super::request::Template;
 
 /// A seller's endpoint, ready to be called.
 pub struct Seller {
     pub(super) target: Target,
     pub(super) server_name: Option<ServerName<'static>>,
     pub(super) uri: Uri,
-    /// The headers that are the same for every call: a copy of a table costs less than hashing its names
-    /// again.
-    pub(super) headers: HeaderMap,
+    pub(super) template: Template,
     pub(super) max_response_bytes: usize,
     pub(super) max_concurrency: u32,
     pub(super) pool: Arc<Pool>,
@@ -67,7 +65,7 @@ impl Seller {
         Ok(Self {
             server_name: server_name(&target)?,
             uri: Uri::try_from(target.path_and_query.as_str()).map_err(|_| Forbidden::Malformed)?,
-            headers: request::common_headers(
+            template: Template::new(
                 HeaderValue::from_str(&target.authority).map_err(|_| Forbidden::Malformed)?,
                 HeaderValue::from_str(&listing.to_string()).map_err(|_| Unservable::Header)?,
                 endpoint.auth_header.as_ref().map(auth).transpose()?,
@@ -127,7 +125,7 @@ impl Seller {
 impl std::fmt::Debug for Seller {
     fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         to.debug_struct("Seller")
-            .field("listing", &self.headers.get(request::CROCHET_LISTING_ID))
+            .field("listing", &self.template.listing())
             .finish_non_exhaustive()
     }
 }

@@ -227,7 +227,11 @@ impl Gathered {
         self.all.extend_from_slice(&data);
     }
 
-    fn finish(self) -> (Bytes, Option<OwnedSemaphorePermit>) {
+    fn finish(mut self) -> (Bytes, Option<OwnedSemaphorePermit>) {
+        // Without a length as much was taken as the endpoint may answer.
+        if let Some(budget) = &mut self.budget {
+            drop(budget.split(budget.num_permits().saturating_sub(self.bytes)));
+        }
         let body = if self.all.is_empty() {
             self.first
         } else {

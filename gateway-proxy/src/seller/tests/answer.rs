@@ -242,3 +242,26 @@ async fn an_answer_above_a_mebibyte_draws_on_the_budget() {
     assert_eq!(budget.available_permits(), 3 * MIB);
     assert!(send_one(&seller, &network).await.is_ok());
 }
+
+#[tokio::test]
+async fn an_answer_without_a_length_gives_back_what_it_did_not_need() {
+    const MIB: usize = 1024 * 1024;
+    let large = format!(
+        "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{}",
+        "1".repeat(2 * MIB)
+    );
+    let budget = Arc::new(Semaphore::new(9 * MIB));
+    let network = Network::new(NetworkConfig {
+        egress: loopback(),
+        answer_budget: Some(Arc::clone(&budget)),
+        ..NetworkConfig::default()
+    })
+    .unwrap();
+    let (at, _) = script::answering(large).await;
+    let mut record = endpoint(&format!("http://{at}/"));
+    record.max_response_bytes = 8 * 1024 * 1024;
+    let seller = Seller::new(listing(), &record, &network, None).unwrap();
+    let held = send_one(&seller, &network).await.unwrap();
+    assert_eq!(held.body.len(), 2 * MIB);
+    assert_eq!(budget.available_permits(), 7 * MIB);
+}

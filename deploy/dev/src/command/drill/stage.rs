@@ -10,14 +10,14 @@ use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
 /// What the stack is told: the settings that decide how soon a fault shows, and a body budget of one
-/// body.
+/// body each way.
 const SETTINGS: [(&str, &str); 6] = [
     ("AUDIT_SECONDS", "1"),
     ("RELAY_SWEEP_SECONDS", "1"),
     ("LEASE_GRACE_SECONDS", "1"),
     ("BREAKER_OPEN_SECONDS", "1"),
     ("BREAKER_OPEN_SECONDS_MAX", "2"),
-    ("BODY_BUDGET_BYTES", "8388608"),
+    ("BODY_BUDGET_BYTES", "16777216"),
 ];
 /// How long the seller may take; her slow answers take less.
 const TIMEOUT_MS: u32 = 2_000;
