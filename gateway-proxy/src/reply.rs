@@ -193,13 +193,7 @@ pub async fn write(incoming: &mut Incoming<'_>, reply: &Reply, request_id: &Head
             let written = direct.answer(reply, request_id).await;
             (written.map_err(|error| error.to_string()), false)
         }
-        Incoming::Session(session) => {
-            let written = write_by_pingora(session, reply, request_id).await;
-            (
-                written.map_err(|error| error.to_string()),
-                session.is_http2(),
-            )
-        }
+        Incoming::Session(session) => write_in_time(session, reply, request_id).await,
     };
     if let Err(error) = &written {
         tracing::debug!(error, "a client went away");
