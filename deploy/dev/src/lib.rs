@@ -46,6 +46,7 @@ pub mod install;
 pub use checkout::{Build, Checkout};
 pub use leftovers::{Abandoned, end_all_abandoned, end_leftovers};
 pub use options::{Options, Store};
+pub use ports::free as free_port;
 pub use postgres::Cluster;
 pub use previous::Previous;
 pub use process::{Exited, end_of};
