@@ -6,6 +6,7 @@ pub(crate) mod compile;
 pub(crate) mod demo;
 pub(crate) mod documents;
 pub(crate) mod down;
+pub(crate) mod draw;
 pub(crate) mod drill;
 pub(crate) mod fresh;
 pub(crate) mod fuzz;

@@ -6,7 +6,7 @@
 
 mod certificate;
 mod faults;
-mod page;
+pub(crate) mod page;
 mod stage;
 mod traffic;
 mod upgrade;
