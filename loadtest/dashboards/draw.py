@@ -92,7 +92,10 @@ def curves(axes, panel, found):
         marker = "." if len(points) == 1 else None
         axes.plot(*zip(*points), label=name if count < LEGEND_MAX else None, linewidth=1.1, marker=marker)
     axes.yaxis.set_major_formatter(lambda value, _: unit(panel)(value))
-    axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+    if all(value == 0 for _, points in found for _, value in points):
+        axes.set_ylim(0, 1)
+    else:
+        axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
     axes.grid(alpha=0.25)
     title = f"and {len(found) - LEGEND_MAX} more" if len(found) > LEGEND_MAX else None
     axes.legend(fontsize=6, loc="upper left", title=title, title_fontsize=6, framealpha=0.6)

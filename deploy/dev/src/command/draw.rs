@@ -10,7 +10,7 @@ use crochet_dev::install::{self, Part};
 use crochet_dev::{Checkout, Prometheus, StackFile};
 
 use super::drill::page;
-use super::{loops, python, run, running, say, shown, transcript, watched};
+use super::{loops, mishaps, python, run, running, say, shown, transcript, watched};
 
 /// The page, and its section, that leads from nothing to pictures.
 const PAGE: &str = "deploy/README.md";
@@ -60,6 +60,7 @@ async fn live(stack: &StackFile) -> Result<bool> {
         // Browsing, and whatever else makes up a marketplace's first call.
         Box::pin(transcript::tell(stack)).await?;
         right &= Box::pin(loops::buy_many(stack, ROUND)).await?;
+        Box::pin(mishaps::make(stack)).await?;
     }
     Ok(right)
 }
@@ -156,7 +157,7 @@ mod tests {
         assert_eq!(
             words,
             [
-                "cargo dev up --detach",
+                "cargo dev up --detach --set AUDIT_SECONDS=5",
                 "cargo dev observe --draw",
                 "cargo dev down"
             ]
