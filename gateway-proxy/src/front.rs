@@ -30,6 +30,9 @@ use crate::tls::http2;
 
 /// What most heads fit in.
 const HEAD_BYTES: usize = 4096;
+/// How long a connection that has not spoken yet is heard out when the process is stopping: its first request is on
+/// its way, and its client takes the end of a new connection for a failure.
+pub(crate) const FIRST_WORD_TIME: Duration = Duration::from_secs(1);
 /// How long a connection that was refused may go on sending.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 /// pingora's own time to read a head, in seconds; never reached, because the head is there.
@@ -78,6 +81,7 @@ impl Front {
         stream: &mut Stream,
         pending: &mut BytesMut,
         stopping: &mut ShutdownWatch,
+        is_first: bool,
     ) -> Result<BytesMut, NoHead> {
         if pending.is_empty() {
             pending.reserve(HEAD_BYTES);
@@ -88,7 +92,7 @@ impl Front {
                     Ok(Ok(bytes)) if bytes > 0 => {}
                     Ok(_) | Err(_) => return Err(NoHead::Gone),
                 },
-                _ = stopping.wait_for(|stopping| *stopping) => return Err(NoHead::Gone),
+                () = leaving(stopping, is_first) => return Err(NoHead::Gone),
             }
         }
         let time = self.gateway.config.head_time;
@@ -140,6 +144,15 @@ impl Front {
     }
 }
 
+/// Comes when the process is stopping, a little later to a connection that has not spoken yet.
+async fn leaving(stopping: &mut ShutdownWatch, is_first: bool) {
+    // An error says that whoever would tell is gone, too.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+    if is_first {
+        tokio::time::sleep(FIRST_WORD_TIME).await;
+    }
+}
+
 /// Reads until a head ends, and tells where.
 async fn complete(stream: &mut Stream, pending: &mut BytesMut) -> Result<usize, NoHead> {
     let mut seen = 0;
@@ -172,10 +185,12 @@ impl ServerApp for Front {
         }
         let mut stopping = shutdown.clone();
         let mut pending = BytesMut::new();
+        let mut is_first = true;
         loop {
             let request = self
-                .read_request(&mut stream, &mut pending, &mut stopping)
+                .read_request(&mut stream, &mut pending, &mut stopping, is_first)
                 .await;
+            is_first = false;
             let request = match request {
                 Ok(request) => request,
                 Err(NoHead::Gone) => return None,
