@@ -14,6 +14,7 @@ pub(crate) mod k6;
 pub(crate) mod lock;
 pub(crate) mod logs;
 pub(crate) mod loops;
+pub(crate) mod manifests;
 pub(crate) mod mishaps;
 pub(crate) mod observe;
 pub(crate) mod operator;
