@@ -22,7 +22,8 @@ from matplotlib import pyplot  # noqa: E402
 PROMETHEUS = os.environ["CROCHET_PROMETHEUS"]
 DASHBOARDS = pathlib.Path(os.environ["CROCHET_DASHBOARDS"])
 PICTURES = pathlib.Path(os.environ["CROCHET_PICTURES"])
-BEGAN = float(os.environ["CROCHET_BEGAN"])
+UNTIL = time.time()
+BEGAN = UNTIL - float(os.environ["CROCHET_SECONDS"])
 WINDOW = "15s"
 STEP_SECONDS = 1
 # Of Grafana's grid of 24 columns, in inches.
@@ -49,8 +50,8 @@ def unit(panel):
     return UNITS.get(name, lambda value: f"{value:.4g}")
 
 
-def asked(expression, until):
-    query = {"query": expression, "start": BEGAN, "end": until, "step": STEP_SECONDS}
+def asked(expression):
+    query = {"query": expression, "start": BEGAN, "end": UNTIL, "step": STEP_SECONDS}
     url = f"{PROMETHEUS}/api/v1/query_range?{urllib.parse.urlencode(query)}"
     with urllib.request.urlopen(url, timeout=30) as answer:
         return json.load(answer)["data"]["result"]
@@ -62,10 +63,10 @@ def legend(form, labels):
     return re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda name: labels.get(name[1], ""), form)
 
 
-def lines(panel, until):
+def lines(panel):
     """Name and points of each series that has a value."""
     for target in panel["targets"]:
-        for series in asked(target["expr"].replace("$__rate_interval", WINDOW), until):
+        for series in asked(target["expr"].replace("$__rate_interval", WINDOW)):
             points = [(at, float(value)) for at, value in series["values"]]
             points = [(at - BEGAN, value) for at, value in points if math.isfinite(value)]
             if points:
@@ -101,7 +102,7 @@ def curves(axes, panel, found):
     axes.legend(fontsize=6, loc="upper left", title=title, title_fontsize=6, framealpha=0.6)
 
 
-def draw(path, until):
+def draw(path):
     """The picture of one dashboard; its panels with nothing to draw, and those that stood at nought."""
     dashboard = json.loads(path.read_text())
     panels = dashboard["panels"]
@@ -115,7 +116,7 @@ def draw(path, until):
         bottom = 1 - (grid["y"] + grid["h"] - 0.4) / (height + 1) - 0.5 / (height + 1)
         axes = figure.add_axes((left, bottom, width, (grid["h"] - 1.8) / (height + 1)))
         place(axes, panel)
-        found = list(lines(panel, until))
+        found = list(lines(panel))
         if not found:
             empty.append(panel["title"])
             axes.text(0.5, 0.5, "nothing to draw", color="red", ha="center", transform=axes.transAxes)
@@ -132,10 +133,9 @@ def draw(path, until):
 
 def main():
     PICTURES.mkdir(parents=True, exist_ok=True)
-    until = time.time()
     failed = False
     for path in sorted(DASHBOARDS.glob("*.json")):
-        empty, still = draw(path, until)
+        empty, still = draw(path)
         for title in still:
             print(f"    at nought throughout: {title}")
         for title in empty:

@@ -23,6 +23,8 @@ use redis::{Client, Cmd, Pipeline, RedisFuture, RedisResult, Value};
 
 /// What stands before the nodes of a cluster.
 const CLUSTER: &str = "cluster:";
+/// Commands that may wait for a connection's writer.
+const PIPELINE_MAX: usize = 1024;
 
 /// An address that names no Redis.
 #[derive(Debug, thiserror::Error)]
@@ -88,8 +90,6 @@ impl Place {
             let connection = client.get_pending_async_connection_with_config(ClusterConfig::new());
             return Ok(Connection::Cluster(connection));
         }
-        /// Commands that may wait for the connection's writer.
-        const PIPELINE_MAX: usize = 1024;
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(patience.connect))
             .set_response_timeout(Some(patience.answer))

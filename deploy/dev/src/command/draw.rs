@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use crochet_dev::install::{self, Part};
@@ -35,7 +35,7 @@ pub(crate) async fn draw(checkout: &Checkout) -> Result<bool> {
     )?;
     let rules = watched::rules(checkout)?;
     let prometheus = Prometheus::start(&checkout.watched(), &stack, &rules, "1s").await?;
-    let began = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let began = Instant::now();
     let right = Box::pin(live(&stack)).await?;
     let pictures = checkout.root().join(PICTURES);
     say(&format!("Drawing into {}", shown(checkout, &pictures)));
@@ -45,7 +45,7 @@ pub(crate) async fn draw(checkout: &Checkout) -> Result<bool> {
         .env("CROCHET_PROMETHEUS", prometheus.origin())
         .env("CROCHET_DASHBOARDS", checkout.root().join("deploy/grafana"))
         .env("CROCHET_PICTURES", &pictures)
-        .env("CROCHET_BEGAN", began.to_string())
+        .env("CROCHET_SECONDS", began.elapsed().as_secs().to_string())
         .status()
         .context("starting Python")?;
     prometheus.stop().await?;

@@ -19,12 +19,12 @@ pub(crate) fn manifests() -> Result<ExitCode> {
     let scripts = checkout.root().join("deploy/manifests");
     let directory = checkout.manifests();
     python::packages(&checkout, &directory, &scripts.join("requirements.txt"))?;
-    let helm = helm(&checkout, &directory)?;
+    let program = helm(&checkout, &directory)?;
     println!("Holding the manifests to those who read them");
     let held = Command::new(directory.join("python/bin/python"))
         .arg("-B")
         .arg(scripts.join("check.py"))
-        .env("CROCHET_HELM", helm)
+        .env("CROCHET_HELM", program)
         .status()
         .context("starting Python")?;
     Ok(if held.success() {
