@@ -21,10 +21,14 @@ const ACQUIRE_SECONDS_MAX: u64 = 5;
 const CONNECTIONS_FOR_ONE_BROWSING: u32 = 4;
 /// A plan made without knowing the filters would serve none of them; browsing has an index for each,
 /// and reads too little for a second process to help.
-const BROWSING: [(&str, &str); 3] = [
+///
+/// What a search gathers lies scattered over `listing_search`, which is small beside the listings and stays
+/// in memory: to ask for each page beforehand costs another look-up of a page that is there.
+const BROWSING: [(&str, &str); 4] = [
     ("plan_cache_mode", "force_custom_plan"),
     ("enable_seqscan", "off"),
     ("max_parallel_workers_per_gather", "0"),
+    ("effective_io_concurrency", "0"),
 ];
 /// No statement of ours takes this long; one that does is stopped, so that it holds no lock.
 const STATEMENT_TIMEOUT: &str = "20s";

@@ -4,6 +4,7 @@
 //! an answer is decided later. [`Errors`] turns codes into replies; the body of a code without
 //! particulars is made once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use crochet_shared::code::Code;
 use crochet_shared::envelope::{DocLinks, Failure};
 use crochet_shared::id::RequestId;
 use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// What an answer counts as in the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub struct Reply {
     pub rate: Option<(u32, u32, u32)>,
     /// How long the seller's part took, of a call delivered now.
     pub seller: Option<Duration>,
+    /// The share of the byte budget that a large body holds until it is written.
+    pub budget: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 /// A step's refusal: the whole answer. Boxed, because a step's success is the common case.
@@ -90,6 +94,7 @@ impl Reply {
             kind,
             rate: None,
             seller: None,
+            budget: None,
         }
     }
 

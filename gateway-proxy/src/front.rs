@@ -1,10 +1,12 @@
-//! Connections: a request's head is read here, within a size and a time, and handed to pingora.
+//! Connections: a request's head is read here, within a size and a time, and answered or handed to pingora.
 //!
 //! pingora itself would take up to 1 MiB of head at any pace, and answer what is too large with a
 //! bare 400. Between requests a connection waits for a limited time, and for nothing once the
 //! process is stopping. Requests that came in together are handed over one by one, and so answered
-//! in their order. HTTP/2, which only TLS's ALPN chooses, is [`http2`]'s.
+//! in their order. A call with a plain head never comes to pingora ([`incoming`](crate::incoming)).
+//! HTTP/2, which only TLS's ALPN chooses, is [`http2`]'s.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use async_trait::async_trait;
 use bytes::BytesMut;
 use crochet_shared::code::Code;
 use crochet_shared::envelope::{BadField, Failure};
-use http::HeaderValue;
+use http::HeaderMap;
 use pingora::apps::{HttpServerApp as _, ServerApp};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::{ALPN, Stream};
@@ -20,9 +22,13 @@ use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
 
+use crate::call::{self, Arrival, record};
+use crate::client;
 use crate::error::Refusal;
 use crate::gateway::Gateway;
 use crate::head::{self, BadHead, HEAD_BYTES_MAX, Length};
+use crate::incoming::plain::{self, Plain};
+use crate::incoming::{Direct, Incoming};
 use crate::metrics::Route;
 use crate::proxy::FrontDoor;
 use crate::reply;
@@ -37,9 +43,9 @@ pub(crate) const FIRST_WORD_TIME: Duration = Duration::from_secs(1);
 const LINGER_TIME: Duration = Duration::from_secs(1);
 /// pingora's own time to read a head, in seconds; never reached, because the head is there.
 const KEPT_SECONDS: u64 = 60;
-/// Slowest pace at which an answer may be read, in bytes a second (at least one second for each part): a
+/// Slowest pace at which an answer may be read, in bytes a second (but a second at least): a
 /// client that stops reading would hold her answers in memory, and the process from stopping, for ever.
-const SEND_BYTES_A_SECOND_MIN: usize = 64 * 1024;
+pub(crate) const SEND_BYTES_A_SECOND_MIN: usize = 64 * 1024;
 
 /// Serves connections.
 pub struct Front {
@@ -74,15 +80,14 @@ impl Front {
         Self { proxy, gateway }
     }
 
-    /// Reads until a head is there, and gives it with what of its body came along. What came in
-    /// behind it stays in `pending`, for the next time.
-    async fn read_request(
+    /// Reads until a head is there, and tells where it ends in `pending`.
+    async fn read_head(
         &self,
         stream: &mut Stream,
         pending: &mut BytesMut,
         stopping: &mut ShutdownWatch,
         is_first: bool,
-    ) -> Result<BytesMut, NoHead> {
+    ) -> Result<usize, NoHead> {
         if pending.is_empty() {
             pending.reserve(HEAD_BYTES);
             let idle = self.gateway.config.idle_time;
@@ -95,15 +100,65 @@ impl Front {
                 () = leaving(stopping, is_first) => return Err(NoHead::Gone),
             }
         }
+        // Nearly always the whole head came at once, and no clock is needed.
+        if let Some(end) = head::end(pending, 0) {
+            return Ok(end);
+        }
         let time = self.gateway.config.head_time;
-        let end = tokio::time::timeout(time, complete(stream, pending))
+        tokio::time::timeout(time, complete(stream, pending))
             .await
-            .unwrap_or(Err(NoHead::Gone))?;
-        let length = head::judge(pending.get(..end).unwrap_or_default())?;
-        Ok(match length {
-            Length::Bytes(body) if pending.len() - end > body => pending.split_to(end + body),
-            Length::Bytes(_) | Length::Chunked => std::mem::take(pending),
-        })
+            .unwrap_or(Err(NoHead::Gone))
+    }
+
+    /// Answers a call whose head is plain. Gives the connection back if it may serve another request.
+    async fn answer(
+        &self,
+        mut direct: Direct,
+        name: &str,
+        peer: IpAddr,
+    ) -> Option<(Stream, BytesMut)> {
+        let gateway = &self.gateway;
+        let mut incoming = Incoming::Direct(&mut direct);
+        let arrival = Arrival::now(gateway, peer, incoming.headers());
+        let request_id = gateway.request_id(incoming.headers());
+        let mut reply = call::serve(gateway, &mut incoming, name, &request_id, arrival).await;
+        if gateway.is_draining() {
+            incoming.end_connection();
+        }
+        let headers = incoming.headers();
+        reply::name_what_stood(&mut reply, headers, client::has_body(headers));
+        reply::write(&mut incoming, &reply, &request_id).await;
+        record::record(gateway, Route::Call, &reply, arrival);
+        drop(reply);
+        direct.finish().await
+    }
+
+    /// Answers or passes on by pingora what is at the beginning of `pending`, of which `end` bytes are the
+    /// head. What came in behind the request stays in `pending`.
+    async fn hand_over(
+        &self,
+        mut stream: Stream,
+        pending: &mut BytesMut,
+        end: usize,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
+        let request = match head::judge(pending.get(..end).unwrap_or_default()) {
+            Ok(Length::Bytes(body)) if pending.len() - end > body => pending.split_to(end + body),
+            Ok(Length::Bytes(_) | Length::Chunked) => std::mem::take(pending),
+            Err(bad) => {
+                self.refuse(&mut stream, bad).await;
+                return None;
+            }
+        };
+        let mut session = ServerSession::new_http1(stream);
+        session.set_keepalive(Some(KEPT_SECONDS));
+        session.set_min_send_rate(Some(SEND_BYTES_A_SECOND_MIN));
+        // The next request may come while this one is answered. Else pingora takes it for a fault and
+        // drops the connection with the answer; see `FrontDoor::logging` for what becomes of it.
+        session.set_pipelining_enabled(true);
+        session.set_pipelined_prefix(request);
+        let reused = self.proxy.process_new_http(session, shutdown).await?;
+        Some(reused.consume().0)
     }
 
     fn refusal(&self, bad: BadHead) -> Refusal {
@@ -123,12 +178,8 @@ impl Front {
     async fn refuse(&self, stream: &mut Stream, bad: BadHead) {
         let answer = self.refusal(bad).into_reply();
         self.gateway.metrics.count(Route::Other, answer.kind);
-        let Ok(request_id) = HeaderValue::try_from(self.gateway.request_ids.make()) else {
-            return;
-        };
-        let Ok(answer) = reply::closing_bytes(&answer, &request_id) else {
-            return;
-        };
+        let request_id = self.gateway.request_id(&HeaderMap::new());
+        let answer = reply::closing_bytes(&answer, &request_id);
         let said = async {
             stream.write_all(&answer).await?;
             stream.flush().await?;
@@ -172,6 +223,32 @@ async fn complete(stream: &mut Stream, pending: &mut BytesMut) -> Result<usize, 
     }
 }
 
+/// Takes the head off `pending`, if it is a plain one.
+fn take_plain(pending: &mut BytesMut, end: usize) -> Option<Plain> {
+    if !plain::may_be(pending) {
+        return None;
+    }
+    let head = pending.split_to(end).freeze();
+    let plain = plain::read(&head);
+    if plain.is_none() {
+        let behind = std::mem::take(pending);
+        *pending = head.into();
+        pending.unsplit(behind);
+    }
+    plain
+}
+
+fn peer_of(stream: &Stream) -> IpAddr {
+    stream
+        .get_socket_digest()
+        .and_then(|digest| {
+            digest
+                .peer_addr()
+                .and_then(|address| address.as_inet().copied())
+        })
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip())
+}
+
 #[async_trait]
 impl ServerApp for Front {
     async fn process_new(
@@ -183,33 +260,39 @@ impl ServerApp for Front {
             http2::serve(&self.proxy, &self.gateway, stream, shutdown).await;
             return None;
         }
+        let peer = peer_of(&stream);
         let mut stopping = shutdown.clone();
         let mut pending = BytesMut::new();
         let mut is_first = true;
         loop {
-            let request = self
-                .read_request(&mut stream, &mut pending, &mut stopping, is_first)
-                .await;
-            is_first = false;
-            let request = match request {
-                Ok(request) => request,
+            let read = self.read_head(&mut stream, &mut pending, &mut stopping, is_first);
+            let end = match read.await {
+                Ok(end) => end,
                 Err(NoHead::Gone) => return None,
                 Err(NoHead::Bad(bad)) => {
                     self.refuse(&mut stream, bad).await;
                     return None;
                 }
             };
+            is_first = false;
             let underway = self.gateway.underway.begin();
-            let mut session = ServerSession::new_http1(stream);
-            session.set_keepalive(Some(KEPT_SECONDS));
-            session.set_min_send_rate(Some(SEND_BYTES_A_SECOND_MIN));
-            // The next request may come while this one is answered. Else pingora takes it for a fault and
-            // drops the connection with the answer; see `FrontDoor::logging` for what becomes of it.
-            session.set_pipelining_enabled(true);
-            session.set_pipelined_prefix(request);
-            let reused = self.proxy.process_new_http(session, shutdown).await?;
+            stream = if let Some(plain) = take_plain(&mut pending, end) {
+                let keep = !*shutdown.borrow();
+                let Plain {
+                    name,
+                    headers,
+                    length,
+                } = plain;
+                let behind = std::mem::take(&mut pending);
+                let direct = Direct::new(stream, headers, length, behind, keep);
+                let kept = self.answer(direct, &name, peer).await?;
+                pending = kept.1;
+                kept.0
+            } else {
+                let handed = self.hand_over(stream, &mut pending, end, shutdown);
+                Box::pin(handed).await?
+            };
             drop(underway);
-            (stream, _) = reused.consume();
         }
     }
 

@@ -10,6 +10,7 @@ use crochet_shared::id::{self, ProfileId, RequestId};
 use crochet_shared::internal::StoredAnswer;
 use crochet_shared::limit::{self, Kind};
 use crochet_shared::redis_key;
+use http::{HeaderMap, HeaderValue};
 use quick_cache::sync::Cache;
 use secrecy::ExposeSecret as _;
 
@@ -22,6 +23,7 @@ use crate::cache::keys::Keys;
 use crate::cache::quotes::Quotes;
 use crate::cache::routes::Routes;
 use crate::call::quote::Learned;
+use crate::client;
 use crate::config::Config;
 use crate::error::Errors;
 use crate::limits::{Budget, Underway};
@@ -144,6 +146,13 @@ impl Gateway {
     /// The window of an address that tried an unknown key before.
     pub fn known_stranger(&self, address: IpAddr) -> Option<Arc<Window>> {
         self.strangers.get(&limit::counted(address))
+    }
+
+    /// The id of a request: its client's own word for it, or a new one.
+    pub fn request_id(&self, headers: &HeaderMap) -> HeaderValue {
+        client::request_id(headers)
+            .or_else(|| HeaderValue::try_from(self.request_ids.make()).ok())
+            .unwrap_or(HeaderValue::from_static("unknown-request"))
     }
 
     /// Whether this process is on its way out.

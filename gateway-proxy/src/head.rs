@@ -221,7 +221,7 @@ fn judge_header(line: &[u8]) -> Result<Option<Length>, BadHead> {
 }
 
 /// A plain decimal number.
-fn digits(value: &[u8]) -> Option<usize> {
+pub(crate) fn digits(value: &[u8]) -> Option<usize> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -234,7 +234,7 @@ const fn is_control(byte: u8) -> bool {
 }
 
 /// What a host and a port are made of (RFC 3986 §3.2), escapes and rarer signs left out.
-const fn is_of_authority(byte: u8) -> bool {
+pub(crate) const fn is_of_authority(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']')
 }
 

@@ -19,6 +19,7 @@ pub mod error;
 pub mod front;
 pub mod gateway;
 pub mod head;
+pub mod incoming;
 pub mod limits;
 pub mod metrics;
 pub mod path;

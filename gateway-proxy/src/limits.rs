@@ -1,9 +1,13 @@
-//! Limits of this process: bytes held, requests under way.
+//! Limits of this process: bytes held, requests under way, time.
 //!
 //! Invariant: taking is one atomic operation, and what was taken comes back on drop.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -52,6 +56,27 @@ impl Share {
         }
     }
 }
+
+/// At most so much time for what is nearly always done at once: only what has to wait is given a clock.
+pub async fn within<F: Future>(time: Duration, work: F) -> Result<F::Output, OutOfTime> {
+    let mut work = pin!(work);
+    let first = poll_fn(|cx| {
+        Poll::Ready(match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Some(done),
+            Poll::Pending => None,
+        })
+    });
+    match first.await {
+        Some(done) => Ok(done),
+        None => tokio::time::timeout(time, work)
+            .await
+            .map_err(|_| OutOfTime),
+    }
+}
+
+/// The time was over first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfTime;
 
 /// Requests and claimed calls under way: what a stopping process waits for.
 #[derive(Clone, Debug, Default)]
@@ -116,6 +141,18 @@ mod tests {
         assert_eq!(budget.left(), 0);
         drop(share);
         assert_eq!(budget.left(), 100);
+    }
+
+    #[tokio::test]
+    async fn what_is_done_at_once_is_in_time_and_what_waits_too_long_is_not() {
+        assert_eq!(within(Duration::ZERO, async { 1 }).await, Ok(1));
+        let soon = tokio::task::yield_now();
+        assert_eq!(within(Duration::from_mins(1), soon).await, Ok(()));
+        let never = std::future::pending::<()>();
+        assert_eq!(
+            within(Duration::from_millis(1), never).await,
+            Err(OutOfTime)
+        );
     }
 
     #[tokio::test]

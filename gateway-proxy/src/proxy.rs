@@ -6,13 +6,11 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use crochet_shared::clock;
 use crochet_shared::code::Code;
-use crochet_shared::envelope::{BadField, Failure, preserving_only};
+use crochet_shared::envelope::{BadField, Failure};
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, COOKIE, HeaderValue, ORIGIN};
 use http::{Method, Uri};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -27,6 +25,7 @@ use crate::client::{
 };
 use crate::error::{Kind, Reply};
 use crate::gateway::Gateway;
+use crate::incoming::Incoming;
 use crate::metrics::Route;
 use crate::path::{self, Place};
 use crate::reply;
@@ -80,16 +79,6 @@ impl FrontDoor {
         Self { gateway, upstream }
     }
 
-    fn arrival(&self, session: &Session) -> Arrival {
-        let headers = &session.req_header().headers;
-        let trusted = &self.gateway.config.trusted_proxies;
-        Arrival {
-            at: Instant::now(),
-            now_ms: clock::now().timestamp_millis(),
-            client: client::address(peer_of(session), headers, trusted),
-        }
-    }
-
     /// The answer to a request that is the gateway's own.
     async fn own(
         &self,
@@ -119,12 +108,12 @@ impl FrontDoor {
         if request.method != Method::POST {
             return Some(errors.code(Code::MethodNotAllowed).into_reply());
         }
+        let mut incoming = Incoming::Session(session);
         Some(if is_test {
-            Box::pin(probe::serve(&self.gateway, session, name, arrival)).await
+            Box::pin(probe::serve(&self.gateway, &mut incoming, name, arrival)).await
         } else {
-            let request_id = ctx.request_id.as_ref();
-            let call = Box::pin(call::serve(&self.gateway, session, name, arrival));
-            crochet_traces::call("gateway call", || text(request_id), call, told).await
+            let request_id = ctx.request_id();
+            call::serve(&self.gateway, &mut incoming, name, &request_id, arrival).await
         })
     }
 
@@ -151,42 +140,26 @@ impl FrontDoor {
     async fn refuse(&self, session: &mut Session, ctx: &Ctx, bad: BadField) {
         session.set_keepalive(None);
         let refusal = self.gateway.errors.failure(&Failure::validation(&[bad]));
-        let answer = refusal.into_reply();
+        let mut answer = refusal.into_reply();
         self.gateway.metrics.count(Route::Other, answer.kind);
-        self.write(session, ctx, answer).await;
+        self.write(session, ctx, &mut answer).await;
     }
 
-    async fn write(&self, session: &mut Session, ctx: &Ctx, mut answer: Reply) -> bool {
-        if matches!(answer.kind, Kind::Code(_)) {
-            // HTTP/2 frames a body without saying its length.
-            let has_body = session.is_http2() && !session.is_body_empty();
-            let headers = &session.req_header().headers;
-            let has_header = |name: &str| headers.contains_key(name);
-            let has_body = has_body || client::has_body(headers);
-            let cut = preserving_only(&answer.body, has_header, has_body);
-            answer.body = cut.map_or(answer.body, Bytes::from);
-        }
+    async fn write(&self, session: &mut Session, ctx: &Ctx, answer: &mut Reply) -> bool {
+        // HTTP/2 frames a body without saying its length.
+        let has_body = session.is_http2() && !session.is_body_empty();
+        let headers = &session.req_header().headers;
+        let has_body = has_body || client::has_body(headers);
+        reply::name_what_stood(answer, headers, has_body);
+        reply::write(&mut Incoming::Session(session), answer, &ctx.request_id()).await
+    }
+}
+
+impl Ctx {
+    fn request_id(&self) -> HeaderValue {
         let made = HeaderValue::from_static("unknown-request");
-        let request_id = ctx.request_id.as_ref().unwrap_or(&made);
-        reply::write(session, answer, request_id)
-            .await
-            .inspect_err(|error| tracing::debug!(%error, "a client went away"))
-            .is_ok()
+        self.request_id.clone().unwrap_or(made)
     }
-}
-
-fn text(request_id: Option<&HeaderValue>) -> String {
-    let text = request_id.and_then(|id| id.to_str().ok());
-    text.unwrap_or_default().to_owned()
-}
-
-/// What a trace tells of a call's end.
-fn told(reply: &Reply) -> Vec<(&'static str, String)> {
-    let status = ("http.response.status_code", reply.status.to_string());
-    let purchase = reply
-        .request_id
-        .map(|id| ("crochet.request_id", id.to_string()));
-    std::iter::once(status).chain(purchase).collect()
 }
 
 /// Whether an HTTP/2 head is larger than HTTP/1.1's may be, which the front has judged already.
@@ -223,21 +196,25 @@ impl ProxyHttp for FrontDoor {
         if self.gateway.is_draining() {
             session.set_keepalive(None);
         }
-        let arrival = self.arrival(session);
-        ctx.request_id = client::request_id(&session.req_header().headers)
-            .or_else(|| HeaderValue::try_from(self.gateway.request_ids.make()).ok());
+        let headers = &session.req_header().headers;
+        let arrival = Arrival::now(&self.gateway, peer_of(session), headers);
+        ctx.request_id = Some(self.gateway.request_id(headers));
         let owner = if is_too_large(session) {
             Owner::Nobody(Code::HeadersTooLarge)
         } else {
             Self::owner(session.req_header(), ctx)
         };
-        let Some(answer) = self.own(session, ctx, &owner, arrival).await else {
+        let Some(mut answer) = self.own(session, ctx, &owner, arrival).await else {
             return Ok(false);
         };
-        let counted = answer.clone();
-        self.write(session, ctx, answer).await;
-        record::record(&self.gateway, owner.route(), &counted, arrival);
-        Ok(true)
+        let written = self.write(session, ctx, &mut answer).await;
+        record::record(&self.gateway, owner.route(), &answer, arrival);
+        if written {
+            Ok(true)
+        } else {
+            // pingora would first send what the client does not take, for as long as that lasts.
+            Err(Error::new_down(ErrorType::WriteError))
+        }
     }
 
     async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
@@ -356,13 +333,10 @@ impl ProxyHttp for FrontDoor {
         // pingora closes the connection after a request that it could not pass on, whatever it is told here:
         // the client hears so, and sends its next one elsewhere.
         session.set_keepalive(None);
-        let answer = self
-            .gateway
-            .errors
-            .code(Code::ServiceUnavailable)
-            .into_reply();
+        let refusal = self.gateway.errors.code(Code::ServiceUnavailable);
+        let mut answer = refusal.into_reply();
         let status = answer.status;
-        if !self.write(session, ctx, answer).await {
+        if !self.write(session, ctx, &mut answer).await {
             return unanswerable;
         }
         FailToProxy {

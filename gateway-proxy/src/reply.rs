@@ -8,35 +8,27 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use crochet_shared::header as names;
-use crochet_shared::id::RequestId;
+use crochet_shared::envelope::preserving_only;
 use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH,
-    CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, CONTENT_TYPE,
+    HeaderMap, HeaderValue,
 };
 use http::{Method, StatusCode};
 use pingora::http::ResponseHeader;
+use pingora::protocols::http::date::get_cached_date;
 use pingora::proxy::Session;
 
 use crate::call::head::BodyHead;
-use crate::client::REQUEST_ID;
 use crate::error::{Kind, Reply};
+use crate::incoming::Incoming;
 use crate::rate::WINDOW_SECONDS;
-
-static CROCHET_REQUEST_ID: HeaderName = HeaderName::from_static(names::CROCHET_REQUEST_ID);
-static IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static(names::IDEMPOTENT_REPLAYED);
-static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "X-Request-Id, X-Crochet-Request-Id, Idempotent-Replayed, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate, Allow",
 );
-const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
-    "Authorization, Content-Type, Idempotency-Key, X-Crochet-Origin-Currency, X-Crochet-Relay-Request-Id, X-Request-Id",
-);
+const ALLOWED_HEADERS: &[u8] = b"Authorization, Content-Type, Idempotency-Key, X-Crochet-Origin-Currency, X-Crochet-Relay-Request-Id, X-Request-Id";
 /// How long a browser may remember a preflight, in seconds.
-const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("86400");
+const PREFLIGHT_SECONDS: &[u8] = b"86400";
 
 /// A rest of this size is read before the answer, so that the connection can be kept.
 const REST_BYTES_MAX: usize = 64 * 1024;
@@ -58,140 +50,206 @@ static COMMON: LazyLock<pingora::Result<ResponseHeader>> = LazyLock::new(|| {
     Ok(head)
 });
 
-/// The headers of an answer, all but those of the connection.
-pub fn headers(reply: &Reply, request_id: &HeaderValue) -> pingora::Result<ResponseHeader> {
-    if reply.kind == Kind::Preflight {
-        let mut head = ResponseHeader::build_no_case(reply.status, Some(HEADERS_MAX))?;
-        head.insert_header(REQUEST_ID.clone(), request_id.clone())?;
-        head.insert_header(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"))?;
-        head.insert_header(
-            ACCESS_CONTROL_ALLOW_METHODS,
-            HeaderValue::from_static("POST"),
-        )?;
-        head.insert_header(ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS)?;
-        head.insert_header(ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS)?;
-        head.insert_header(
-            VARY,
-            HeaderValue::from_static("Access-Control-Request-Method"),
-        )?;
-        return Ok(head);
+/// The same as lines.
+static COMMON_LINES: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut lines = Vec::new();
+    if let Ok(head) = &*COMMON {
+        head.header_to_h1_wire(&mut lines);
     }
-    let Ok(common) = &*COMMON else {
-        return Err(pingora::Error::explain(
-            pingora::InternalError,
-            "constant headers are headers",
-        ));
-    };
-    let mut head = common.clone();
-    head.set_status(reply.status)?;
-    head.insert_header(REQUEST_ID.clone(), request_id.clone())?;
-    head.insert_header(CONTENT_LENGTH, HeaderValue::from(reply.body.len()))?;
+    lines
+});
+/// Room for a head as lines, in bytes.
+const WIRE_BYTES: usize = 768;
+
+/// Gives `put` the headers that differ by answer.
+fn each(reply: &Reply, request_id: &HeaderValue, mut put: impl FnMut(&'static str, &[u8])) {
+    put("X-Request-Id", request_id.as_bytes());
+    if reply.kind == Kind::Preflight {
+        put("Access-Control-Allow-Origin", b"*");
+        put("Access-Control-Allow-Methods", b"POST");
+        put("Access-Control-Allow-Headers", ALLOWED_HEADERS);
+        put("Access-Control-Max-Age", PREFLIGHT_SECONDS);
+        put("Vary", b"Access-Control-Request-Method");
+        return;
+    }
+    let mut number = itoa::Buffer::new();
+    put("Content-Length", number.format(reply.body.len()).as_bytes());
     if let Some(id) = reply.request_id {
-        head.insert_header(CROCHET_REQUEST_ID.clone(), purchase(id)?)?;
+        put("X-Crochet-Request-Id", id.to_string().as_bytes());
     }
     if reply.kind == Kind::Replayed {
-        head.insert_header(
-            IDEMPOTENT_REPLAYED.clone(),
-            HeaderValue::from_static("true"),
-        )?;
+        put("Idempotent-Replayed", b"true");
     }
     if let Some(seconds) = reply.retry_after {
-        head.insert_header(RETRY_AFTER, HeaderValue::from(seconds))?;
+        put("Retry-After", number.format(seconds).as_bytes());
     }
     match reply.status {
-        401 => head.insert_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))?,
-        405 => head.insert_header(ALLOW, HeaderValue::from_static("POST"))?,
+        401 => put("WWW-Authenticate", b"Bearer"),
+        405 => put("Allow", b"POST"),
         _ => {}
     }
-    if let Some(rate) = reply.rate {
-        rate_headers(&mut head, rate)?;
+    // The IETF draft's form (contract §2).
+    if let Some((limit, remaining, reset_seconds)) = reply.rate {
+        let mut text = Vec::with_capacity(32);
+        rate(
+            &mut text,
+            b"\"default\";r=",
+            remaining,
+            reset_seconds,
+            b";t=",
+        );
+        put("RateLimit", &text);
+        text.clear();
+        rate(&mut text, b"\"default\";q=", limit, WINDOW_SECONDS, b";w=");
+        put("RateLimit-Policy", &text);
     }
-    Ok(head)
 }
 
-fn purchase(id: RequestId) -> pingora::Result<HeaderValue> {
-    HeaderValue::try_from(id.to_string())
-        .map_err(|_| pingora::Error::explain(pingora::InternalError, "an id is a header value"))
-}
-
-/// The IETF draft's form (contract §2).
-fn rate_headers(
-    head: &mut ResponseHeader,
-    (limit, remaining, reset_seconds): (u32, u32, u32),
-) -> pingora::Result<()> {
+fn rate(text: &mut Vec<u8>, first: &[u8], calls: u32, seconds: u32, second: &[u8]) {
     let mut number = itoa::Buffer::new();
-    let mut text = String::with_capacity(32);
-    text.push_str("\"default\";r=");
-    text.push_str(number.format(remaining));
-    text.push_str(";t=");
-    text.push_str(number.format(reset_seconds));
-    head.insert_header(RATE_LIMIT.clone(), text)?;
-    let mut text = String::with_capacity(32);
-    text.push_str("\"default\";q=");
-    text.push_str(number.format(limit));
-    text.push_str(";w=");
-    text.push_str(number.format(WINDOW_SECONDS));
-    head.insert_header(RATE_LIMIT_POLICY.clone(), text)
+    text.extend_from_slice(first);
+    text.extend_from_slice(number.format(calls).as_bytes());
+    text.extend_from_slice(second);
+    text.extend_from_slice(number.format(seconds).as_bytes());
+}
+
+/// The head of an answer as pingora takes it, all but the headers of the connection.
+pub fn headers(reply: &Reply, request_id: &HeaderValue) -> pingora::Result<ResponseHeader> {
+    let mut head = if reply.kind == Kind::Preflight {
+        ResponseHeader::build_no_case(reply.status, Some(HEADERS_MAX))?
+    } else {
+        let Ok(common) = &*COMMON else {
+            return Err(pingora::Error::explain(
+                pingora::InternalError,
+                "constant headers are headers",
+            ));
+        };
+        let mut head = common.clone();
+        head.set_status(reply.status)?;
+        head
+    };
+    let mut put = Ok(());
+    each(reply, request_id, |name, value| {
+        if put.is_ok() {
+            put = head.insert_header(name, value);
+        }
+    });
+    put.map(|()| head)
+}
+
+/// The head of an answer as it is sent over HTTP/1.1, which says whether its connection is kept.
+pub fn wire(reply: &Reply, request_id: &HeaderValue, keep: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(WIRE_BYTES);
+    let status = StatusCode::from_u16(reply.status);
+    let reason = status.ok().and_then(|status| status.canonical_reason());
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(itoa::Buffer::new().format(reply.status).as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(reason.unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    if reply.kind != Kind::Preflight {
+        out.extend_from_slice(&COMMON_LINES);
+    }
+    let mut put = |name: &str, value: &[u8]| {
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value);
+        out.extend_from_slice(b"\r\n");
+    };
+    each(reply, request_id, &mut put);
+    put("Date", get_cached_date().as_bytes());
+    put("Connection", if keep { b"keep-alive" } else { b"close" });
+    out.extend_from_slice(b"\r\n");
+    out
 }
 
 /// The whole answer as bytes, for a connection that ends with it.
-pub fn closing_bytes(reply: &Reply, request_id: &HeaderValue) -> pingora::Result<Vec<u8>> {
-    let head = headers(reply, request_id)?;
-    let reason = head.get_reason_phrase().unwrap_or_default();
-    let mut out = format!("HTTP/1.1 {} {reason}\r\n", reply.status).into_bytes();
-    head.header_to_h1_wire(&mut out);
-    out.extend_from_slice(b"Connection: close\r\n\r\n");
+pub fn closing_bytes(reply: &Reply, request_id: &HeaderValue) -> Vec<u8> {
+    let mut out = wire(reply, request_id, false);
     out.extend_from_slice(&reply.body);
-    Ok(out)
+    out
 }
 
-/// Writes the whole answer. An error is a client that went away.
-pub async fn write(
+/// Leaves of what a refusal says to keep for another try only what this request has.
+pub fn name_what_stood(reply: &mut Reply, headers: &HeaderMap, has_body: bool) {
+    if matches!(reply.kind, Kind::Code(_)) {
+        let cut = preserving_only(&reply.body, |name| headers.contains_key(name), has_body);
+        if let Some(cut) = cut {
+            reply.body = cut.into();
+        }
+    }
+}
+
+/// Writes the whole answer. Whether the client was there to take it.
+pub async fn write(incoming: &mut Incoming<'_>, reply: &Reply, request_id: &HeaderValue) -> bool {
+    if !incoming.is_body_done() {
+        read_rest(incoming).await;
+    }
+    let whole = incoming.is_body_done();
+    let (written, is_http2) = match incoming {
+        Incoming::Direct(direct) => {
+            let written = direct.answer(reply, request_id).await;
+            (written.map_err(|error| error.to_string()), false)
+        }
+        Incoming::Session(session) => {
+            let written = write_by_pingora(session, reply, request_id).await;
+            (
+                written.map_err(|error| error.to_string()),
+                session.is_http2(),
+            )
+        }
+    };
+    if let Err(error) = &written {
+        tracing::debug!(error, "a client went away");
+    } else if !whole && !is_http2 {
+        // HTTP/2 ends the stream alone, and its client hears the answer first.
+        linger(incoming).await;
+    }
+    written.is_ok()
+}
+
+async fn write_by_pingora(
     session: &mut Session,
-    reply: Reply,
+    reply: &Reply,
     request_id: &HeaderValue,
 ) -> pingora::Result<()> {
-    let head = headers(&reply, request_id)?;
-    let body_head = BodyHead::read(&session.req_header().headers);
-    read_rest(session, body_head).await;
-    let whole = session.is_body_done();
+    let head = headers(reply, request_id)?;
     let without_body = session.req_header().method == Method::HEAD || reply.kind == Kind::Preflight;
     session
         .write_response_header(Box::new(head), without_body)
         .await?;
     if !without_body {
-        session.write_response_body(Some(reply.body), true).await?;
-    }
-    // HTTP/2 ends the stream alone, and its client hears the answer first.
-    if !whole && !session.is_http2() {
-        linger(session).await;
+        session
+            .write_response_body(Some(reply.body.clone()), true)
+            .await?;
     }
     Ok(())
 }
 
 /// Reads a small rest of the body, when the client will send it unasked.
-async fn read_rest(session: &mut Session, head: BodyHead) {
+async fn read_rest(incoming: &mut Incoming<'_>) {
+    let head = BodyHead::read(incoming.headers());
     let small = head.length.is_none_or(|length| length <= REST_BYTES_MAX);
-    if session.is_body_done() || head.expects_continue || !small {
+    if head.expects_continue || !small {
         return;
     }
     // Whatever else comes of it shows in whether the body is done.
-    let _ = tokio::time::timeout(REST_TIME, read_off(session, REST_BYTES_MAX)).await;
+    let _ = tokio::time::timeout(REST_TIME, read_off(incoming, REST_BYTES_MAX)).await;
 }
 
-async fn linger(session: &mut Session) {
-    let _ = tokio::time::timeout(LINGER_TIME, read_off(session, LINGER_BYTES_MAX)).await;
+async fn linger(incoming: &mut Incoming<'_>) {
+    let _ = tokio::time::timeout(LINGER_TIME, read_off(incoming, LINGER_BYTES_MAX)).await;
 }
 
-async fn read_off(session: &mut Session, most: usize) {
+async fn read_off(incoming: &mut Incoming<'_>, most: usize) {
     let mut read = 0_usize;
     while read <= most {
-        match session.read_request_body().await {
+        match incoming.body().await {
             Ok(Some(chunk)) => read += chunk.len(),
             Ok(None) => return,
             Err(_) => {
                 // Where the next request would begin is unknown.
-                session.set_keepalive(None);
+                incoming.end_connection();
                 return;
             }
         }

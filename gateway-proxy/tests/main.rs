@@ -51,6 +51,7 @@ mod syscalls;
 mod test_calls;
 mod tls;
 mod traces;
+mod two_ways;
 mod waiting;
 
 use std::process::ExitCode;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         attacks::trials(),
         tls::trials(),
         traces::trials(),
+        two_ways::trials(),
         pressure::trials(),
         passing_on::trials(),
         rates::trials(),

@@ -169,7 +169,8 @@ where
     I: std::marker::Send + 'static,
     O: std::marker::Send + 'static,
 {
-    tokio::spawn(Leaving::new(Arc::clone(inner)).run());
+    // Boxed, because a runtime moves what it runs, and this holds all of a question on its way.
+    tokio::spawn(Box::pin(Leaving::new(Arc::clone(inner)).run()));
 }
 
 /// One of the batches that may be on their way; gives its place back even if it panics.

@@ -56,6 +56,10 @@ const SETTLE_BYTES: usize = 384;
 const CLAIMS_WAITING_MAX: usize = 4096;
 const QUOTES_WAITING_MAX: usize = 2048;
 const SETTLEMENTS_WAITING_MAX: usize = 16_384;
+/// A settlement above this leaves in batches of its own kind, in bytes.
+const LARGE_SETTLE_BYTES: usize = 256 * 1024;
+/// Of these only few wait at once, because each holds its answer meanwhile.
+const LARGE_SETTLEMENTS_WAITING_MAX: usize = 1024;
 
 /// Asks the control plane.
 #[derive(Debug)]
@@ -65,8 +69,9 @@ pub struct ControlPlane {
     pub claims: Questions<Claim, ClaimAnswer>,
     /// What is known of a purchase.
     pub quotes: Questions<QuoteIdentity, QuoteFound>,
-    /// Ends of claims. The same settlement asked again gets the same answer.
-    pub settlements: Questions<Settle, SettleAnswer>,
+    settlements: Questions<Settle, SettleAnswer>,
+    /// Those with large answers, which would hold up the others for as long as they take to send.
+    large_settlements: Questions<Settle, SettleAnswer>,
 }
 
 /// Questions that leave in batches, each with the trace of who asks it, where that is followed.
@@ -139,11 +144,29 @@ impl ControlPlane {
                 (internal::SETTLEMENTS, InternalCall::Settlements),
                 SETTLE_TIME,
                 SETTLEMENTS_WAITING_MAX,
-                settle_bytes,
+                weigh_settle,
+                settlements,
+            )?,
+            large_settlements: batcher(
+                &wire,
+                (internal::SETTLEMENTS, InternalCall::Settlements),
+                SETTLE_TIME,
+                LARGE_SETTLEMENTS_WAITING_MAX,
+                weigh_settle,
                 settlements,
             )?,
             wire,
         })
+    }
+
+    /// Ends a claim. The same settlement asked again gets the same answer.
+    pub async fn settle(&self, settle: Settle) -> Result<SettleAnswer, Unanswered> {
+        let kind = if settle_bytes(&settle) > LARGE_SETTLE_BYTES {
+            &self.large_settlements
+        } else {
+            &self.settlements
+        };
+        kind.ask(settle).await
     }
 
     /// Whether the last exchange was answered.
@@ -153,10 +176,11 @@ impl ControlPlane {
 
     /// How many claims, quotes and settlements wait, and how many may.
     pub fn queues(&self) -> [(usize, usize); 3] {
+        let [small, large] = [&self.settlements, &self.large_settlements].map(Questions::waiting);
         [
             self.claims.waiting(),
             self.quotes.waiting(),
-            self.settlements.waiting(),
+            (small.0 + large.0, small.1 + large.1),
         ]
     }
 
@@ -223,8 +247,12 @@ fn name_of(call: InternalCall) -> &'static str {
         .unwrap_or("internal")
 }
 
-fn settle_bytes(settle: &Followed<Settle>) -> usize {
-    let envelope = match &settle.item.outcome {
+fn weigh_settle(settle: &Followed<Settle>) -> usize {
+    settle_bytes(&settle.item)
+}
+
+fn settle_bytes(settle: &Settle) -> usize {
+    let envelope = match &settle.outcome {
         Outcome::Delivered(delivery) => delivery.envelope.len(),
         Outcome::Failed { .. } | Outcome::Unsent { .. } => 0,
     };
@@ -420,7 +448,6 @@ mod tests {
         let written = |bytes: Result<Vec<u8>, _>| bytes.unwrap().len();
         let claims = written(rmp_serde::to_vec_named(&vec![claim; 64]));
         assert!(claims <= 64 * CLAIM_BYTES, "{claims}");
-        let settle = Followed::by_current(settle);
         let room = settle_bytes(&settle);
         let settled = written(rmp_serde::to_vec_named(&vec![settle; 3]));
         assert!(settled <= 3 * room && settled > 3 * 70_000, "{settled}");

@@ -13,7 +13,6 @@ use crochet_shared::id::{ListingId, ProfileId};
 use crochet_shared::internal::{KeyRecord, ListingStatus, RouteName, RouteRecord};
 use crochet_shared::route::{Family, OriginCurrency};
 use crochet_shared::{header, json};
-use pingora::proxy::Session;
 
 use super::Arrival;
 use super::body::{self, BODY_BYTES_MAX, Body, NoBody};
@@ -23,6 +22,7 @@ use crate::aside::aside;
 use crate::cache::routes::{self, Route};
 use crate::error::Refusal;
 use crate::gateway::Gateway;
+use crate::incoming::Incoming;
 use crate::metrics::Full;
 use crate::seller::{Closed, Permit, Seller, Unavailable};
 
@@ -106,7 +106,7 @@ pub fn refuse_listing(route: Option<&RouteRecord>, buyer: ProfileId) -> Result<&
 /// Admits a call without a relay id, or refuses it by the first rule it breaks.
 pub async fn for_quote(
     gateway: &Gateway,
-    session: &mut Session,
+    incoming: &mut Incoming<'_>,
     caller: &Identified,
     name: &str,
     head: Head,
@@ -127,7 +127,7 @@ pub async fn for_quote(
         return Err(errors.code(Code::UnsupportedMediaType));
     }
     let limit = body_limit(&route.record);
-    let body = read_body(gateway, session, head.body, limit).await?;
+    let body = read_body(gateway, incoming, head.body, limit).await?;
     check_json(gateway, &body)?;
 
     let seller = route.open_endpoint().map(|(_, seller)| seller);
@@ -164,7 +164,7 @@ pub async fn for_quote(
 /// Gathers what the claim needs. Refuses only what cannot be claimed at all: no body, no such id.
 pub async fn for_claim(
     gateway: &Gateway,
-    session: &mut Session,
+    incoming: &mut Incoming<'_>,
     caller: &Identified,
     name: &str,
     relay_request_id: String,
@@ -178,7 +178,7 @@ pub async fn for_claim(
         Some(RouteName::Id(id)) => Some(*id),
         Some(RouteName::Slug(_)) | None => None,
     };
-    let body = read_body(gateway, session, head, BODY_BYTES_MAX).await?;
+    let body = read_body(gateway, incoming, head, BODY_BYTES_MAX).await?;
     // What was believed when the head came may be half a minute old once a slow body is there.
     let route = find(gateway, name, Instant::now()).await?;
     Ok(Presented {
@@ -222,12 +222,12 @@ pub async fn find(
 /// Reads the body, or says why not.
 pub async fn read_body(
     gateway: &Gateway,
-    session: &mut Session,
+    incoming: &mut Incoming<'_>,
     head: BodyHead,
     limit: usize,
 ) -> Result<Body, Refusal> {
     let time = gateway.config.body_time;
-    body::read(session, head, limit, time, &gateway.budget)
+    body::read(incoming, head, limit, time, &gateway.budget)
         .await
         .map_err(|why| {
             let problem = match why {

@@ -30,7 +30,9 @@ pub fn answer(gateway: &Arc<Gateway>, settled: Settled) -> Result<Reply, Refusal
     let request_id = settled.grant.request_id;
     match settled.told {
         Told::Delivered(envelope) => {
-            Ok(Reply::ok(200, Kind::Delivered, envelope).about(request_id))
+            let mut reply = Reply::ok(200, Kind::Delivered, envelope).about(request_id);
+            reply.budget = settled.budget.map(Arc::new);
+            Ok(reply)
         }
         Told::TooLate => Err(gateway.errors.about(Code::ServiceUnavailable, request_id)),
         Told::Failed {

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use pingora::proxy::Session;
 use sha2::{Digest as _, Sha256};
 
 use super::head::BodyHead;
 use crate::aside::aside;
-use crate::limits::{Budget, Share};
+use crate::incoming::Incoming;
+use crate::limits::{Budget, Share, within};
 
 /// Largest body of any gateway call, whatever its endpoint says (contract §4).
 pub const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -52,7 +52,7 @@ impl Body {
 
 /// Reads the body, at most `limit` bytes in at most `time`.
 pub async fn read(
-    session: &mut Session,
+    incoming: &mut Incoming<'_>,
     head: BodyHead,
     limit: usize,
     time: Duration,
@@ -65,20 +65,14 @@ pub async fn read(
         .take(first_step(head, limit))
         .ok_or(NoBody::NoBudget)?;
     if head.expects_continue {
-        let keepalive = session.get_keepalive();
-        session
-            .write_continue_response()
-            .await
-            .map_err(|_| NoBody::Broken)?;
-        // pingora takes any response before the end of the body for the last on the connection.
-        session.set_keepalive(keepalive);
+        incoming.go_on().await.map_err(|_| NoBody::Broken)?;
     }
-    let read = tokio::time::timeout(time, read_all(session, head, limit, budget, share))
+    let read = within(time, read_all(incoming, head, limit, budget, share))
         .await
         .unwrap_or(Err(NoBody::TooSlow));
     if matches!(read, Err(NoBody::Broken)) {
         // Where the next request would begin is unknown.
-        session.set_keepalive(None);
+        incoming.end_connection();
     }
     read
 }
@@ -89,7 +83,7 @@ fn first_step(head: BodyHead, limit: usize) -> usize {
 }
 
 async fn read_all(
-    session: &mut Session,
+    incoming: &mut Incoming<'_>,
     head: BodyHead,
     limit: usize,
     budget: &Budget,
@@ -99,10 +93,7 @@ async fn read_all(
     let mut first = Bytes::new();
     let mut paid = first_step(head, limit);
     loop {
-        let chunk = session
-            .read_request_body()
-            .await
-            .map_err(|_| NoBody::Broken)?;
+        let chunk = incoming.body().await.map_err(|_| NoBody::Broken)?;
         let Some(chunk) = chunk else {
             break;
         };

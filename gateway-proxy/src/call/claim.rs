@@ -73,7 +73,7 @@ pub async fn claim(gateway: &Arc<Gateway>, mut call: Presented) -> Result<Claime
         owner: Owner::new(),
         serve: call.place.is_ok(),
     };
-    let mut asking = Asking::default();
+    let mut asking = Asking::since(began);
     let mut checked = false;
     fault::pass(Point::BeforeClaim);
     loop {
@@ -95,7 +95,7 @@ pub async fn claim(gateway: &Arc<Gateway>, mut call: Presented) -> Result<Claime
             evidence(gateway, &call, request_id, busy).await?;
             call.take_place();
             claim.serve = call.place.is_ok();
-            asking = Asking::default();
+            asking = Asking::since(Instant::now());
             continue;
         }
         Metrics::took(&gateway.metrics.claim, began.elapsed());
@@ -139,14 +139,21 @@ const fn ended(answer: &ClaimAnswer) -> Option<RequestId> {
 }
 
 /// One question, asked as often as it takes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Asking {
-    began: Option<Instant>,
+    began: Instant,
     /// When the first asking left whose reply never came.
     unknown_since: Option<Instant>,
 }
 
 impl Asking {
+    const fn since(began: Instant) -> Self {
+        Self {
+            began,
+            unknown_since: None,
+        }
+    }
+
     /// The answer, and since when it may hold. `None` when it stays unknown: then it is found out
     /// without the buyer.
     async fn ask(
@@ -154,7 +161,6 @@ impl Asking {
         gateway: &Arc<Gateway>,
         claim: &Claim,
     ) -> Result<Option<(ClaimAnswer, Instant)>, Refusal> {
-        let began = *self.began.get_or_insert_with(Instant::now);
         let mut wait = AGAIN_MIN;
         let mut last = None;
         loop {
@@ -175,7 +181,7 @@ impl Asking {
                 }
                 Err(Unanswered::Full | Unanswered::Unreachable) => {}
             }
-            if began.elapsed() + wait >= PATIENCE {
+            if self.began.elapsed() + wait >= PATIENCE {
                 if let Some(since) = self.unknown_since {
                     tokio::spawn(find_out(Arc::clone(gateway), claim.clone(), since));
                 }

@@ -68,8 +68,8 @@ pub async fn forward(gateway: &Arc<Gateway>, claimed: Claimed) -> Ended {
     } = claimed;
     let buyer = claim.buyer;
     let mut took = Duration::ZERO;
-    let ending = if lease_suffices(&grant, since.elapsed()) {
-        let began = Instant::now();
+    let began = Instant::now();
+    let ending = if lease_suffices(&grant, began - since) {
         let deadline = began + Duration::from_millis(u64::from(grant.timeout_ms));
         let request_id = grant.request_id.to_string();
         let call = SignedCall {
@@ -82,10 +82,11 @@ pub async fn forward(gateway: &Arc<Gateway>, claimed: Claimed) -> Ended {
         };
         let (network, started) = (&gateway.network, &mut guard.started);
         let sent = seller::send(&place.seller, network, &call, deadline, started).await;
-        if place.permit.report(buyer, &sent) {
+        let now = Instant::now();
+        if place.permit.report(buyer, &sent, now) {
             gateway.metrics.breakers_opened.increment(1);
         }
-        took = began.elapsed();
+        took = now - began;
         Metrics::took(&gateway.metrics.forward, took);
         judge(sent, took)
     } else {

@@ -33,14 +33,17 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crochet_shared::clock;
 use crochet_shared::code::Code;
 use crochet_shared::envelope::Failure;
 use crochet_traces::Kind;
 use futures_util::FutureExt as _;
-use pingora::proxy::Session;
+use http::{HeaderMap, HeaderValue};
 
+use crate::client;
 use crate::error::{Refusal, Reply};
 use crate::gateway::Gateway;
+use crate::incoming::Incoming;
 use finish::Finish;
 use head::{Head, Once};
 use identify::Identified;
@@ -56,14 +59,46 @@ pub struct Arrival {
     pub client: IpAddr,
 }
 
-/// Answers `POST /api/v1/gateway/:name`.
+impl Arrival {
+    /// Of a request that has just come from `peer`.
+    pub fn now(gateway: &Gateway, peer: IpAddr, headers: &HeaderMap) -> Self {
+        Self {
+            at: Instant::now(),
+            now_ms: clock::now().timestamp_millis(),
+            client: client::address(peer, headers, &gateway.config.trusted_proxies),
+        }
+    }
+}
+
+/// Answers `POST /api/v1/gateway/:name`, as a trace of its own where traces are on.
 pub async fn serve(
     gateway: &Arc<Gateway>,
-    session: &mut Session,
+    incoming: &mut Incoming<'_>,
+    name: &str,
+    request_id: &HeaderValue,
+    arrival: Arrival,
+) -> Reply {
+    let request_id = || request_id.to_str().unwrap_or_default().to_owned();
+    let answering = Box::pin(answer(gateway, incoming, name, arrival));
+    crochet_traces::call("gateway call", request_id, answering, told).await
+}
+
+/// What a trace tells of a call's end.
+fn told(reply: &Reply) -> Vec<(&'static str, String)> {
+    let status = ("http.response.status_code", reply.status.to_string());
+    let purchase = reply
+        .request_id
+        .map(|id| ("crochet.request_id", id.to_string()));
+    std::iter::once(status).chain(purchase).collect()
+}
+
+async fn answer(
+    gateway: &Arc<Gateway>,
+    incoming: &mut Incoming<'_>,
     name: &str,
     arrival: Arrival,
 ) -> Reply {
-    let mut head = Head::read(&session.req_header().headers);
+    let mut head = Head::read(incoming.headers());
     let caller = match identify::identify(gateway, head.credential, arrival).await {
         Ok(caller) => caller,
         Err(refusal) => return refusal.into_reply(),
@@ -71,8 +106,8 @@ pub async fn serve(
     let rate = caller.rate;
     let relay_request_id = std::mem::replace(&mut head.relay_request_id, Once::Absent);
     let answered = match relay_request_id {
-        Once::Absent => first_call(gateway, session, &caller, name, head, arrival).await,
-        Once::One(id) => retry(gateway, session, &caller, name, id, &head, arrival).await,
+        Once::Absent => first_call(gateway, incoming, &caller, name, head, arrival).await,
+        Once::One(id) => retry(gateway, incoming, &caller, name, id, &head, arrival).await,
         Once::Twice => Err(gateway.errors.failure(&Failure::validation(&[head::field(
             "X-Crochet-Relay-Request-Id",
             head::STANDS_TWICE,
@@ -86,20 +121,20 @@ pub async fn serve(
 /// Without a relay id: a quote, or where the purchase stands.
 async fn first_call(
     gateway: &Arc<Gateway>,
-    session: &mut Session,
+    incoming: &mut Incoming<'_>,
     caller: &Identified,
     name: &str,
     head: Head,
     arrival: Arrival,
 ) -> Result<Reply, Refusal> {
-    let admitted = admit::for_quote(gateway, session, caller, name, head, arrival).await?;
+    let admitted = admit::for_quote(gateway, incoming, caller, name, head, arrival).await?;
     quote::quote(gateway, admitted, arrival).await
 }
 
 /// With a relay id: the claim decides.
 async fn retry(
     gateway: &Arc<Gateway>,
-    session: &mut Session,
+    incoming: &mut Incoming<'_>,
     caller: &Identified,
     name: &str,
     relay_request_id: String,
@@ -107,7 +142,7 @@ async fn retry(
     arrival: Arrival,
 ) -> Result<Reply, Refusal> {
     let presented =
-        admit::for_claim(gateway, session, caller, name, relay_request_id, head.body).await?;
+        admit::for_claim(gateway, incoming, caller, name, relay_request_id, head.body).await?;
     let call = Finish::new(paid(Arc::clone(gateway), presented, arrival));
     AssertUnwindSafe(call)
         .catch_unwind()

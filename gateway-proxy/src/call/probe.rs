@@ -13,7 +13,6 @@ use crochet_shared::id::{self, ListingId, ProfileId};
 use crochet_shared::internal::{EndpointRecord, ListingStatus, ProbeReport, RouteRecord};
 use crochet_shared::outcome::{SellerFailure, is_billable};
 use crochet_shared::{clock, json};
-use pingora::proxy::Session;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
@@ -26,6 +25,7 @@ use super::identify::{self, Identified};
 use crate::cache::routes::{self, Route};
 use crate::error::{Kind, Refusal, Reply};
 use crate::gateway::Gateway;
+use crate::incoming::Incoming;
 use crate::seller::{self, Seller, SellerAnswer, SendError, SignedCall, Started, Unsent};
 
 /// What is sent when the seller names nothing.
@@ -34,16 +34,16 @@ const DEFAULT_BODY: &[u8] = br#"{"test":true}"#;
 /// Answers `POST /api/v1/listings/:name/endpoint/test`.
 pub async fn serve(
     gateway: &Arc<Gateway>,
-    session: &mut Session,
+    incoming: &mut Incoming<'_>,
     name: &str,
     arrival: Arrival,
 ) -> Reply {
-    let head = Head::read(&session.req_header().headers);
+    let head = Head::read(incoming.headers());
     let caller = match identify::identify(gateway, head.credential, arrival).await {
         Ok(caller) => caller,
         Err(refusal) => return refusal.into_reply(),
     };
-    let tested = test(gateway, session, &caller, name, &head, arrival).await;
+    let tested = test(gateway, incoming, &caller, name, &head, arrival).await;
     let mut reply = tested.unwrap_or_else(Refusal::into_reply);
     reply.rate = Some(caller.rate);
     reply
@@ -51,7 +51,7 @@ pub async fn serve(
 
 async fn test(
     gateway: &Arc<Gateway>,
-    session: &mut Session,
+    incoming: &mut Incoming<'_>,
     caller: &Identified,
     name: &str,
     head: &Head,
@@ -65,7 +65,7 @@ async fn test(
     let (endpoint, seller) =
         prepared(&route).ok_or_else(|| errors.code(Code::SellerUnavailable))?;
 
-    let body = admit::read_body(gateway, session, head.body, BODY_BYTES_MAX).await?;
+    let body = admit::read_body(gateway, incoming, head.body, BODY_BYTES_MAX).await?;
     if !body.bytes.is_empty() && head.body.has_type && !head.body.is_json {
         return Err(errors.code(Code::UnsupportedMediaType));
     }

@@ -13,6 +13,7 @@ use crochet_shared::fault::{self, Point};
 use crochet_shared::internal::{Claim, Delivery, Grant, Outcome, Settle, SettleAnswer};
 use crochet_shared::outcome::SellerFailure;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::envelope;
 use super::forward::{Ended, Ending};
@@ -36,6 +37,8 @@ pub struct Settled {
     pub seller: Duration,
     /// What to tell.
     pub told: Told,
+    /// The share of the byte budget that a large answer holds until it is told.
+    pub budget: Option<OwnedSemaphorePermit>,
 }
 
 /// What a settlement lets the buyer be told.
@@ -73,8 +76,12 @@ pub async fn settle(
         claim,
         took,
     } = ended;
-    let ready = prepare(&grant, ending, arrival);
-    let settle = guard.settle(ready.outcome);
+    let Ready {
+        outcome,
+        telling,
+        budget,
+    } = prepare(&grant, ending, arrival);
+    let settle = guard.settle(outcome);
     let lease_end = guard.lease_end;
     let began = Instant::now();
     fault::pass(Point::BeforeSettlement);
@@ -89,17 +96,17 @@ pub async fn settle(
         let gateway_on = Arc::clone(gateway);
         tokio::spawn(async move {
             until_durable(&gateway_on, &settle, lease_end).await;
-            drop(underway);
+            drop((underway, budget));
         });
         let code = Code::ServiceUnavailable;
         return Err(gateway.errors.about(code, grant.request_id));
     };
-    let told = judge(settled, &ready.telling);
-    match told {
+    match judge(settled, &telling) {
         Some(told) => Ok(Settled {
             grant,
             seller: took,
             told,
+            budget,
         }),
         None => Err(not_ours(gateway, &claim, &grant, settled).await),
     }
@@ -113,7 +120,7 @@ pub async fn until_durable(
 ) -> Option<SettleAnswer> {
     let mut wait = AGAIN_MIN;
     loop {
-        let answered = gateway.control_plane.settlements.ask(settle.clone()).await;
+        let answered = gateway.control_plane.settle(settle.clone()).await;
         match answered {
             Ok(SettleAnswer::Undecided) | Err(_) => {
                 gateway.metrics.settles_lost.increment(1);
@@ -136,6 +143,18 @@ pub async fn until_durable(
 struct Ready {
     outcome: Outcome,
     telling: Telling,
+    budget: Option<OwnedSemaphorePermit>,
+}
+
+impl Ready {
+    /// Nothing of a seller's answer is left.
+    const fn without_answer(outcome: Outcome, telling: Telling) -> Self {
+        Self {
+            outcome,
+            telling,
+            budget: None,
+        }
+    }
 }
 
 /// What the buyer is told if the settlement holds.
@@ -164,26 +183,26 @@ fn prepare(grant: &Grant, ending: Ending, arrival: Arrival) -> Ready {
             Ready {
                 outcome: Outcome::Delivered(delivery),
                 telling: Telling::Delivered(envelope),
+                budget: answer.budget,
             }
         }
-        Ending::Failed(failure, seller_status, took) => Ready {
-            outcome: Outcome::Failed {
+        Ending::Failed(failure, seller_status, took) => Ready::without_answer(
+            Outcome::Failed {
                 failure,
                 seller_status,
                 seller_latency_ms: millis(took),
             },
-            telling: Telling::Failed(super::forward::code_of(failure), seller_status),
-        },
-        Ending::Unreachable => Ready {
-            outcome: Outcome::Unsent {
+            Telling::Failed(super::forward::code_of(failure), seller_status),
+        ),
+        Ending::Unreachable => Ready::without_answer(
+            Outcome::Unsent {
                 failure: Some(SellerFailure::Unreachable),
             },
-            telling: Telling::Failed(Code::SellerUnreachable, None),
-        },
-        Ending::TooLate => Ready {
-            outcome: Outcome::Unsent { failure: None },
-            telling: Telling::TooLate,
-        },
+            Telling::Failed(Code::SellerUnreachable, None),
+        ),
+        Ending::TooLate => {
+            Ready::without_answer(Outcome::Unsent { failure: None }, Telling::TooLate)
+        }
     }
 }
 
@@ -235,6 +254,11 @@ async fn not_ours(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seller::SellerAnswer;
+    use crochet_shared::id::RequestId;
+    use crochet_shared::internal::Redelivery;
+    use crochet_shared::money::{FEE_RATE, Micros};
+    use tokio::sync::Semaphore;
 
     #[test]
     fn an_answer_is_told_only_when_its_settlement_holds() {
@@ -254,6 +278,42 @@ mod tests {
         ] {
             assert!(judge(other, &envelope).is_none(), "{other:?}");
         }
+    }
+
+    #[test]
+    fn a_large_answer_holds_its_share_of_the_budget_until_it_is_told() {
+        let budget = Arc::new(Semaphore::new(10));
+        let share = Arc::clone(&budget).try_acquire_many_owned(4).unwrap();
+        let now = crochet_shared::clock::now();
+        let grant = Grant {
+            request_id: RequestId::new(now),
+            epoch: 1,
+            attempt: 1,
+            max_attempts: 5,
+            gross: Micros(1),
+            fee_rate: FEE_RATE,
+            timeout_ms: 30_000,
+            lease_ms: 60_000,
+            redelivery: Redelivery::Never,
+        };
+        let arrival = Arrival {
+            at: Instant::now(),
+            now_ms: now.timestamp_millis(),
+            client: std::net::Ipv4Addr::LOCALHOST.into(),
+        };
+        let answer = SellerAnswer {
+            status: 200,
+            content_type: None,
+            content_encoding: None,
+            body: Bytes::from_static(b"{}"),
+            latency: Duration::ZERO,
+            budget: Some(share),
+        };
+        let ready = prepare(&grant, Ending::Handled(answer), arrival);
+        drop(ready.outcome);
+        assert_eq!(budget.available_permits(), 6);
+        drop(ready.budget);
+        assert_eq!(budget.available_permits(), 10);
     }
 
     #[test]

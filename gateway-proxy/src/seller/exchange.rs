@@ -316,21 +316,20 @@ fn idle_for(headers: &HeaderMap) -> Duration {
 /// A header as text, its lines joined, cut to [`HEADER_CHARS_MAX`]. Bytes that are no text are
 /// replaced rather than dropped: that there is a `Content-Encoding` must not get lost.
 fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-    let mut joined: Option<String> = None;
-    for value in headers.get_all(name) {
-        let value = String::from_utf8_lossy(value.as_bytes());
-        match &mut joined {
-            None => joined = Some(value.into_owned()),
-            Some(joined) => {
-                joined.push_str(", ");
-                joined.push_str(&value);
-            }
-        }
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    let mut joined = String::from_utf8_lossy(first.as_bytes());
+    for value in values {
+        let joined = joined.to_mut();
+        joined.push_str(", ");
+        joined.push_str(&String::from_utf8_lossy(value.as_bytes()));
     }
-    joined.map(|text| {
-        let printable = text.chars().filter(|c| !c.is_control());
-        printable.take(HEADER_CHARS_MAX).collect()
-    })
+    let is_plain = joined.len() <= HEADER_CHARS_MAX && !joined.chars().any(char::is_control);
+    if is_plain {
+        return Some(joined.into_owned());
+    }
+    let printable = joined.chars().filter(|c| !c.is_control());
+    Some(printable.take(HEADER_CHARS_MAX).collect())
 }
 
 #[cfg(test)]

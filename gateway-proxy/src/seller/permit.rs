@@ -125,11 +125,16 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Tells the breaker how the call ended. Only the first report counts. Whether it opened the
+    /// Tells the breaker how the call ended, `now`. Only the first report counts. Whether it opened the
     /// breaker.
-    pub fn report(&mut self, buyer: ProfileId, ended: &Result<SellerAnswer, SendError>) -> bool {
+    pub fn report(
+        &mut self,
+        buyer: ProfileId,
+        ended: &Result<SellerAnswer, SendError>,
+        now: Instant,
+    ) -> bool {
         self.ticket.take().is_some_and(|ticket| {
-            let (verdict, now) = (verdict(ended), Instant::now());
+            let verdict = verdict(ended);
             let mut breaker = self.gate.breaker.lock();
             let was_open = breaker.health(now) == Health::Open;
             breaker.report(&ticket, buyer, verdict, now);

@@ -1,6 +1,6 @@
 //! Permits: counted per endpoint, given back on drop, carried over versions.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crochet_shared::outcome::SellerFailure;
 
@@ -56,7 +56,11 @@ async fn an_open_breaker_outlives_a_new_version_but_not_a_new_url() {
     for _ in 0..5 {
         first.check().unwrap();
         let mut permit = first.try_admit().unwrap();
-        permit.report(buyer(), &Err(SendError::Unsent(Unsent::Connect)));
+        permit.report(
+            buyer(),
+            &Err(SendError::Unsent(Unsent::Connect)),
+            Instant::now(),
+        );
     }
     let open = first.try_admit().unwrap_err();
     drop(first.try_admit_test().unwrap());
@@ -82,7 +86,11 @@ async fn having_no_time_left_is_not_held_against_the_seller() {
     let seller = Seller::new(listing(), &record, &network, None).unwrap();
     for _ in 0..100 {
         let mut permit = seller.try_admit().unwrap();
-        permit.report(buyer(), &Err(SendError::Unsent(Unsent::OutOfTime)));
+        permit.report(
+            buyer(),
+            &Err(SendError::Unsent(Unsent::OutOfTime)),
+            Instant::now(),
+        );
     }
     seller.check().unwrap();
     // These are, all alike.
@@ -96,7 +104,11 @@ async fn having_no_time_left_is_not_held_against_the_seller() {
     .take(20)
     {
         let mut permit = seller.try_admit().unwrap();
-        permit.report(buyer(), &Err(SendError::Failed(*failure, None)));
+        permit.report(
+            buyer(),
+            &Err(SendError::Failed(*failure, None)),
+            Instant::now(),
+        );
     }
     assert!(seller.check().is_err());
 }
@@ -118,7 +130,11 @@ async fn a_permit_dropped_unused_burns_no_trial() {
     let seller = Seller::new(listing(), &record, &network, None).unwrap();
     for _ in 0..5 {
         let mut permit = seller.try_admit().unwrap();
-        permit.report(buyer(), &Err(SendError::Unsent(Unsent::Connect)));
+        permit.report(
+            buyer(),
+            &Err(SendError::Unsent(Unsent::Connect)),
+            Instant::now(),
+        );
     }
     // Half-open at once.
     for _ in 0..10 {
