@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Parser, Subcommand};
+use crochet_redis::Place;
 use crochet_shared::egress::Egress;
 use crochet_shared::seal::Keyring;
 use crochet_traces::{TraceArgs, Traced};
@@ -62,7 +63,8 @@ pub struct Settings {
     /// Most connections to Postgres
     #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=1000), global = true)]
     pub database_connections: u32,
-    /// Redis, as a URL; the control plane runs without it, gateways then ask it directly
+    /// Redis, as a URL, or cluster: and such URLs of some of a cluster's nodes; the control plane runs
+    /// without it, gateways then ask it directly
     #[arg(
         long,
         env = "REDIS_URL",
@@ -326,8 +328,7 @@ impl Settings {
             "CONTROL_PLANE_INTERNAL_LISTEN: {} is not loopback; listen on loopback and end TLS in front of it",
             self.control_plane_internal_listen
         );
-        redis::Client::open(self.redis_url.as_str())
-            .map_err(|_| anyhow::anyhow!("REDIS_URL: not a Redis URL such as redis://host:6379"))?;
+        Place::parse(&self.redis_url).context("REDIS_URL")?;
         let traces = self.traces.check().map_err(anyhow::Error::msg)?;
         Ok(Config {
             traces,

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{ArgAction, Parser};
+use crochet_redis::Place;
 use crochet_shared::egress::Egress;
 use crochet_shared::seal::Keyring;
 use crochet_traces::{TraceArgs, Traced};
@@ -55,7 +56,8 @@ pub struct Args {
     /// Bearer secret of the internal API, at least 32 bytes.
     #[arg(long, env = "INTERNAL_SECRET", hide_env_values = true)]
     pub internal_secret: SecretString,
-    /// Redis: a cache and the channel on which changes are told.
+    /// Redis: a cache and the channel on which changes are told. A cluster is cluster: and some of its nodes, comma
+    /// separated: cluster:redis://a:6379,redis://b:6379.
     #[arg(
         long,
         env = "REDIS_URL",
@@ -358,9 +360,9 @@ fn check_budget(bytes: usize) -> Result<(), String> {
 }
 
 fn check_redis(url: &SecretString) -> Result<(), String> {
-    redis::Client::open(url.expose_secret())
+    Place::parse(url.expose_secret())
         .map(drop)
-        .map_err(|_| "REDIS_URL must be redis://[user:password@]host[:port][/database]".into())
+        .map_err(|error| format!("REDIS_URL: {error}"))
 }
 
 /// The internal API carries secrets: TLS, or it does not leave this machine.

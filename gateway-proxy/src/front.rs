@@ -36,6 +36,9 @@ use crate::tls::http2;
 
 /// What most heads fit in.
 const HEAD_BYTES: usize = 4096;
+/// How long a connection that has not spoken yet is heard out when the process is stopping: its first request is on
+/// its way, and its client takes the end of a new connection for a failure.
+pub(crate) const FIRST_WORD_TIME: Duration = Duration::from_secs(1);
 /// How long a connection that was refused may go on sending.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 /// pingora's own time to read a head, in seconds; never reached, because the head is there.
@@ -83,6 +86,7 @@ impl Front {
         stream: &mut Stream,
         pending: &mut BytesMut,
         stopping: &mut ShutdownWatch,
+        is_first: bool,
     ) -> Result<usize, NoHead> {
         if pending.is_empty() {
             pending.reserve(HEAD_BYTES);
@@ -93,7 +97,7 @@ impl Front {
                     Ok(Ok(bytes)) if bytes > 0 => {}
                     Ok(_) | Err(_) => return Err(NoHead::Gone),
                 },
-                _ = stopping.wait_for(|stopping| *stopping) => return Err(NoHead::Gone),
+                () = leaving(stopping, is_first) => return Err(NoHead::Gone),
             }
         }
         // Nearly always the whole head came at once, and no clock is needed.
@@ -191,6 +195,15 @@ impl Front {
     }
 }
 
+/// Comes when the process is stopping, a little later to a connection that has not spoken yet.
+async fn leaving(stopping: &mut ShutdownWatch, is_first: bool) {
+    // An error says that whoever would tell is gone, too.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+    if is_first {
+        tokio::time::sleep(FIRST_WORD_TIME).await;
+    }
+}
+
 /// Reads until a head ends, and tells where.
 async fn complete(stream: &mut Stream, pending: &mut BytesMut) -> Result<usize, NoHead> {
     let mut seen = 0;
@@ -250,8 +263,9 @@ impl ServerApp for Front {
         let peer = peer_of(&stream);
         let mut stopping = shutdown.clone();
         let mut pending = BytesMut::new();
+        let mut is_first = true;
         loop {
-            let read = self.read_head(&mut stream, &mut pending, &mut stopping);
+            let read = self.read_head(&mut stream, &mut pending, &mut stopping, is_first);
             let end = match read.await {
                 Ok(end) => end,
                 Err(NoHead::Gone) => return None,
@@ -260,6 +274,7 @@ impl ServerApp for Front {
                     return None;
                 }
             };
+            is_first = false;
             let underway = self.gateway.underway.begin();
             stream = if let Some(plain) = take_plain(&mut pending, end) {
                 let keep = !*shutdown.borrow();

@@ -130,6 +130,7 @@ struct LookedAt {
     control_plane_up: Gauge,
     draining: Gauge,
     certificate_ends: Gauge,
+    certificate_refused: Gauge,
     queues: [(Gauge, Gauge); 3],
 }
 
@@ -291,6 +292,7 @@ impl Metrics {
                 &to.certificate_ends,
                 usize::try_from(certificate.ends()).unwrap_or(0),
             );
+            show(&to.certificate_refused, certificate.is_refused().into());
         }
         for ((waiting, most), queue) in to.queues.iter().zip(gateway.control_plane.queues()) {
             show(waiting, queue.0);
@@ -384,6 +386,7 @@ impl LookedAt {
             control_plane_up: plain(&names::CONTROL_PLANE_UP),
             draining: plain(&names::DRAINING),
             certificate_ends: plain(&names::CERTIFICATE_ENDS),
+            certificate_refused: plain(&names::CERTIFICATE_REFUSED),
             queues: names::BATCHES.map(|kind| {
                 let labels = [("kind", kind)];
                 (

@@ -28,7 +28,7 @@ use tokio::sync::watch;
 
 use crate::admin::Admin;
 use crate::cache::invalidation;
-use crate::front::Front;
+use crate::front::{FIRST_WORD_TIME, Front};
 use crate::gateway::Gateway;
 use crate::proxy::FrontDoor;
 use crate::rate;
@@ -270,8 +270,9 @@ impl ShutdownSignalWatch for StopSignal {
                 _ => break heard,
             }
         };
+        let handed_over = heard == Heard::Quit && self.gateway.config.upgrade_socket.is_some();
         tokio::select! {
-            () = self.wind_down(heard != Heard::Interrupt) => ShutdownSignal::GracefulTerminate,
+            () = self.wind_down(heard != Heard::Interrupt, handed_over) => ShutdownSignal::GracefulTerminate,
             _ = signals.next() => ShutdownSignal::FastShutdown,
         }
     }
@@ -297,7 +298,7 @@ impl StopSignal {
         sent.is_ok()
     }
 
-    async fn wind_down(&self, patient: bool) {
+    async fn wind_down(&self, patient: bool, handed_over: bool) {
         let config = &self.gateway.config;
         self.gateway.draining.store(true, Ordering::Release);
         tracing::info!("draining");
@@ -306,6 +307,10 @@ impl StopSignal {
         }
         // No receiver is no listener.
         let _ = self.stop.send(true);
+        if handed_over {
+            // Clients came until now. Who is still shaking hands is counted nowhere.
+            tokio::time::sleep(FIRST_WORD_TIME).await;
+        }
         // HTTP/2 says goodbye: until its client has heard it, another request may be on its way.
         let goodbye = self.gateway.http2_connections.none();
         let _ = tokio::time::timeout(GOODBYE_TIME, goodbye).await;

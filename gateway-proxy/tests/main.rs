@@ -40,6 +40,7 @@ mod provider;
 mod quotes;
 mod rates;
 mod recovery;
+mod redis_cluster;
 mod refusals;
 mod reviews;
 mod revocation;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         pressure::trials(),
         passing_on::trials(),
         rates::trials(),
+        redis_cluster::trials(),
         revocation::trials(),
         lost_replies::trials(),
         provider::trials(),

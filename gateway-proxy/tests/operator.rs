@@ -49,19 +49,55 @@ async fn a_call_that_failed_twice_and_then_succeeded_is_told_whole() {
     assert!(text(&told[3]["told"]).starts_with("epoch 1: the seller failed with 503"));
     assert!(text(&told[5]["told"]).starts_with("epoch 2: the seller failed with 500"));
     assert!(text(&told[7]["told"]).starts_with("epoch 3: the seller answered 200"));
-    assert_eq!(story["answer"]["is_stored"], true);
-    let kinds: Vec<&str> = story["ledger"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|row| text(&row["kind"]))
-        .collect();
-    assert_eq!(
-        kinds,
-        ["gateway_payment", "seller_credit", "marketplace_fee"]
+    // Each as it was: when, by which claim, what became of the attempt.
+    let times: Vec<&str> = told.iter().map(|event| text(&event["at"])).collect();
+    assert!(
+        times.is_sorted() && times[0] < times[7],
+        "in the order of their times: {times:?}"
     );
+    for (claim, epoch) in [(2, 1), (4, 2), (6, 3)] {
+        let begin = format!("epoch {epoch} by call ");
+        let claimed = text(&told[claim]["told"]);
+        assert!(
+            claimed.starts_with(&begin) && claimed.contains("lease until"),
+            "{claimed}"
+        );
+    }
+    for failed in [3, 5] {
+        assert!(text(&told[failed]["told"]).contains(" after "), "{story}");
+    }
+    assert_eq!(story["attempts"], 3);
+    assert_eq!(
+        (
+            &story["answer"]["is_stored"],
+            &story["answer"]["seller_status"]
+        ),
+        (&json!(true), &json!(200))
+    );
+    assert_eq!(story["answer"]["delivered_at"], told[7]["at"]);
+    assert_eq!(money(&story), MONEY);
     let (by_relay, _) = operator(&["request", &quote.relay_request_id]).await;
     assert_eq!(by_relay, story);
+}
+
+/// Kind, amount, and the accounts from which and to which it went.
+const MONEY: [(&str, i64, &str, &str); 3] = [
+    ("gateway_payment", 1_000_000, "provider", "clearing"),
+    ("seller_credit", 951_000, "clearing", "seller"),
+    ("marketplace_fee", 49_000, "clearing", "fees"),
+];
+
+fn money(story: &Value) -> Vec<(&str, i64, &str, &str)> {
+    let rows = story["ledger"].as_array().unwrap().iter();
+    rows.map(|row| {
+        (
+            text(&row["kind"]),
+            row["amount_micros"].as_i64().unwrap(),
+            text(&row["debit_account"]),
+            text(&row["credit_account"]),
+        )
+    })
+    .collect()
 }
 
 async fn what_an_operator_takes_back_reaches_every_gateway() {

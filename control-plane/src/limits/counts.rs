@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use crochet_redis::{Connection, Patience, Place};
 use crochet_shared::limit::{self, COUNT, Kind};
 use crochet_shared::seal::Keyring;
 use parking_lot::Mutex;
 use redis::Script;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use secrecy::ExposeSecret as _;
 
 use crate::config::Config;
@@ -21,7 +21,7 @@ const REST: Duration = Duration::from_millis(500);
 
 /// The counts.
 pub struct Counts {
-    redis: ConnectionManager,
+    redis: Connection,
     count: Script,
     keys: Keyring,
     /// `None` while it answers.
@@ -43,13 +43,13 @@ impl std::fmt::Debug for Counts {
 impl Counts {
     /// Connects to nothing yet.
     pub fn new(config: &Config) -> anyhow::Result<Self> {
-        let client = redis::Client::open(config.redis_url.expose_secret())?;
-        let settings = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIME))
-            .set_response_timeout(Some(ANSWER_TIME))
-            .set_number_of_retries(0);
+        let place = Place::parse(config.redis_url.expose_secret())?;
         Ok(Self {
-            redis: ConnectionManager::new_lazy_with_config(client, settings)?,
+            redis: place.connection(Patience {
+                connect: CONNECT_TIME,
+                answer: ANSWER_TIME,
+                retries: 0,
+            })?,
             count: Script::new(COUNT),
             keys: config.cache_keys.clone(),
             away: Mutex::new(None),

@@ -14,6 +14,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crochet_redis::{Connection, Patience, Place};
 use crochet_shared::api_key::KeyDigest;
 use crochet_shared::clock;
 use crochet_shared::id::ListingId;
@@ -21,7 +22,6 @@ use crochet_shared::internal::{KeyRecord, Quote, RouteName, RouteRecord};
 use crochet_shared::redis_key::{self, CHANGES_CHANNEL, Change, PUT_IF_NEWER, RECORD_SECONDS_MAX};
 use futures_util::StreamExt as _;
 use redis::Script;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
@@ -50,7 +50,7 @@ const ROWS_MAX: i64 = 256;
 /// The connection to Redis. Made at first use, and again whenever it breaks.
 #[derive(Clone)]
 pub struct Publisher {
-    redis: ConnectionManager,
+    redis: Connection,
     put_if_newer: Script,
     wanted: Arc<Notify>,
 }
@@ -71,14 +71,14 @@ struct Named<'a, T> {
 impl Publisher {
     /// Connects to nothing yet.
     pub fn new(config: &Config) -> anyhow::Result<Self> {
-        let client = redis::Client::open(config.redis_url.expose_secret())?;
-        let wait = Some(Duration::from_millis(REDIS_MILLIS_MAX));
-        let settings = ConnectionManagerConfig::new()
-            .set_connection_timeout(wait)
-            .set_response_timeout(wait)
-            .set_number_of_retries(1);
+        let place = Place::parse(config.redis_url.expose_secret())?;
+        let wait = Duration::from_millis(REDIS_MILLIS_MAX);
         Ok(Self {
-            redis: ConnectionManager::new_lazy_with_config(client, settings)?,
+            redis: place.connection(Patience {
+                connect: wait,
+                answer: wait,
+                retries: 1,
+            })?,
             put_if_newer: Script::new(PUT_IF_NEWER),
             wanted: Arc::new(Notify::new()),
         })

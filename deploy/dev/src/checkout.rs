@@ -88,6 +88,11 @@ impl Checkout {
         self.target.join("watched")
     }
 
+    /// Where what reads the manifests is kept.
+    pub fn manifests(&self) -> PathBuf {
+        self.target.join("manifests")
+    }
+
     /// Where k6, what it is told and what it found are kept.
     pub fn k6(&self) -> PathBuf {
         self.target.join("k6")

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::command::{
-    audit, bench, demo, documents, down, drill, fresh, fuzz, k6, logs, observe, operator, test, up,
+    audit, bench, demo, documents, down, drill, fresh, fuzz, k6, logs, manifests, observe,
+    operator, test, up,
 };
 
 /// Installs what is missing, builds, starts and shows a whole Crochet on this machine.
@@ -39,6 +40,8 @@ enum Command {
     Observe(observe::Arguments),
     /// Break a stack in every way there is an alert for, and see each fire; or upgrade one under load.
     Drill(drill::Arguments),
+    /// Hold chart, compose file, Dockerfile and units to those who read them, as far as they can be had.
+    Manifests,
     /// Run the tests with a Postgres and a Redis of their own.
     Test(test::Arguments),
     /// Build the control plane of the version before this one (`deploy/PREVIOUS`), which a test lets serve
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
             Command::Documents(arguments) => Box::pin(documents::documents(arguments)).await,
             Command::Observe(arguments) => Box::pin(observe::observe(arguments)).await,
             Command::Drill(arguments) => Box::pin(drill::drill(arguments)).await,
+            Command::Manifests => manifests::manifests(),
             Command::Test(arguments) => test::test(arguments).await,
             Command::Previous => previous(),
             Command::Fresh => fresh::fresh().await,

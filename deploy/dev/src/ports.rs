@@ -25,7 +25,7 @@ pub(crate) fn preferred_or_free(preferred: Option<u16>) -> Result<u16> {
 }
 
 /// A port nobody listens on now. Somebody may before its server does: starting is then tried again with another.
-pub(crate) fn free() -> Result<u16> {
+pub fn free() -> Result<u16> {
     for _ in 0..TRIES {
         let port = FIRST + u16::from_le_bytes(random_bytes()?) % COUNT;
         let fresh = GIVEN.lock().is_ok_and(|mut given| given.insert(port));

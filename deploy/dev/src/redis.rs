@@ -23,6 +23,9 @@ pub(crate) struct Cache {
     program: std::path::PathBuf,
     account: Option<Account>,
     port: u16,
+    /// Where the nodes of a cluster speak to each other; none for a server alone.
+    bus: Option<u16>,
+    home: std::path::PathBuf,
 }
 
 impl Cache {
@@ -31,7 +34,34 @@ impl Cache {
             program: install::redis_server().context("Redis is not installed")?,
             account: Account::for_server(&["redis", "valkey", "postgres", "nobody"])?,
             port: ports::free()?,
+            bus: None,
+            home: "/".into(),
         })
+    }
+
+    /// A node of a cluster, which keeps what it knows of the others in `home`.
+    pub(crate) fn node(home: &Path) -> Result<Self> {
+        let mut node = Self::new()?;
+        if let Some(account) = &node.account {
+            account.own(home)?;
+        }
+        node.bus = Some(ports::free()?);
+        node.home = home.to_path_buf();
+        Ok(node)
+    }
+
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where a node speaks to the others.
+    pub(crate) const fn bus(&self) -> Option<u16> {
+        self.bus
+    }
+
+    /// Which user it runs as.
+    pub(crate) const fn account(&self) -> Option<&Account> {
+        self.account.as_ref()
     }
 
     pub(crate) fn url(&self) -> String {
@@ -39,8 +69,8 @@ impl Cache {
     }
 
     pub(crate) fn program(&self) -> Program {
-        let port = self.port.to_string();
-        let arguments = [
+        let (port, home) = (self.port.to_string(), self.home.display().to_string());
+        let mut arguments = vec![
             "--port",
             &port,
             "--bind",
@@ -52,12 +82,17 @@ impl Cache {
             "--daemonize",
             "no",
             "--dir",
-            "/",
+            &home,
         ];
+        let bus = self.bus.map(|bus| bus.to_string());
+        if let Some(bus) = &bus {
+            arguments.extend(["--cluster-enabled", "yes", "--cluster-port", bus]);
+            arguments.extend(["--cluster-node-timeout", "1000"]);
+        }
         Program {
             name: "redis".to_owned(),
             path: self.program.clone(),
-            arguments: arguments.map(str::to_owned).to_vec(),
+            arguments: arguments.into_iter().map(str::to_owned).collect(),
             environment: BTreeMap::new(),
             account: self.account.clone(),
             directory: "/".into(),

@@ -8,11 +8,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
+use crochet_redis::{Connection, NoAddress, Patience, Place};
 use crochet_shared::clock;
 use crochet_shared::redis_key;
 use crochet_shared::seal::Keyring;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, FromRedisValue, Pipeline};
+use redis::{FromRedisValue, Pipeline};
 use serde::de::DeserializeOwned;
 
 use crate::metrics::{Metrics, RedisCounts};
@@ -24,13 +24,11 @@ const ANSWER_TIME: Duration = Duration::from_millis(100);
 const PIPELINE_TIME: Duration = Duration::from_millis(250);
 /// How long it is left alone after a failure, in milliseconds.
 const REST_MS: i64 = 500;
-/// Commands that may wait for the connection's writer.
-const PIPELINE_MAX: usize = 1024;
 
 /// Reads records.
 pub struct Redis {
-    client: Client,
-    manager: OnceLock<ConnectionManager>,
+    place: Place,
+    connection: OnceLock<Connection>,
     keys: Keyring,
     resting_until_ms: AtomicI64,
     answered: AtomicBool,
@@ -46,10 +44,10 @@ impl std::fmt::Debug for Redis {
 
 impl Redis {
     /// Prepares; contacts nobody until [`Self::start`].
-    pub fn new(url: &str, keys: Keyring, metrics: &Metrics) -> redis::RedisResult<Self> {
+    pub fn new(url: &str, keys: Keyring, metrics: &Metrics) -> Result<Self, NoAddress> {
         Ok(Self {
-            client: Client::open(url)?,
-            manager: OnceLock::new(),
+            place: Place::parse(url)?,
+            connection: OnceLock::new(),
             keys,
             resting_until_ms: AtomicI64::new(0),
             answered: AtomicBool::new(false),
@@ -60,20 +58,19 @@ impl Redis {
 
     /// Makes the connection, inside the runtime that will use it.
     pub fn start(&self) -> redis::RedisResult<()> {
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIME))
-            .set_response_timeout(Some(ANSWER_TIME))
-            .set_number_of_retries(0)
-            .set_pipeline_buffer_size(PIPELINE_MAX);
-        let manager = ConnectionManager::new_lazy_with_config(self.client.clone(), config)?;
+        let connection = self.place.connection(Patience {
+            connect: CONNECT_TIME,
+            answer: ANSWER_TIME,
+            retries: 0,
+        })?;
         // A second start keeps the first connection.
-        let _ = self.manager.set(manager);
+        let _ = self.connection.set(connection);
         Ok(())
     }
 
-    /// A client for the channel of changes.
-    pub const fn client(&self) -> &Client {
-        &self.client
+    /// Where the channel of changes is.
+    pub const fn place(&self) -> &Place {
+        &self.place
     }
 
     /// What seals records and changes.
@@ -93,7 +90,7 @@ impl Redis {
 
     /// The answers to several commands at once, or nothing. Off every call's path.
     pub async fn pipeline<T: FromRedisValue>(&self, commands: &Pipeline) -> Option<T> {
-        let mut connection = self.manager.get()?.clone();
+        let mut connection = self.connection.get()?.clone();
         let asked = commands.query_async::<T>(&mut connection);
         let answered = tokio::time::timeout(PIPELINE_TIME, asked).await;
         let answered = answered.ok().and_then(Result::ok);
@@ -108,7 +105,7 @@ impl Redis {
             self.gets.left_alone.increment(1);
             return None;
         }
-        let mut connection = self.manager.get()?.clone();
+        let mut connection = self.connection.get()?.clone();
         let mut get = redis::cmd("GET");
         get.arg(name);
         let asked = get.query_async::<Option<Vec<u8>>>(&mut connection);

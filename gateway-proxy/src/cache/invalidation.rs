@@ -73,7 +73,7 @@ pub async fn listen(gateway: Arc<Gateway>) {
 }
 
 async fn subscribe(gateway: &Gateway) -> redis::RedisResult<(PubSubSink, PubSubStream)> {
-    let (mut sink, stream) = gateway.redis.client().get_async_pubsub().await?.split();
+    let (mut sink, stream) = gateway.redis.place().hearing().await?.split();
     sink.subscribe(CHANGES_CHANNEL).await?;
     Ok((sink, stream))
 }

@@ -213,6 +213,11 @@ pub(super) const CERTIFICATES: Metric = Metric::counter(
     &[("outcome", &["taken", "refused"])],
     "New certificates found in their files since the start. While one is `refused`, the one before it serves.",
 );
+pub(super) const CERTIFICATE_REFUSED: Metric = Metric::gauge(
+    "gateway_tls_certificate_refused",
+    &[],
+    "1 while the files hold a certificate that was refused, and the one before it serves.",
+);
 pub(super) const CERTIFICATE_ENDS: Metric = Metric::gauge(
     "gateway_tls_certificate_ends_seconds",
     &[],
@@ -225,7 +230,7 @@ pub(super) const STREAMS_REFUSED: Metric = Metric::counter(
 );
 
 /// All of them.
-pub const ALL: [Metric; 36] = [
+pub const ALL: [Metric; 37] = [
     ANSWERS,
     PASSED,
     CALL,
@@ -260,6 +265,7 @@ pub const ALL: [Metric; 36] = [
     LEASE_TOO_SHORT,
     DRAINING,
     CERTIFICATES,
+    CERTIFICATE_REFUSED,
     CERTIFICATE_ENDS,
     STREAMS_REFUSED,
 ];

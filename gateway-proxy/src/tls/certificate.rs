@@ -80,6 +80,8 @@ pub struct Certificate {
 struct Looks {
     /// What was judged last, whatever came of it.
     judged: Seen,
+    /// Whether that was refused.
+    refused: bool,
     doubted: Option<Seen>,
 }
 
@@ -108,6 +110,7 @@ impl Certificate {
             serving: ArcSwap::from_pointee(servable),
             looks: Mutex::new(Looks {
                 judged: seen,
+                refused: false,
                 doubted: None,
             }),
         })
@@ -116,6 +119,11 @@ impl Certificate {
     /// When the one that serves ends, in Unix seconds.
     pub fn ends(&self) -> i64 {
         self.serving.load().ends
+    }
+
+    /// Whether the files hold one that was refused.
+    pub fn is_refused(&self) -> bool {
+        self.looks.lock().refused
     }
 
     /// Follows the files for good.
@@ -150,6 +158,7 @@ impl Certificate {
         match read.and_then(|servable| self.is_no_worse(servable)) {
             Ok(servable) => {
                 looks.judged = seen;
+                looks.refused = false;
                 looks.doubted = None;
                 let ends = servable.ends;
                 self.serving.store(Arc::new(servable));
@@ -157,6 +166,7 @@ impl Certificate {
             }
             Err(error) if looks.doubted == Some(seen) => {
                 looks.judged = seen;
+                looks.refused = true;
                 looks.doubted = None;
                 Look::Refused(error)
             }
@@ -294,6 +304,7 @@ mod tests {
             };
             assert!(error.to_string().contains(said), "{error}");
             assert!(matches!(certificate.look(), Look::Same), "{said}");
+            assert!(certificate.is_refused(), "{said}");
             assert_eq!(served(&certificate), before);
         }
         std::fs::remove_file(&files.tls.key).unwrap();
@@ -301,6 +312,7 @@ mod tests {
         assert!(matches!(certificate.look(), Look::Refused(_)));
         files.write(&good.0, &good.1);
         assert!(matches!(certificate.look(), Look::Taken(_)));
+        assert!(!certificate.is_refused());
     }
 
     #[test]

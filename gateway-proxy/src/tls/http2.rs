@@ -17,8 +17,9 @@ use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 
+use crate::front::FIRST_WORD_TIME;
 use crate::gateway::Gateway;
 use crate::head::HEAD_BYTES_MAX;
 use crate::proxy::FrontDoor;
@@ -63,12 +64,15 @@ pub(crate) async fn serve(
         refused: AtomicUsize::new(0),
         ends: Notify::new(),
         has_spoken: AtomicBool::new(false),
+        first_word: Notify::new(),
     });
+    let (stop, stopping) = watch::channel(false);
     // What was begun goes on in tasks of its own.
     tokio::select! {
-        _ = connection.process_new(stream, shutdown) => {}
+        _ = connection.process_new(stream, &stopping) => {}
         () = connection.ends.notified() => {}
         () = connection.says_nothing(idle) => {}
+        () = connection.says_goodbye(shutdown.clone(), &stop) => {}
     }
 }
 
@@ -81,6 +85,8 @@ struct Connection {
     refused: AtomicUsize,
     ends: Notify,
     has_spoken: AtomicBool,
+    /// Comes with the first request.
+    first_word: Notify,
 }
 
 impl Connection {
@@ -91,6 +97,18 @@ impl Connection {
         if self.has_spoken.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Says goodbye when the process is stopping, but not before somebody who has just come has said her first word.
+    /// Never comes itself: the connection ends by the goodbye.
+    async fn says_goodbye(&self, mut shutdown: ShutdownWatch, stop: &watch::Sender<bool>) {
+        // An error says that whoever would tell is gone, too.
+        let _ = shutdown.wait_for(|stopping| *stopping).await;
+        if !self.has_spoken.load(Ordering::Relaxed) {
+            let _ = tokio::time::timeout(FIRST_WORD_TIME, self.first_word.notified()).await;
+        }
+        let _ = stop.send(true);
+        std::future::pending::<()>().await;
     }
 
     fn refuse(&self, session: &mut ServerSession) {
@@ -112,7 +130,9 @@ impl HttpServerApp for Connection {
         mut session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        self.has_spoken.store(true, Ordering::Relaxed);
+        if !self.has_spoken.swap(true, Ordering::Relaxed) {
+            self.first_word.notify_one();
+        }
         let Ok(_place) = self.room.try_acquire() else {
             self.refuse(&mut session);
             return None;

@@ -3,13 +3,19 @@
 
 mod calls;
 mod floods;
+mod handover;
 mod renewal;
 mod stage;
 
 /// The tests of the TLS port.
 pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
-    [renewal::trials(), floods::trials(), calls::trials()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        renewal::trials(),
+        handover::trials(),
+        floods::trials(),
+        calls::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

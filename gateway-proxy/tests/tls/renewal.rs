@@ -66,14 +66,14 @@ async fn is_served(stage: &Stage, trusted: &Pair) -> bool {
 }
 
 /// Calls in both versions of HTTP, all of which must be answered.
-struct Load {
+pub(super) struct Load {
     stop: Arc<AtomicBool>,
     calls: Arc<AtomicUsize>,
     callers: JoinSet<()>,
 }
 
 impl Load {
-    fn begin(stage: &Stage, market: &Arc<Market>, second: &Pair) -> Self {
+    pub(super) fn begin(stage: &Stage, market: &Arc<Market>, second: &Pair) -> Self {
         let (stop, calls) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let mut callers = JoinSet::new();
         for (version, keeps) in [
@@ -107,7 +107,7 @@ impl Load {
     }
 
     /// Waits until more calls are made.
-    async fn more(&self) {
+    pub(super) async fn more(&self) {
         const MORE: usize = 40;
         let before = self.calls.load(Ordering::Relaxed);
         until("more calls are made", || async {
@@ -117,7 +117,7 @@ impl Load {
         .await;
     }
 
-    async fn end(self) -> usize {
+    pub(super) async fn end(self) -> usize {
         self.stop.store(true, Ordering::Relaxed);
         self.callers.join_all().await;
         self.calls.load(Ordering::Relaxed)

@@ -1,6 +1,7 @@
 //! `cargo dev observe`: a real Prometheus over a stack, and what rules and dashboards are held to.
 //!
-//! Alone it watches the stack that runs in this clone until Ctrl-C. With `--check` it starts a stack
+//! Alone it watches the stack that runs in this clone until Ctrl-C; with `--draw` it makes calls in it and
+//! draws every dashboard ([`super::draw`]). With `--check` it starts a stack
 //! of its own, makes paid calls, and demands that `promtool` finds nothing wrong, that every
 //! expression of a rule or a panel can be evaluated, and that every metric it names is there.
 
@@ -17,7 +18,7 @@ use crochet_dev::{
 
 use super::signals::Signals;
 use super::watched::{self, Query};
-use super::{compile, running, say, transcript};
+use super::{compile, draw, running, say, transcript};
 
 /// What Grafana's choice of a window is taken to be.
 const WINDOW: &str = "30s";
@@ -33,12 +34,31 @@ pub(crate) struct Arguments {
     /// Start a stack of its own, hold rules and dashboards to it, and end.
     #[arg(long)]
     check: bool,
+    /// Make mixed calls in the stack that runs, and draw every dashboard into `target/pictures`.
+    #[arg(long, conflicts_with = "check")]
+    draw: bool,
+    /// Follow the commands of `deploy/README.md` in a clone of what is committed, from nothing to the
+    /// pictures.
+    #[arg(long, conflicts_with_all = ["check", "draw"])]
+    from_nothing: bool,
 }
 
 pub(crate) async fn observe(arguments: Arguments) -> Result<ExitCode> {
     const CONNECTIONS: u16 = 200;
     let checkout = Checkout::find()?;
+    if arguments.from_nothing {
+        draw::from_nothing(&checkout)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     install::install_missing(say)?;
+    if arguments.draw {
+        let drawn = Box::pin(draw::draw(&checkout)).await?;
+        return Ok(if drawn {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
+    }
     if !arguments.check {
         return watch(&checkout).await;
     }

@@ -13,8 +13,8 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use super::Drill;
 use super::stage::Stage;
+use super::{Drill, certificate};
 
 /// How many calls are made at once where a queue or a pool is to be filled.
 const CROWD: usize = 700;
@@ -24,6 +24,8 @@ const READERS: usize = 60;
 #[derive(Clone, Copy)]
 enum Kind {
     Stranger,
+    EndingCertificate,
+    BrokenCertificate,
     Books,
     UnknownSuccess,
     Mismatch,
@@ -43,11 +45,21 @@ enum Kind {
 }
 
 /// The faults with their alerts, in the order they are made: cheap ones first, those that kill last.
-const FAULTS: [(Kind, &str, &[&str]); 17] = [
+const FAULTS: [(Kind, &str, &[&str]); 19] = [
     (
         Kind::Stranger,
         "stranger at the internal API",
         &["InternalUnauthorized"],
+    ),
+    (
+        Kind::EndingCertificate,
+        "certificate that ends",
+        &["CertificateEndsSoon", "CertificateEnds"],
+    ),
+    (
+        Kind::BrokenCertificate,
+        "certificate renewed badly",
+        &["CertificateRefused"],
     ),
     (Kind::Books, "books changed by SQL", &["BooksBroken"]),
     (
@@ -150,6 +162,8 @@ pub(super) async fn all(drill: &mut Drill, stage: &mut Stage, only: Option<&str>
 async fn make(kind: Kind, fault: Fault<'_>, stage: &mut Stage) -> Result<()> {
     match kind {
         Kind::Stranger => stranger(fault, stage).await,
+        Kind::EndingCertificate => certificate::ending(fault, stage).await,
+        Kind::BrokenCertificate => certificate::broken(fault, stage).await,
         Kind::Books => books(fault, stage).await,
         Kind::UnknownSuccess => unknown_success(fault, stage).await,
         Kind::Mismatch => mismatch(fault, stage).await,
@@ -170,7 +184,7 @@ async fn make(kind: Kind, fault: Fault<'_>, stage: &mut Stage) -> Result<()> {
 }
 
 /// A fault that was made and whose alerts are waited for.
-struct Fault<'a> {
+pub(super) struct Fault<'a> {
     drill: &'a mut Drill,
     name: &'a str,
     alerts: &'a [&'a str],
@@ -178,11 +192,11 @@ struct Fault<'a> {
 }
 
 impl Fault<'_> {
-    async fn fires(&mut self) -> Result<()> {
+    pub(super) async fn fires(&mut self) -> Result<()> {
         self.fire(self.alerts).await
     }
 
-    async fn fire(&mut self, alerts: &[&str]) -> Result<()> {
+    pub(super) async fn fire(&mut self, alerts: &[&str]) -> Result<()> {
         self.drill.wait_for(self.name, alerts, self.began).await
     }
 }

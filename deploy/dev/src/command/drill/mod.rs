@@ -4,8 +4,9 @@
 //! The rules are the repository's with shorter windows: thresholds and expressions stay. An alert
 //! that no drill makes fire is an error here, so that a new one brings its fault along.
 
+mod certificate;
 mod faults;
-mod page;
+pub(crate) mod page;
 mod stage;
 mod traffic;
 mod upgrade;

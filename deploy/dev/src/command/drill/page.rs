@@ -16,7 +16,7 @@ exit "$(cat "$ASKED/$$.done")"
 "#;
 
 /// The blocks of commands of a page: what stands in its fences of `sh`.
-pub(super) fn blocks(page: &str) -> Vec<String> {
+pub(crate) fn blocks(page: &str) -> Vec<String> {
     let fences = page.split("```").skip(1).step_by(2);
     fences
         .filter_map(|fence| fence.strip_prefix("sh\n"))

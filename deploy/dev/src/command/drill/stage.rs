@@ -9,6 +9,8 @@ use serde_json::json;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
+use super::certificate::{self, Certificate};
+
 /// What the stack is told: the settings that decide how soon a fault shows, and a body budget of one
 /// body each way.
 const SETTINGS: [(&str, &str); 6] = [
@@ -32,6 +34,8 @@ pub(super) struct Stage {
     pub(super) listing: Listing,
     /// The control plane's public API without a gateway before it.
     pub(super) direct: Api,
+    /// What the gateway serves TLS with.
+    pub(super) certificate: Certificate,
 }
 
 /// A call that is paid for.
@@ -49,7 +53,8 @@ impl Stage {
         for (name, value) in SETTINGS {
             options = options.set(name, value)?;
         }
-        let stack = Stack::start(options).await?;
+        let mut stack = Stack::start(options).await?;
+        let certificate = certificate::serve_tls(&mut stack).await?;
         let api = stack.api(0)?;
         let seller = Agent::fresh(&api, Chain::Solana, "Seller").await?;
         let buyer = Agent::fresh(&api, Chain::Solana, "Buyer").await?;
@@ -74,6 +79,7 @@ impl Stage {
             buyer,
             listing,
             direct,
+            certificate,
         })
     }
 
