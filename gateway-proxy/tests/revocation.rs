@@ -12,7 +12,10 @@ use serde_json::json;
 
 use crate::harness::{Door, Market, World, is_full, text, trials};
 
-trials!(changes_reach_every_gateway_under_load);
+trials!(
+    changes_reach_every_gateway_under_load,
+    changes_reach_every_gateway_when_only_the_control_plane_has_lost_redis
+);
 
 /// Within which a change is known everywhere, while Redis runs and while it does not.
 const WITHIN: Duration = Duration::from_secs(1);
@@ -188,5 +191,40 @@ async fn changes_reach_every_gateway_under_load() {
     assert!(suspended < WITHIN_WITHOUT_REDIS, "{suspended:?}");
     drop(load);
     world.stack.start_again(Role::Redis).await.unwrap();
+    world.close().await;
+}
+
+/// Gateways still reach Redis, where records of up to a minute ago stand and nobody puts newer ones.
+async fn changes_reach_every_gateway_when_only_the_control_plane_has_lost_redis() {
+    const NOBODY: &str = "redis://127.0.0.1:1/";
+    let mut world = World::own("split", |options| options).await;
+    let market = Market::within(&world.door, json!({})).await;
+    let (agent, key) = market.second_key().await;
+    let listing = market.publish(json!({})).await;
+    let path = format!("/gateway/{}", listing.id);
+    until_all_say(&market.door, &agent, "/gateway/nobody", 404).await;
+    until_all_say(&market.door, &market.seller, &path, 403).await;
+
+    world.stack.terminate(Role::ControlPlane).await.unwrap();
+    world.stack.tell(Role::ControlPlane, "REDIS_URL", NOBODY);
+    world.stack.start_again(Role::ControlPlane).await.unwrap();
+    until_all_say(&market.door, &agent, "/gateway/nobody", 404).await;
+    until_all_say(&market.door, &market.seller, &path, 403).await;
+    let api_key = format!("/api-keys/{key}");
+    let revoked = market.buyer.send(Method::DELETE, &api_key, &[], None);
+    revoked.await.unwrap().data(200).unwrap();
+    let suspended = market.seller.send(
+        Method::PATCH,
+        &format!("/listings/{}", listing.id),
+        &[],
+        Some(json!({ "status": "suspended" }).to_string().into()),
+    );
+    suspended.await.unwrap().data(200).unwrap();
+    let (revoked, suspended) = tokio::join!(
+        until_all_say(&market.door, &agent, "/gateway/nobody", 401),
+        until_all_say(&market.door, &market.seller, &path, 409),
+    );
+    assert!(revoked < WITHIN_WITHOUT_REDIS, "{revoked:?}");
+    assert!(suspended < WITHIN_WITHOUT_REDIS, "{suspended:?}");
     world.close().await;
 }

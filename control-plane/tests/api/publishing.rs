@@ -36,6 +36,67 @@ async fn waiting(api: &Api) -> i64 {
         .unwrap()
 }
 
+/// What was told on the channel until now.
+async fn told(
+    api: &Api,
+    redis: &mut redis::aio::MultiplexedConnection,
+    listener: &mut redis::aio::PubSub,
+) -> Vec<Change> {
+    const END: &[u8] = b"end";
+    let _: i64 = redis.publish(CHANGES_CHANNEL, END).await.unwrap();
+    let mut told = Vec::new();
+    let mut messages = listener.on_message();
+    loop {
+        let sealed: Vec<u8> = messages.next().await.unwrap().get_payload().unwrap();
+        if sealed == END {
+            return told;
+        }
+        let now = clock::now().timestamp_millis();
+        let change = redis_key::open(&api.app.cache_keys, CHANGES_CHANNEL, &sealed, now);
+        told.push(change.unwrap());
+    }
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn gateways_are_told_until_when_all_is_told_and_not_while_a_key_or_listing_waits(
+    pool: PgPool,
+) {
+    let redis = Redis::start();
+    let mut connection = redis.connect().await;
+    let api = Api::with(pool, &[&format!("--redis-url={}", redis.url())]);
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut listener = client.get_async_pubsub().await.unwrap();
+    listener.subscribe(CHANGES_CHANNEL).await.unwrap();
+    let waits = "insert into outbox (key_digest) select sha256(n::text::bytea) from generate_series(1, $1) n";
+    let untils = |told: Vec<Change>| -> Vec<i64> {
+        let until = |change| match change {
+            Change::Told(until) => Some(until),
+            _ => None,
+        };
+        told.into_iter().filter_map(until).collect()
+    };
+
+    sqlx::query(waits)
+        .bind(300)
+        .execute(api.app.db.pool())
+        .await
+        .unwrap();
+    publish::publish_once(&api.app).await.unwrap();
+    let some = told(&api, &mut connection, &mut listener).await;
+    assert!(some.len() > 200, "{}", some.len());
+    assert!(untils(some).is_empty(), "one look does not reach all");
+
+    let before = clock::now().timestamp_millis();
+    publish::publish_once(&api.app).await.unwrap();
+    let after = clock::now().timestamp_millis();
+    let until = untils(told(&api, &mut connection, &mut listener).await);
+    assert_eq!(until.len(), 1);
+    assert!((before..=after).contains(&until[0]));
+    publish::publish_once(&api.app).await.unwrap();
+    let again = told(&api, &mut connection, &mut listener).await;
+    assert!(again.is_empty(), "it is not said at every look");
+}
+
 #[sqlx::test(migrations = "./migrations")]
 async fn what_changed_stands_in_redis_and_is_told(pool: PgPool) {
     let redis = Redis::start();
@@ -64,15 +125,7 @@ async fn what_changed_stands_in_redis_and_is_told(pool: PgPool) {
     assert_eq!(by_id, by_slug);
     let life: i64 = connection.ttl(redis_key::route(id)).await.unwrap();
     assert!((1..=60).contains(&life));
-    let mut told = Vec::new();
-    let mut messages = listener.on_message();
-    for _ in 0..2 {
-        let sealed: Vec<u8> = messages.next().await.unwrap().get_payload().unwrap();
-        let now = clock::now().timestamp_millis();
-        told.push(
-            redis_key::open::<Change>(&api.app.cache_keys, CHANGES_CHANNEL, &sealed, now).unwrap(),
-        );
-    }
+    let told = told(&api, &mut connection, &mut listener).await;
     for change in [
         Change::Key(digest),
         Change::Route {

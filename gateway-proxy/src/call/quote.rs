@@ -73,7 +73,7 @@ pub async fn quote(
         now: arrival.at,
         epoch,
     };
-    if gateway.hearing.connected() {
+    if gateway.hearing.told_until(arrival.at).is_some() {
         let counts = &gateway.metrics.quotes;
         if let Some(open) = gateway.quotes.get(&digest, wanted) {
             counts.hit.increment(1);
