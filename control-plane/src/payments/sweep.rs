@@ -10,13 +10,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::evidence;
 use super::relay::client::{REFERRER, Updated};
-use super::relay::{ProviderError, Record, Status};
+use super::relay::{ProviderError, Record};
 use super::store::{evidence as news, sweep as store};
 use crate::app::App;
 
 /// The provider's words that are swept, each with its own cursor.
-const WORDS: [&str; 2] = [SUCCESS, "refund"];
-pub(super) const SUCCESS: &str = "success";
+pub(super) const WORDS: [&str; 2] = [SUCCESS, "refund"];
+const SUCCESS: &str = "success";
 /// How far a sweep reads back behind its cursor: the provider's rows may appear a little after their time.
 const OVERLAP: TimeDelta = TimeDelta::seconds(60);
 /// How far the provider's clock may be behind ours. Its rows carry its own time, and a cursor moved on by
@@ -123,7 +123,7 @@ pub(super) async fn read(app: &App, records: &[Record]) -> Result<(), SweepError
         // money reached us.
         let is_ours = known.contains_key(&record.id) || concerns_us(app, record);
         // Also one whose details are not there yet: should they never come, the audit has to say so.
-        if record.status == Status::Success && is_ours {
+        if record.is_filled() && is_ours {
             success_ids.push(record.id.clone());
             updated.push(record.updated_at.unwrap_or_else(crochet_shared::clock::now));
         }
