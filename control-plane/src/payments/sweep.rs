@@ -25,6 +25,9 @@ const CLOCKS_APART: TimeDelta = TimeDelta::minutes(15);
 /// Most pages of one turn; the rest follows in the next.
 pub(super) const PAGES_MAX: usize = 200;
 
+/// Most successes noted at once as being in evidence.
+const NOTED_MAX: i64 = 1_000;
+
 /// Why a sweep ended early. Its cursor stands where it had read to.
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
@@ -38,6 +41,7 @@ pub enum SweepError {
 
 /// Sweeps whatever is due and not taken by another replica.
 pub(super) async fn run(app: &App) -> Result<(), SweepError> {
+    store::note_evidenced(app.db.pool(), NOTED_MAX).await?;
     // A little less than the period, so that a turn is not missed by a hair.
     let every = app
         .config
