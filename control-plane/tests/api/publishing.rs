@@ -273,3 +273,51 @@ async fn a_wallet_that_is_linked_or_disabled_changes_what_gateways_know_of_every
     api.post("/auth/recover", &body).await.data(200);
     assert_eq!(known().await, (true, false, Some(Family::Evm), true));
 }
+
+#[sqlx::test(migrations = "./migrations")]
+async fn an_endpoint_that_cannot_be_opened_is_told_as_unavailable_and_holds_nobody_up(
+    pool: PgPool,
+) {
+    let redis = Redis::start();
+    let mut connection = redis.connect().await;
+    let api = Api::with(pool, &[&format!("--redis-url={}", redis.url())]);
+    let agent = api.agent().await;
+    let mut ids: Vec<ListingId> = Vec::new();
+    for name in ["sealed", "open"] {
+        let listing = agent.list(json!({ "name": name })).await;
+        ids.push(listing["id"].as_str().unwrap().parse().unwrap());
+    }
+    publish::publish_once(&api.app).await.unwrap();
+    // What stands in the row was sealed under a key that is not known here.
+    let other =
+        crochet_shared::seal::Keyring::parse("other:AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=");
+    let sealed = other
+        .unwrap()
+        .seal_row(b"there", b"https://93.184.216.34/")
+        .unwrap();
+    sqlx::query("update endpoint set url_sealed = $2 where listing_id = $1")
+        .bind(ids[0].0)
+        .bind(sealed)
+        .execute(api.app.db.pool())
+        .await
+        .unwrap();
+    sqlx::query(
+        "insert into outbox (listing_id) select listing_id from endpoint order by listing_id",
+    )
+    .execute(api.app.db.pool())
+    .await
+    .unwrap();
+    publish::publish_once(&api.app).await.unwrap();
+    assert_eq!(waiting(&api).await, 0);
+    for (id, paused) in [(ids[0], true), (ids[1], false)] {
+        let route: RouteRecord = read(&api, &mut connection, &redis_key::route(id))
+            .await
+            .unwrap();
+        let endpoint = route.endpoint.unwrap();
+        assert_eq!(endpoint.paused, paused);
+        assert_eq!(
+            (endpoint.url.is_empty(), endpoint.secrets.is_empty()),
+            (paused, paused)
+        );
+    }
+}
