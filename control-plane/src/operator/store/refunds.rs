@@ -43,12 +43,20 @@ pub(in crate::operator) async fn due(db: impl PgExecutor<'_>) -> Result<Vec<Due>
     sqlx::query_as!(
         Due,
         r#"
+        with due as (
+            select id, closed_at as since, closed_reason as reason from gateway_request where state = 'refund_due'
+            union all
+            select r.id, r.delivered_at, 'surplus' from transfer s join gateway_request r on r.id = s.request_id
+            where s.kind = 'surplus' and r.state = 'delivered' and not exists (
+                select from transfer p where p.request_id = r.id and p.kind = 'refund_paid')
+        )
         select r.id, r.relay_request_id, r.buyer_id, b.display_name as buyer_name,
             coalesce(owed.amount, 0)::int8 as "amount_micros!", r.origin_currency, q.refund_to,
-            coalesce(r.closed_at, r.delivered_at) as closed_at,
-            case r.state when 'delivered' then 'surplus' else r.closed_reason end as closed_reason, e.amount::text as "arrived_amount?", e.token as "arrived_token?",
-            e.chain_id as "arrived_chain_id?", coalesce(e.in_tx_hashes, '{}') as "in_tx_hashes!"
-        from gateway_request r
+            d.since as "closed_at?", d.reason as "closed_reason?", e.amount::text as "arrived_amount?",
+            e.token as "arrived_token?", e.chain_id as "arrived_chain_id?",
+            coalesce(e.in_tx_hashes, '{}') as "in_tx_hashes!"
+        from due d
+        join gateway_request r on r.id = d.id
         join quote q on q.request_id = r.id
         join profile b on b.id = r.buyer_id
         left join payment_evidence e on e.request_id = r.id
@@ -56,10 +64,7 @@ pub(in crate::operator) async fn due(db: impl PgExecutor<'_>) -> Result<Vec<Due>
             select sum(t.amount_micros) as amount from transfer t
             where t.request_id = r.id and t.kind in ('refund_due', 'surplus')
         ) owed on true
-        where r.state = 'refund_due' or (r.state = 'delivered'
-            and exists (select from transfer t where t.request_id = r.id and t.kind = 'surplus')
-            and not exists (select from transfer t where t.request_id = r.id and t.kind = 'refund_paid'))
-        order by r.closed_at, r.id
+        order by d.since, r.id
         "#,
     )
     .fetch_all(db)
