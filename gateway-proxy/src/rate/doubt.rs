@@ -66,9 +66,14 @@ impl Stranger {
     }
 
     fn take(self: &Arc<Self>, now: u32) -> Option<Doubt> {
-        let before = self.in_doubt.fetch_add(1, Ordering::AcqRel);
+        let taken = self
+            .in_doubt
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |in_doubt| {
+                (in_doubt < self.window.left(now)).then(|| in_doubt + 1)
+            });
+        let before = taken.ok()?;
         let doubt = Doubt(Arc::clone(self));
-        // Read after the place was taken: a look-up that ended before has been counted.
+        // Read again: a look-up that ended meanwhile may have been counted.
         (before < self.window.left(now)).then_some(doubt)
     }
 }
