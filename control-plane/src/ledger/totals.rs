@@ -226,11 +226,9 @@ mod tests {
         let hour = hour_of(time);
         let in_hours = parts.hours.0.is_none_or(|first| hour >= first)
             && parts.hours.1.is_none_or(|last| hour < last);
-        let in_edges = parts.edges.iter().flatten();
-        usize::from(in_hours)
-            + in_edges
-                .filter(|edge| edge.0 <= time && time < edge.1)
-                .count()
+        let spans = parts.edges.iter().flatten();
+        let in_edges = spans.map(|edge| edge.0 <= time && time < edge.1);
+        in_edges.chain([in_hours]).filter(|is_in| *is_in).count()
     }
 
     proptest! {

@@ -291,9 +291,10 @@ pub async fn mark(db: &Db, wanted: &Mark) -> anyhow::Result<Outcome> {
 }
 
 fn told(wanted: &Mark, address: &str, note: &PayoutNote) -> Outcome {
-    let address = match note {
-        PayoutNote::Known { address, .. } => address,
-        _ => address,
+    let address = if let PayoutNote::Known { address, .. } = note {
+        address
+    } else {
+        address
     };
     let done = |changed: bool, still_owed: i64, text: String| Outcome {
         exit: Exit::Done,

@@ -178,9 +178,10 @@ fn judged(wanted: &Mark, booked: bool, standing: &Refund, other: Option<String>)
     };
     let refused = |why: String| Outcome::not(Exit::Refused, why);
     // Of a delivered call only what was paid beyond its price goes back.
-    let what = match standing.state {
-        RequestState::Delivered => format!("the surplus of {request}"),
-        _ => request.to_string(),
+    let what = if standing.state == RequestState::Delivered {
+        format!("the surplus of {request}")
+    } else {
+        request.to_string()
     };
     if booked {
         let word = wanted.change.tense("is refunded", "would be refunded");

@@ -69,9 +69,12 @@ async fn gateways_are_told_until_when_all_is_told_and_not_while_a_key_or_listing
     listener.subscribe(CHANGES_CHANNEL).await.unwrap();
     let waits = "insert into outbox (key_digest) select sha256(n::text::bytea) from generate_series(1, $1) n";
     let untils = |told: Vec<Change>| -> Vec<i64> {
-        let until = |change| match change {
-            Change::Told(until) => Some(until),
-            _ => None,
+        let until = |change| {
+            if let Change::Told(until) = change {
+                Some(until)
+            } else {
+                None
+            }
         };
         told.into_iter().filter_map(until).collect()
     };

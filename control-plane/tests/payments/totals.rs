@@ -30,7 +30,7 @@ async fn fold(stage: &Stage) {
 
 /// Counts until so many are counted: what anybody has open in this server is waited for.
 async fn fold_until(stage: &Stage, wanted: i64) {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_mins(1);
     while counted(stage).await < wanted {
         assert!(Instant::now() < end, "{} of {wanted}", counted(stage).await);
         fold(stage).await;
@@ -82,7 +82,7 @@ async fn assert_agrees(stage: &Stage, seller: &str) {
         let mut path = String::from("/ledger/summary?role=seller");
         for (name, time) in [("from", from), ("to", to)] {
             if let Some(time) = time {
-                path += &format!("&{name}={}", clock::rfc3339(time));
+                path.extend(["&", name, "=", &clock::rfc3339(time)]);
             }
         }
         let millis = |time: Option<DateTime<Utc>>| {
