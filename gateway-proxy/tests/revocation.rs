@@ -209,6 +209,11 @@ async fn changes_reach_every_gateway_when_only_the_control_plane_has_lost_redis(
     world.stack.terminate(Role::ControlPlane).await.unwrap();
     world.stack.tell(Role::ControlPlane, "REDIS_URL", NOBODY);
     world.stack.start_again(Role::ControlPlane).await.unwrap();
+    // Gateways that never heard of the two look into Redis, where they stand since they were made.
+    for number in 0..market.door.apis.len() {
+        let gateway = Role::Gateway(number);
+        world.stack.restart(gateway).await.unwrap();
+    }
     until_all_say(&market.door, &agent, "/gateway/nobody", 404).await;
     until_all_say(&market.door, &market.seller, &path, 403).await;
     let api_key = format!("/api-keys/{key}");
