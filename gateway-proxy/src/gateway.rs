@@ -28,6 +28,7 @@ use crate::config::Config;
 use crate::error::Errors;
 use crate::limits::{Budget, Underway};
 use crate::metrics::Metrics;
+use crate::rate::doubt::Stranger;
 use crate::rate::{Rates, Window};
 use crate::seller::{Network, NetworkConfig};
 use crate::tls::Certificate;
@@ -67,7 +68,7 @@ pub struct Gateway {
     pub certificate: Option<Arc<Certificate>>,
     pub rates: Rates,
     /// Unknown keys tried, by address; IPv6 counts by /64 (contract §1).
-    strangers: Cache<IpAddr, Arc<Window>>,
+    strangers: Cache<IpAddr, Arc<Stranger>>,
     pub request_ids: RequestIds,
     /// SIGTERM came: readiness fails and connections are not kept.
     pub draining: AtomicBool,
@@ -133,23 +134,18 @@ impl Gateway {
         u32::try_from(since & u128::from(u32::MAX)).unwrap_or(0)
     }
 
-    /// The window of an address's unknown keys.
-    pub fn stranger(&self, address: IpAddr) -> Arc<Window> {
+    /// An address as one that tries unknown keys.
+    pub fn stranger(&self, address: IpAddr) -> Arc<Stranger> {
         let address = limit::counted(address);
         let limit = self.config.unknown_keys_per_minute;
         let made = self.strangers.get_or_insert_with(&address, || {
             let name = limit::by_address(Kind::UnknownKeys, self.redis.keys(), address);
-            Ok::<_, Infallible>(Arc::new(Window::new(name, limit)))
+            Ok::<_, Infallible>(Arc::new(Stranger::new(Window::new(name, limit))))
         });
         match made {
-            Ok(window) => window,
+            Ok(stranger) => stranger,
             Err(never) => match never {},
         }
-    }
-
-    /// The window of an address that tried an unknown key before.
-    pub fn known_stranger(&self, address: IpAddr) -> Option<Arc<Window>> {
-        self.strangers.get(&limit::counted(address))
     }
 
     /// The id of a request: its client's own word for it, or a new one.

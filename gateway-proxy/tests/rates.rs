@@ -12,6 +12,7 @@ use crate::harness::{Door, World, sized, trials};
 trials!(
     gateways_share_one_quota_and_go_on_without_redis,
     unknown_keys_of_an_address_are_counted_together,
+    unknown_keys_at_once_are_looked_up_no_more_often_than_one_by_one,
 );
 
 /// Calls under way at once.
@@ -138,5 +139,41 @@ async fn unknown_keys_of_an_address_are_counted_together() {
     }
     println!("{unknown} unknown keys of 30 through two gateways");
     assert!((30..=most(30)).contains(&unknown), "{unknown} of 30");
+    world.close().await;
+}
+
+/// Whether a key is known is not known before it was looked up: all at once, none may be looked up beyond the limit.
+async fn unknown_keys_at_once_are_looked_up_no_more_often_than_one_by_one() {
+    const AT_ONCE: usize = 300;
+    let world = World::own("burst", |options| {
+        options
+            .gateways(1)
+            .set("RATE_LIMIT_UNKNOWN_KEYS_PER_MINUTE", "30")
+            .unwrap()
+    })
+    .await;
+    let random = || u8::try_from(getrandom::u32().unwrap() % 256).unwrap();
+    let asking = (0..AT_ONCE).map(|_| {
+        let key = crochet_shared::api_key::generate(random);
+        let api = world.door.apis[0].clone();
+        async move {
+            let key = Some(key.text.expose_secret());
+            let asked = api.send(Method::POST, "/gateway/nobody", key, &[], Some("{}".into()));
+            asked.await.unwrap().status
+        }
+    });
+    // Each look-up draws a version; a few are drawn for what is published.
+    let drawn = async || {
+        let drawn = "select last_value from cache_version".to_owned();
+        world.door.number(drawn).await
+    };
+    let before = drawn().await;
+    let statuses = futures_util::future::join_all(asking).await;
+    let looked_up = drawn().await - before;
+    println!("{looked_up} look-ups for {AT_ONCE} unknown keys at once");
+    assert!((30..45).contains(&looked_up), "{looked_up} look-ups");
+    let unknown = statuses.iter().filter(|status| **status == 401).count();
+    assert_eq!(unknown, 30, "{statuses:?}");
+    assert!(statuses.iter().all(|status| [401, 429].contains(status)));
     world.close().await;
 }

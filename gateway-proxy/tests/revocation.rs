@@ -10,9 +10,13 @@ use demo_agent::{Agent, Method};
 use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 
-use crate::harness::{Door, Market, World, is_full, text, trials};
+use crate::harness::{Door, Market, Wire, World, is_full, request, text, trials};
 
-trials!(changes_reach_every_gateway_under_load);
+trials!(
+    changes_reach_every_gateway_under_load,
+    changes_reach_every_gateway_when_only_the_control_plane_has_lost_redis,
+    a_key_revoked_while_a_body_comes_buys_nothing,
+);
 
 /// Within which a change is known everywhere, while Redis runs and while it does not.
 const WITHIN: Duration = Duration::from_secs(1);
@@ -189,4 +193,80 @@ async fn changes_reach_every_gateway_under_load() {
     drop(load);
     world.stack.start_again(Role::Redis).await.unwrap();
     world.close().await;
+}
+
+/// Gateways still reach Redis, where records of up to a minute ago stand and nobody puts newer ones.
+async fn changes_reach_every_gateway_when_only_the_control_plane_has_lost_redis() {
+    const NOBODY: &str = "redis://127.0.0.1:1/";
+    let mut world = World::own("split", |options| options).await;
+    let market = Market::within(&world.door, json!({})).await;
+    let (agent, key) = market.second_key().await;
+    let listing = market.publish(json!({})).await;
+    let path = format!("/gateway/{}", listing.id);
+    until_all_say(&market.door, &agent, "/gateway/nobody", 404).await;
+    until_all_say(&market.door, &market.seller, &path, 403).await;
+
+    world.stack.terminate(Role::ControlPlane).await.unwrap();
+    world.stack.tell(Role::ControlPlane, "REDIS_URL", NOBODY);
+    world.stack.start_again(Role::ControlPlane).await.unwrap();
+    // Gateways that never heard of the two look into Redis, where they stand since they were made.
+    for number in 0..market.door.apis.len() {
+        let gateway = Role::Gateway(number);
+        world.stack.restart(gateway).await.unwrap();
+    }
+    until_all_say(&market.door, &agent, "/gateway/nobody", 404).await;
+    until_all_say(&market.door, &market.seller, &path, 403).await;
+    let api_key = format!("/api-keys/{key}");
+    let revoked = market.buyer.send(Method::DELETE, &api_key, &[], None);
+    revoked.await.unwrap().data(200).unwrap();
+    let listing = format!("/listings/{}", listing.id);
+    let suspended = Some(json!({ "status": "suspended" }).to_string().into());
+    let suspended = market.seller.send(Method::PATCH, &listing, &[], suspended);
+    suspended.await.unwrap().data(200).unwrap();
+    let (revoked, suspended) = tokio::join!(
+        until_all_say(&market.door, &agent, "/gateway/nobody", 401),
+        until_all_say(&market.door, &market.seller, &path, 409),
+    );
+    assert!(revoked < WITHIN_WITHOUT_REDIS, "{revoked:?}");
+    assert!(suspended < WITHIN_WITHOUT_REDIS, "{suspended:?}");
+    world.close().await;
+}
+
+/// The heads and half of the bodies of a first call and of a paid one are there, then the key is revoked,
+/// then the rest comes.
+async fn a_key_revoked_while_a_body_comes_buys_nothing() {
+    let market = Market::open().await;
+    let (agent, key) = market.second_key().await;
+    let (call, other) = (market.call(), market.call());
+    let paid = market.evidenced(&call).await;
+    let authorization = format!("Bearer {}", agent.key);
+    let line = format!("POST /api/v1/gateway/{}", market.listing.id);
+    let mut half = Vec::new();
+    for (call, payment) in [(&call, Some(&paid)), (&other, None)] {
+        let mut headers = vec![
+            ("authorization", authorization.as_str()),
+            ("content-type", "application/json"),
+        ];
+        if let Some(paid) = payment {
+            headers.push(("x-crochet-relay-request-id", &paid.relay_request_id));
+        }
+        let whole = request(&line, &headers, &call.body);
+        let (first, rest) = whole.split_at(whole.len() - call.body.len() / 2);
+        let mut wire = Wire::to(&market.door.apis[0]).await;
+        wire.send(first).await;
+        half.push((wire, rest.to_vec()));
+    }
+    let api_key = format!("/api-keys/{key}");
+    let revoked = market.buyer.send(Method::DELETE, &api_key, &[], None);
+    revoked.await.unwrap().data(200).unwrap();
+    until_all_say(&market.door, &agent, "/gateway/nobody", 401).await;
+    for (mut wire, rest) in half {
+        wire.send(&rest).await;
+        let answer = wire.answer().await.unwrap();
+        assert_eq!(
+            (answer.status(), answer.code()),
+            (401, "INVALID_API_KEY".to_owned())
+        );
+    }
+    market.assert_still_paid(&paid, 0).await;
 }

@@ -14,6 +14,8 @@ use crate::seal::{Keyring, Unsealable};
 /// Longest that a record in Redis may be believed, in seconds. Bounds what a replay of an old,
 /// rightly sealed value can do.
 pub const RECORD_SECONDS_MAX: i64 = 60;
+/// How often [`Change::Told`] is said, in milliseconds.
+pub const TOLD_EVERY_MS: i64 = 500;
 /// The channel on which changes are told.
 pub const CHANGES_CHANNEL: &str = "crochet:changes";
 
@@ -57,6 +59,10 @@ pub enum Change {
     },
     /// A quote is no longer open: paid, seen, failed or expired.
     Quote(#[serde(with = "serde_bytes")] [u8; 32]),
+    /// Nothing new: every change of a key or a listing from before this time, in Unix milliseconds,
+    /// stands in Redis and was told. Said every [`TOLD_EVERY_MS`] by each who publishes; a gateway that
+    /// no longer hears it believes no record in Redis, for one from before a change may stand there.
+    Told(i64),
 }
 
 /// Writes a record only over an older one, and gives it its life.

@@ -31,6 +31,7 @@ mod search;
 mod slug;
 mod stats;
 mod store;
+mod words;
 mod write;
 
 pub use categories::find_category;
@@ -44,6 +45,7 @@ pub use store::{
     Tallies, Withdrawal, add_rating, give_back, give_back_all_of, insert, lock, raise_version,
     replace, suspend, tally, withdraw, withdraw_all_of,
 };
+pub use words::Walk;
 pub use write::{Change, Content, DESCRIPTION_CHARS_MAX, ListingContent, NAME_CHARS_MAX, Price};
 
 /// What `loadtest/fuzz` reaches of this room.

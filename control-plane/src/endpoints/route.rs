@@ -10,6 +10,7 @@ use super::model::{Column, Previous, Row, open};
 use super::store;
 use crate::app::App;
 use crate::error::ApiError;
+use crate::metrics::names;
 
 /// The record of a listing, by id or slug; `None` when there is none.
 pub async fn route_record(app: &App, name: &RouteName) -> Result<Option<RouteRecord>, ApiError> {
@@ -22,7 +23,8 @@ pub async fn route_record(app: &App, name: &RouteName) -> Result<Option<RouteRec
         Some(row) if route.pricing_model == "per_call" => {
             let now = crochet_shared::clock::now();
             let previous = store::previous_secrets(app.db.pool(), listing_id, now).await?;
-            Some(opened(app, listing_id, &row, &previous)?)
+            let endpoint = opened(app, listing_id, &row, &previous);
+            Some(endpoint.unwrap_or_else(|Unsealable| unavailable(listing_id, &row)))
         }
         _ => None,
     };
@@ -39,6 +41,21 @@ pub async fn route_record(app: &App, name: &RouteName) -> Result<Option<RouteRec
         endpoint,
         version: route.version,
     }))
+}
+
+/// What gateways are told of an endpoint whose secrets do not open, because they are sealed under a key
+/// that this process was not given: that nobody can be served. Never what was known of it before, and never
+/// nothing, which would let them go on with that.
+fn unavailable(listing: ListingId, row: &Row) -> EndpointRecord {
+    metrics::counter!(names::ENDPOINTS_SEALED.name).increment(1);
+    tracing::error!(%listing, "ALERT: an endpoint cannot be opened: its secrets are sealed under another key than CROCHET_MASTER_KEYS has");
+    EndpointRecord {
+        url: String::new(),
+        auth_header: None,
+        secrets: Vec::new(),
+        paused: true,
+        ..settings(row)
+    }
 }
 
 fn opened(
@@ -59,12 +76,22 @@ fn opened(
         let end = Some(one.expires_at.timestamp_millis());
         secrets.push((open(Column::PreviousSecret, &one.sealed)?, end));
     }
-    // The columns are checked to be positive.
-    let positive = |value: i32| value.unsigned_abs();
     Ok(EndpointRecord {
         url: open(Column::Url, &row.url_sealed)?,
         auth_header,
         secrets,
+        ..settings(row)
+    })
+}
+
+/// What of an endpoint is no secret.
+fn settings(row: &Row) -> EndpointRecord {
+    // The columns are checked to be positive.
+    let positive = |value: i32| value.unsigned_abs();
+    EndpointRecord {
+        url: String::new(),
+        auth_header: None,
+        secrets: Vec::new(),
         timeout_ms: positive(row.timeout_ms),
         max_request_bytes: positive(row.max_request_bytes),
         max_response_bytes: positive(row.max_response_bytes),
@@ -75,5 +102,5 @@ fn opened(
             Redelivery::SameRequestId
         },
         paused: row.status == "paused",
-    })
+    }
 }

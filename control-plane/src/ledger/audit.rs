@@ -37,7 +37,7 @@ pub struct Violation {
 }
 
 /// All of them.
-pub const INVARIANTS: [Invariant; 11] = [
+pub const INVARIANTS: [Invariant; 12] = [
     Invariant {
         name: "payments_balance",
         says: "of each request, payments = credits + fees + refunds due + what is still in clearing, never below zero",
@@ -78,6 +78,9 @@ pub const INVARIANTS: [Invariant; 11] = [
             cross join lateral (
                 select coalesce(array_agg(t.kind order by t.kind), '{}') as kinds
                 from transfer t where t.request_id = r.id and t.kind not in ('surplus', 'correction')
+                    -- A surplus of a delivered call is paid back without closing it again.
+                    and not (r.state = 'delivered' and t.kind = 'refund_paid' and exists (
+                        select from transfer s where s.request_id = r.id and s.kind = 'surplus'))
             ) k
             where r.id >= $1 and not case r.state
                 when 'quoted' then k.kinds = '{}'
@@ -136,13 +139,13 @@ pub const INVARIANTS: [Invariant; 11] = [
     },
     Invariant {
         name: "successes_are_in_evidence",
-        says: "every success the provider told of between 1 minute and 24 hours ago is in evidence",
+        says: "every success the provider told of more than 1 minute ago is in evidence",
         sql: "
             select p.relay_request_id as what, format('seen %s', p.seen_at) as found
             from provider_success p
             left join gateway_request r on r.relay_request_id = p.relay_request_id
             left join payment_evidence e on e.request_id = r.id
-            where p.seen_at between now() - interval '24 hours' and now() - interval '1 minute'
+            where not p.evidenced and p.seen_at < now() - interval '1 minute'
                 and e.request_id is null and $1::uuid is not null
             limit $2",
     },
@@ -158,11 +161,12 @@ pub const INVARIANTS: [Invariant; 11] = [
                         when t.debit_account = 'clearing' then -t.amount_micros end), 0) as clearing,
                     coalesce(sum(case when t.credit_account = 'refunds_payable' then t.amount_micros
                         when t.debit_account = 'refunds_payable' then -t.amount_micros end), 0) as payable,
-                    coalesce(sum(t.amount_micros) filter (where t.kind in ('surplus', 'refund_due')), 0) as owed
+                    coalesce(sum(t.amount_micros) filter (where t.kind in ('surplus', 'refund_due')), 0) as owed,
+                    coalesce(bool_or(t.kind = 'refund_paid'), false) as is_paid
                 from transfer t where t.request_id = r.id
             ) s
             where r.id >= $1 and r.state in ('delivered', 'refund_due', 'refunded', 'expired', 'failed')
-                and (s.clearing <> 0 or s.payable <> case when r.state = 'refunded' then 0 else s.owed end)
+                and (s.clearing <> 0 or s.payable <> case when r.state = 'refunded' or (r.state = 'delivered' and s.is_paid) then 0 else s.owed end)
             limit $2",
     },
     Invariant {
@@ -172,6 +176,31 @@ pub const INVARIANTS: [Invariant; 11] = [
             select r.id::text as what, format('state %s, due %s', r.state, d.due_at) as found
             from gateway_request r left join deadline d on d.request_id = r.id
             where r.id >= $1 and (r.state in ('quoted', 'paid', 'claimed')) <> (d.request_id is not null)
+            limit $2",
+    },
+    Invariant {
+        name: "hours_agree_with_ledger",
+        says: "the sums by hour are those of the transfers that are counted into them",
+        sql: "
+            with since as materialized (
+                select case when $1 = '00000000-0000-0000-0000-000000000000'::uuid then '-infinity' else date_trunc('hour',
+                    to_timestamp(('x' || left(replace($1::text, '-', ''), 12))::bit(48)::bigint / 1000.0), 'UTC')
+                end as hour
+            )
+            select format('%s, %s', party_id, hour) as what,
+                format('%s of %s transfers, %s counted', kind, coalesce(l.entries, 0), coalesce(h.entries, 0)) as found
+            from (
+                select t.party_id, date_trunc('hour', t.created_at, 'UTC') as hour, t.kind, t.debit_account,
+                    t.credit_account, count(*) as entries, sum(t.amount_micros) as amount
+                from transfer t cross join ledger_fold f
+                where t.created_at >= (select s.hour from since s)
+                    and (((f.horizon::text::int8 - t.xmin::text::int8) & 4294967295) between 1 and 2147483647
+                        or t.created_at <= f.since - interval '120 seconds')
+                group by 1, 2, 3, 4, 5
+            ) l
+            full join (select * from ledger_hour where hour >= (select s.hour from since s)) h
+                using (party_id, hour, kind, debit_account, credit_account)
+            where l.entries is distinct from h.entries or l.amount is distinct from h.amount_micros
             limit $2",
     },
     Invariant {
@@ -185,7 +214,8 @@ pub const INVARIANTS: [Invariant; 11] = [
                     from transfer t where t.party_id = p.seller_id
                         and (t.credit_account = 'seller') <> (t.debit_account = 'seller')
                 ) as credited
-                from payout p group by p.seller_id having bool_or(p.id >= $1)
+                from payout p where not exists (select from payout_reversal v where v.payout_id = p.id)
+                group by p.seller_id having bool_or(p.id >= $1)
             ) s
             where s.paid > s.credited
             limit $2",

@@ -1,7 +1,8 @@
 //! Payouts: what sellers were sent of what they are owed.
 //!
 //! A payout pays for many requests, so it is no transfer; together with the transfers that credit
-//! `seller` it is that account. Written once, like them.
+//! `seller` it is that account. Written once, like them: one that was noted by mistake is taken back by
+//! a row of its own, and what was owed before it is owed again.
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor};
@@ -36,6 +37,8 @@ pub enum PayoutNote {
     Known {
         /// When.
         at: DateTime<Utc>,
+        /// To which wallet.
+        address: String,
         /// Micro-dollars owed now.
         still_owed: i64,
     },
@@ -66,12 +69,7 @@ pub async fn lock_transaction(tx: &mut PgConnection, tx_hash: &str) -> Result<()
 /// at once are judged one after the other.
 pub async fn payout(tx: &mut PgConnection, new: &NewPayout<'_>) -> Result<PayoutNote, sqlx::Error> {
     lock_transaction(tx, new.tx_hash).await?;
-    sqlx::query!(
-        "select 1 as one from profile where id = $1 for no key update",
-        new.seller,
-    )
-    .fetch_optional(&mut *tx)
-    .await?;
+    lock_seller(tx, new.seller).await?;
     let owed = owed(&mut *tx, new.seller).await?;
     if let Some(other) = other_payment(tx, new, owed).await? {
         return Ok(other);
@@ -80,9 +78,12 @@ pub async fn payout(tx: &mut PgConnection, new: &NewPayout<'_>) -> Result<Payout
     if still_owed < 0 {
         return Ok(PayoutNote::MoreThanOwed { owed });
     }
+    // All payouts of this transaction were taken back; each names the one before it.
     sqlx::query!(
-        "insert into payout (id, seller_id, amount_micros, chain, address, tx_hash)
-         values ($1, $2, $3, $4, $5, $6)",
+        "insert into payout (id, seller_id, amount_micros, chain, address, tx_hash, instead_of)
+         values ($1, $2, $3, $4, $5, $6, (
+            select p.id from payout p where p.tx_hash = $6
+                and not exists (select from payout later where later.instead_of = p.id and later.tx_hash = $6)))",
         new.id,
         new.seller,
         new.amount_micros,
@@ -101,17 +102,13 @@ async fn other_payment(
     new: &NewPayout<'_>,
     owed: i64,
 ) -> Result<Option<PayoutNote>, sqlx::Error> {
-    let payout = sqlx::query!(
-        "select seller_id, amount_micros, created_at from payout where tx_hash = $1",
-        new.tx_hash,
-    )
-    .fetch_optional(&mut *tx)
-    .await?;
+    let payout = standing(tx, new.tx_hash).await?;
     if let Some(found) = payout {
         let is_same = found.seller_id == new.seller && found.amount_micros == new.amount_micros;
         return Ok(Some(if is_same {
             PayoutNote::Known {
                 at: found.created_at,
+                address: found.address,
                 still_owed: owed,
             }
         } else {
@@ -135,14 +132,118 @@ async fn other_payment(
     }))
 }
 
-/// What a seller is owed: what transfers moved into her account, less what payouts took out.
+/// A payout that was not taken back.
+#[derive(Debug)]
+struct Payout {
+    id: Uuid,
+    seller_id: Uuid,
+    amount_micros: i64,
+    address: String,
+    created_at: DateTime<Utc>,
+}
+
+/// The payout that a transaction stands noted for.
+async fn standing(tx: &mut PgConnection, tx_hash: &str) -> Result<Option<Payout>, sqlx::Error> {
+    sqlx::query_as!(
+        Payout,
+        "select id, seller_id, amount_micros, address, created_at from payout p
+         where tx_hash = $1 and not exists (select from payout_reversal r where r.payout_id = p.id)",
+        tx_hash,
+    )
+    .fetch_optional(tx)
+    .await
+}
+
+/// What became of taking a payout back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reversal {
+    /// It is taken back now.
+    Reversed {
+        /// The payout's amount, in micro-dollars.
+        amount: i64,
+        /// Micro-dollars owed after it.
+        owed: i64,
+    },
+    /// It was taken back before.
+    Known {
+        /// When.
+        at: DateTime<Utc>,
+        /// Why.
+        reason: String,
+    },
+    /// The transaction is noted for another seller.
+    OtherSeller {
+        /// Who.
+        seller: Uuid,
+    },
+    /// No payout was noted for the transaction.
+    None,
+}
+
+/// Takes back the payout that a transaction stands noted for: a row of its own, whose amount is the
+/// payout's, so the account is what it was before. Under the same locks as a payout.
+pub async fn reverse(
+    tx: &mut PgConnection,
+    seller: Uuid,
+    tx_hash: &str,
+    reason: &str,
+) -> Result<Reversal, sqlx::Error> {
+    lock_transaction(tx, tx_hash).await?;
+    lock_seller(tx, seller).await?;
+    let Some(found) = standing(tx, tx_hash).await? else {
+        let before = sqlx::query!(
+            "select r.created_at, r.reason from payout_reversal r join payout p on p.id = r.payout_id
+             where p.tx_hash = $1 and p.seller_id = $2 order by r.created_at desc limit 1",
+            tx_hash,
+            seller,
+        )
+        .fetch_optional(tx)
+        .await?;
+        return Ok(before.map_or(Reversal::None, |row| Reversal::Known {
+            at: row.created_at,
+            reason: row.reason,
+        }));
+    };
+    if found.seller_id != seller {
+        return Ok(Reversal::OtherSeller {
+            seller: found.seller_id,
+        });
+    }
+    sqlx::query!(
+        "insert into payout_reversal (payout_id, reason) values ($1, $2)",
+        found.id,
+        reason,
+    )
+    .execute(&mut *tx)
+    .await?;
+    Ok(Reversal::Reversed {
+        amount: found.amount_micros,
+        owed: owed(tx, seller).await?,
+    })
+}
+
+async fn lock_seller(tx: &mut PgConnection, seller: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "select 1 as one from profile where id = $1 for no key update",
+        seller,
+    )
+    .fetch_optional(tx)
+    .await?;
+    Ok(())
+}
+
+/// What a seller is owed: what transfers moved into her account, less what payouts took out that were not
+/// taken back.
 pub async fn owed(db: impl PgExecutor<'_>, seller: Uuid) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
         r#"
         select (coalesce((
             select sum(case when credit_account = 'seller' then amount_micros else -amount_micros end)
             from transfer where party_id = $1 and (credit_account = 'seller') <> (debit_account = 'seller')
-        ), 0) - coalesce((select sum(amount_micros) from payout where seller_id = $1), 0))::int8 as "owed!"
+        ), 0) - coalesce((
+            select sum(amount_micros) from payout p where seller_id = $1
+                and not exists (select from payout_reversal r where r.payout_id = p.id)
+        ), 0))::int8 as "owed!"
         "#,
         seller,
     )
@@ -150,7 +251,7 @@ pub async fn owed(db: impl PgExecutor<'_>, seller: Uuid) -> Result<i64, sqlx::Er
     .await
 }
 
-/// What a seller was paid in a time.
+/// What a seller was paid in a time, less what of it was taken back, whenever that was.
 pub async fn paid_out(
     db: impl PgExecutor<'_>,
     seller: Uuid,
@@ -159,8 +260,9 @@ pub async fn paid_out(
 ) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
         r#"
-        select coalesce(sum(amount_micros), 0)::int8 as "paid!" from payout
-        where seller_id = $1 and ($2::timestamptz is null or created_at >= $2)
+        select coalesce(sum(amount_micros), 0)::int8 as "paid!" from payout p
+        where seller_id = $1 and not exists (select from payout_reversal r where r.payout_id = p.id)
+            and ($2::timestamptz is null or created_at >= $2)
             and ($3::timestamptz is null or created_at < $3)
         "#,
         seller,
@@ -200,7 +302,8 @@ pub async fn all_owed(db: impl PgExecutor<'_>, least: i64) -> Result<Vec<Owed>, 
                 sum(case when credit_account = 'seller' then amount_micros else -amount_micros end)::int8 as amount
             from transfer where (credit_account = 'seller') <> (debit_account = 'seller') group by party_id
         ), paid as (
-            select seller_id, sum(amount_micros)::int8 as amount from payout group by seller_id
+            select seller_id, sum(amount_micros)::int8 as amount from payout p
+            where not exists (select from payout_reversal r where r.payout_id = p.id) group by seller_id
         )
         select p.id as "seller_id!", p.display_name as "display_name!", c.amount as "credited_micros!",
             coalesce(o.amount, 0) as "paid_micros!", c.amount - coalesce(o.amount, 0) as "owed_micros!",

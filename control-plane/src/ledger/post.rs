@@ -423,9 +423,10 @@ pub async fn refund_paid(
     Ok(!rows.is_empty())
 }
 
-/// Records that an operator sent back what was due: `refund_due → refunded`, with all that refunds
-/// payable still holds, and by which transaction. False, and nothing written, when the request is
-/// not due a refund, or the transaction paid somebody else.
+/// Records that an operator sent back what was due, and by which transaction: `refund_due → refunded`,
+/// with all that refunds payable holds; or, of a delivered call, the surplus that was paid for it, whose
+/// request stays as it is. False, and nothing written, when nothing is due, or the transaction paid
+/// somebody else.
 ///
 /// The caller has locked the transaction's hash ([`super::payout::lock_transaction`]).
 pub async fn refund_sent(
@@ -434,17 +435,29 @@ pub async fn refund_sent(
     tx_hash: &str,
     transfer_id: Uuid,
 ) -> Result<bool, sqlx::Error> {
+    // A delivered request's row does not change: what another has booked is seen only by a statement
+    // that begins under the lock.
+    sqlx::query!(
+        "select 1 as one from gateway_request where id = $1 for no key update",
+        request,
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
     let rows = sqlx::query!(
         r#"
         with held as materialized (
-            select r.id, r.buyer_id, r.seller_id, r.listing_id from gateway_request r
-            where r.id = $1 and r.state = 'refund_due'
-                and not exists (select from payout p where p.tx_hash = $2)
+            select r.id, r.state, r.buyer_id, r.seller_id, r.listing_id from gateway_request r
+            where r.id = $1
+                and (r.state = 'refund_due' or (r.state = 'delivered'
+                    and exists (select from transfer t where t.request_id = r.id and t.kind = 'surplus')
+                    and not exists (select from transfer t where t.request_id = r.id and t.kind = 'refund_paid')))
+                and not exists (select from payout p where p.tx_hash = $2
+                    and not exists (select from payout_reversal v where v.payout_id = p.id))
                 and not exists (select from refund_transaction t where t.tx_hash = $2 and t.buyer_id <> r.buyer_id)
             for update of r
         ), moved as (
-            update gateway_request r set state = 'refunded' from held h where r.id = h.id
-            returning r.id
+            update gateway_request r set state = 'refunded' from held h
+            where r.id = h.id and h.state = 'refund_due'
         ), noted as (
             insert into refund_transaction (request_id, buyer_id, tx_hash) select id, buyer_id, $2 from held
         ), posted as (
@@ -458,7 +471,7 @@ pub async fn refund_sent(
             ) owed
             where owed.amount > 0
         )
-        select id from moved
+        select id from held
         "#,
         request,
         tx_hash,

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::entry::{Account, DIRECTIONS, Kind, SHOWN_ACCOUNTS, TYPE_FILTERS};
 use super::payout;
+use super::totals::{self, Total, Wanted};
 use crate::answer::{Data, Listed};
 use crate::app::App;
 use crate::describe::{self, schema_type};
@@ -303,15 +304,6 @@ struct Summary {
     payable_micros: i64,
 }
 
-#[derive(Debug)]
-struct SumRow {
-    kind: Kind,
-    debit_account: Account,
-    credit_account: Account,
-    count: i64,
-    amount_micros: i64,
-}
-
 /// Sums your ledger entries by type.
 #[utoipa::path(get, path = "/ledger/summary", tag = "Ledger", operation_id = "getLedgerSummary",
     security(("bearer" = [])), params(SummaryParams),
@@ -324,14 +316,22 @@ async fn summary(
     let role = query.one_of("role", &ROLES).unwrap_or(ALL);
     let (from, to) = (query.time("from"), query.time("to"));
     query.finish()?;
-    let rows = sums(app.db.pool(), agent.profile.0, role, from, to).await?;
-    let total = |sign: fn(&SumRow) -> i64| {
+    // Whatever is summed, calls are claimed and settled beside it.
+    let pool = app.db.browsing();
+    let wanted = Wanted {
+        party: agent.profile.0,
+        kinds: role,
+        from,
+        to,
+    };
+    let rows = totals::sums(pool, wanted).await?;
+    let total = |sign: fn(&Total) -> i64| {
         rows.iter().fold(0_i64, |sum, row| {
             sum.saturating_add(sign(row).saturating_mul(row.amount_micros))
         })
     };
     let paid_out = if role.contains(&Kind::SellerCredit) {
-        payout::paid_out(app.db.pool(), agent.profile.0, from, to).await?
+        payout::paid_out(pool, agent.profile.0, from, to).await?
     } else {
         0
     };
@@ -352,7 +352,7 @@ async fn summary(
     }))
 }
 
-fn shown(row: &SumRow) -> Sum {
+fn shown(row: &Total) -> Sum {
     let shown = row.kind.shown(row.debit_account, row.credit_account);
     Sum {
         kind: shown.kind,
@@ -362,33 +362,4 @@ fn shown(row: &SumRow) -> Sum {
         amount_micros: row.amount_micros,
         amount_cents: Micros(row.amount_micros).cents(),
     }
-}
-
-async fn sums(
-    pool: &PgPool,
-    party: Uuid,
-    kinds: &[Kind],
-    from: Option<DateTime<Utc>>,
-    to: Option<DateTime<Utc>>,
-) -> Result<Vec<SumRow>, sqlx::Error> {
-    sqlx::query_as!(
-        SumRow,
-        r#"
-        select kind as "kind: Kind", debit_account as "debit_account: Account",
-            credit_account as "credit_account: Account", count(*) as "count!",
-            sum(amount_micros)::int8 as "amount_micros!"
-        from transfer
-        where party_id = $1 and kind = any($2::transfer_kind[])
-            and ($3::timestamptz is null or created_at >= $3)
-            and ($4::timestamptz is null or created_at < $4)
-        group by kind, debit_account, credit_account
-        order by kind, debit_account, credit_account
-        "#,
-        party,
-        kinds as &[Kind],
-        from,
-        to,
-    )
-    .fetch_all(pool)
-    .await
 }

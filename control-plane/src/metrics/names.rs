@@ -28,6 +28,8 @@ const WORK: Label = (
         "stored_answers",
         "outcomes",
         "old_attempts",
+        "ledger_hours",
+        "unused_words",
         "invariants",
         "gauges",
         "refunds",
@@ -124,6 +126,11 @@ pub const OUTBOX_LAG: Metric = Metric::histogram(
 );
 pub const OUTBOX_WAITING: Metric =
     Metric::gauge("crochet_outbox_waiting", &[], "Changes not told yet.");
+pub const ENDPOINTS_SEALED: Metric = Metric::counter(
+    "crochet_endpoints_sealed_total",
+    &[],
+    "Looks at an endpoint that could not be opened, its secrets being under another key than CROCHET_MASTER_KEYS has. Gateways are told that it cannot be served.",
+);
 pub const OUTBOX_OLDEST: Metric = Metric::gauge(
     "crochet_outbox_oldest_seconds",
     &[],
@@ -251,7 +258,7 @@ pub const PAID_OLDEST: Metric = Metric::gauge(
 pub const REFUND_DUE: Metric = Metric::gauge(
     "crochet_refund_due_requests",
     &[],
-    "Purchases whose refund is due.",
+    "Purchases whose refund is due, and delivered ones that were paid beyond their price.",
 );
 pub const REFUND_DUE_MICROS: Metric =
     Metric::gauge("crochet_refund_due_micros", &[], "What is owed for them.");
@@ -293,7 +300,7 @@ pub const SCORE_LAG: Metric = Metric::gauge(
 );
 
 /// All of them.
-pub const ALL: [Metric; 43] = [
+pub const ALL: [Metric; 44] = [
     HTTP,
     INTERNAL,
     INTERNAL_BATCH,
@@ -312,6 +319,7 @@ pub const ALL: [Metric; 43] = [
     OUTBOX_LAG,
     OUTBOX_WAITING,
     OUTBOX_OLDEST,
+    ENDPOINTS_SEALED,
     RELAY_UP,
     RELAY,
     RELAY_SECONDS,

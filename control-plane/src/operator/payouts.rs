@@ -11,7 +11,7 @@ use super::store::payouts as store;
 use super::transaction::TxHash;
 use super::{Change, EXITS, Exit, Form, Outcome, Stop};
 use crate::db::{Db, work};
-use crate::ledger::payout::{self, NewPayout, Owed, PayoutNote};
+use crate::ledger::payout::{self, NewPayout, Owed, PayoutNote, Reversal};
 
 /// What sellers are owed
 #[derive(Clone, Debug, Subcommand)]
@@ -26,6 +26,10 @@ pub enum Payouts {
     /// Note that a seller was paid. Never more than she is owed.
     #[command(after_help = EXITS)]
     Mark(Mark),
+    /// Take back a payout that was noted by mistake: what it paid is owed again, and its transaction may
+    /// be noted for something else. Nothing that was written is changed.
+    #[command(after_help = EXITS)]
+    Reverse(Reverse),
 }
 
 /// Which sellers
@@ -51,12 +55,45 @@ pub struct Mark {
     /// The transaction that paid it. The same again is the same payout.
     #[arg(long, value_name = "HASH")]
     pub tx: TxHash,
-    /// Which of her wallets was paid; her default payout wallet when absent.
+    /// Which of her wallets was paid. When absent, the one that is her default for payouts now, if it is
+    /// on the transaction's chain; the answer names it.
     #[arg(long, value_name = "ADDRESS")]
     pub to: Option<String>,
     /// How it is done.
     #[command(flatten)]
     pub change: Change,
+}
+
+/// Take back a payout that was noted by mistake
+#[derive(Clone, Debug, Args)]
+pub struct Reverse {
+    /// The seller that it was noted for.
+    #[arg(value_name = "SELLER")]
+    pub seller: ProfileId,
+    /// The transaction that it was noted with.
+    #[arg(long, value_name = "HASH")]
+    pub tx: TxHash,
+    /// Why; it is kept with the reversal.
+    #[arg(long, value_name = "REASON", value_parser = reason)]
+    pub why: String,
+    /// How it is done.
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// Longest reason of a reversal, in characters.
+const REASON_CHARS_MAX: usize = 500;
+
+fn reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let good = (1..=REASON_CHARS_MAX).contains(&text.chars().count());
+    if good && !text.chars().any(char::is_control) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "must be 1 to {REASON_CHARS_MAX} characters on one line"
+        ))
+    }
 }
 
 /// A payout may be more than any one price.
@@ -81,6 +118,7 @@ impl Payouts {
         match self {
             Self::List(list) | Self::Export(list) => list.form,
             Self::Mark(mark) => mark.change.form,
+            Self::Reverse(reverse) => reverse.change.form,
         }
     }
 }
@@ -91,6 +129,7 @@ pub async fn payouts(db: &Db, wanted: &Payouts) -> anyhow::Result<Outcome> {
         Payouts::List(wanted) => list(db, wanted).await,
         Payouts::Export(wanted) => export(db, wanted).await,
         Payouts::Mark(wanted) => mark(db, wanted).await,
+        Payouts::Reverse(wanted) => reverse(db, wanted).await,
     }
 }
 
@@ -216,6 +255,13 @@ pub async fn mark(db: &Db, wanted: &Mark) -> anyhow::Result<Outcome> {
         };
         return Ok(Outcome::not(Exit::Refused, why));
     };
+    if wanted.to.is_none() && paid.chain != wanted.tx.chain() {
+        let why = format!(
+            "{} is of another chain than {}, the payout wallet of seller {}; name the wallet that was paid with --to",
+            wanted.tx, paid.address, wanted.seller
+        );
+        return Ok(Outcome::not(Exit::Refused, why));
+    }
     let new = NewPayout {
         id: uuid_v7(clock::now()),
         seller: wanted.seller.0,
@@ -245,6 +291,11 @@ pub async fn mark(db: &Db, wanted: &Mark) -> anyhow::Result<Outcome> {
 }
 
 fn told(wanted: &Mark, address: &str, note: &PayoutNote) -> Outcome {
+    let address = if let PayoutNote::Known { address, .. } = note {
+        address
+    } else {
+        address
+    };
     let done = |changed: bool, still_owed: i64, text: String| Outcome {
         exit: Exit::Done,
         text,
@@ -261,17 +312,26 @@ fn told(wanted: &Mark, address: &str, note: &PayoutNote) -> Outcome {
     match note {
         PayoutNote::Booked { still_owed } => {
             let word = wanted.change.tense("is", "would be");
+            let which = if wanted.to.is_some() {
+                ""
+            } else {
+                " (her payout wallet now, as no --to names another)"
+            };
             let text = format!(
-                "{} {word} booked as paid to seller {} at {address}; {} still owed\n",
+                "{} {word} booked as paid to seller {} at {address}{which}; {} still owed\n",
                 wanted.amount,
                 wanted.seller,
                 Micros(*still_owed)
             );
             done(true, *still_owed, text)
         }
-        PayoutNote::Known { at, still_owed } => {
+        PayoutNote::Known {
+            at,
+            address,
+            still_owed,
+        } => {
             let text = format!(
-                "this payout was booked before, {}; {} still owed\n",
+                "this payout was booked before, {}, at {address}; {} still owed\n",
                 clock::rfc3339(*at),
                 Micros(*still_owed)
             );
@@ -289,6 +349,73 @@ fn told(wanted: &Mark, address: &str, note: &PayoutNote) -> Outcome {
                 wanted.amount
             ),
         ),
+    }
+}
+
+/// Takes back what was noted. The ledger's own statement does it, once.
+pub async fn reverse(db: &Db, wanted: &Reverse) -> anyhow::Result<Outcome> {
+    let (seller, tx_hash, why) = (wanted.seller.0, wanted.tx.as_str(), wanted.why.as_str());
+    let dry_run = wanted.change.dry_run;
+    let done = db
+        .run("operator.payout_reversal", |tx| {
+            work(async move {
+                let done = payout::reverse(tx, seller, tx_hash, why).await?;
+                Stop::or_keep(dry_run, done)
+            })
+        })
+        .await;
+    let done = Stop::end(done)?;
+    if let Reversal::Reversed { amount, .. } = done {
+        wanted.change.log(
+            "payouts reverse",
+            format_args!("seller {} by {}", wanted.seller, wanted.tx),
+            &format!("{} taken back: {why}", Micros(amount)),
+        );
+    }
+    Ok(reversed(wanted, &done))
+}
+
+fn reversed(wanted: &Reverse, done: &Reversal) -> Outcome {
+    let told = |changed: bool, text: String, more: Value| Outcome {
+        exit: Exit::Done,
+        text,
+        json: json!({
+            "changed": changed,
+            "dry_run": wanted.change.dry_run,
+            "seller_id": wanted.seller,
+            "tx": wanted.tx.as_str(),
+            "reversal": more,
+        }),
+    };
+    match done {
+        Reversal::Reversed { amount, owed } => {
+            let word = wanted.change.tense("is", "would be");
+            let text = format!(
+                "the payout of {} to seller {} by {} {word} taken back; {} owed\n",
+                Micros(*amount),
+                wanted.seller,
+                wanted.tx,
+                Micros(*owed)
+            );
+            told(
+                true,
+                text,
+                json!({ "amount_micros": amount, "owed_micros": owed }),
+            )
+        }
+        Reversal::Known { at, reason } => {
+            let at = clock::rfc3339(*at);
+            let text = format!("this payout was taken back before, {at}: {reason}\n");
+            told(false, text, json!({ "at": at, "why": reason }))
+        }
+        Reversal::OtherSeller { seller } => Outcome::not(
+            Exit::Refused,
+            format!("{} is noted for seller {seller}", wanted.tx),
+        ),
+        Reversal::None => Outcome::unknown(format_args!(
+            "payout of seller {} by {}",
+            wanted.seller, wanted.tx
+        )),
     }
 }
 

@@ -20,7 +20,8 @@ pub enum RefundDue {
     /// What is owed to whom, where it goes, since when and why. Reads the whole table of requests.
     #[command(after_help = EXITS)]
     List(Form),
-    /// Note that a refund was sent: the request becomes refunded and the ledger says so.
+    /// Note that a refund was sent: the request becomes refunded and the ledger says so. Of a delivered
+    /// call it is what was paid beyond its price, and the call stays delivered.
     #[command(after_help = EXITS)]
     Mark(Mark),
 }
@@ -79,7 +80,7 @@ pub async fn list(db: &Db) -> anyhow::Result<Outcome> {
     ));
     if surplus.requests > 0 {
         paper.line(format_args!(
-            "besides, {} was paid beyond the price of {} requests that went on, and is owed until it is corrected",
+            "besides, {} was paid beyond the price of {} requests under way; it is due when they end",
             Micros(surplus.amount_micros),
             surplus.requests
         ));
@@ -170,37 +171,50 @@ fn judged(wanted: &Mark, booked: bool, standing: &Refund, other: Option<String>)
             "changed": changed,
             "dry_run": wanted.change.dry_run,
             "request_id": request.to_string(),
-            "state": "refunded",
+            "state": standing.state.as_str(),
             "amount_micros": standing.amount_micros,
             "tx": wanted.tx.as_str(),
         }),
     };
     let refused = |why: String| Outcome::not(Exit::Refused, why);
+    // Of a delivered call only what was paid beyond its price goes back.
+    let what = if standing.state == RequestState::Delivered {
+        format!("the surplus of {request}")
+    } else {
+        request.to_string()
+    };
     if booked {
         let word = wanted.change.tense("is refunded", "would be refunded");
-        return told(
-            true,
-            format!("{request} {word}: {amount} by {}\n", wanted.tx),
-        );
+        return told(true, format!("{what} {word}: {amount} by {}\n", wanted.tx));
     }
     match (standing.state, standing.tx_hash.as_deref()) {
-        (RequestState::Refunded, Some(hash)) if hash == wanted.tx.as_str() => told(
-            false,
-            format!("{request} was refunded by this transaction before: {amount}\n"),
-        ),
-        (RequestState::Refunded, Some(hash)) => refused(format!(
-            "{request} was refunded by another transaction: {hash}"
-        )),
+        (RequestState::Refunded | RequestState::Delivered, Some(hash)) => {
+            if hash == wanted.tx.as_str() {
+                let text = format!("{what} was refunded by this transaction before: {amount}\n");
+                told(false, text)
+            } else {
+                refused(format!(
+                    "{what} was refunded by another transaction: {hash}"
+                ))
+            }
+        }
         (RequestState::Refunded, None) => refused(format!(
             "{request} was refunded by the provider itself; nothing more is owed"
         )),
-        (RequestState::RefundDue, _) => {
+        (RequestState::Delivered, None) if standing.amount_micros == 0 => refused(format!(
+            "{request} is delivered, and was paid as it was priced: no refund is due"
+        )),
+        (RequestState::RefundDue | RequestState::Delivered, _) => {
             let other = other.unwrap_or_else(|| "another payment".to_owned());
             refused(format!(
                 "{} is noted for {other}; one transaction does not pay two people",
                 wanted.tx
             ))
         }
+        (state, _) if standing.amount_micros > 0 => refused(format!(
+            "{request} is {}: what was paid beyond its price is due when it ends",
+            state.as_str()
+        )),
         (state, _) => refused(format!("{request} is {}: no refund is due", state.as_str())),
     }
 }

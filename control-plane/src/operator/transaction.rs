@@ -22,6 +22,15 @@ impl TxHash {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The family of chains it is of, as wallets name it.
+    pub fn chain(&self) -> &'static str {
+        if self.0.starts_with("0x") {
+            "evm"
+        } else {
+            "solana"
+        }
+    }
 }
 
 impl fmt::Display for TxHash {
@@ -61,8 +70,10 @@ mod tests {
         let upper = format!("0X{}", "AB".repeat(EVM_BYTES));
         let hash: TxHash = upper.parse().unwrap();
         assert_eq!(hash.as_str(), format!("0x{}", "ab".repeat(EVM_BYTES)));
+        assert_eq!(hash.chain(), "evm");
         let solana = bs58::encode([7; SOLANA_BYTES]).into_string();
-        assert_eq!(solana.parse::<TxHash>().unwrap().as_str(), solana);
+        let hash: TxHash = solana.parse().unwrap();
+        assert_eq!((hash.as_str(), hash.chain()), (solana.as_str(), "solana"));
     }
 
     #[test]

@@ -11,7 +11,8 @@ use super::model::State;
 use super::store::sweep as store;
 use super::{answers, lapse, outcomes, sweep};
 use crate::app::App;
-use crate::ledger::audit;
+use crate::catalog;
+use crate::ledger::{audit, totals};
 use crate::metrics::{names, worked};
 
 /// How often deadlines are looked at.
@@ -24,6 +25,10 @@ const ANSWERS: Duration = Duration::from_mins(10);
 const OLD_ATTEMPTS: Duration = Duration::from_mins(10);
 /// How often ended calls are counted into their listings' stats.
 const OUTCOMES: Duration = Duration::from_secs(2);
+/// How often posted transfers are counted into their hours.
+const LEDGER_HOURS: Duration = Duration::from_secs(30);
+/// How often words are looked through for those that no listing has.
+const UNUSED_WORDS: Duration = Duration::from_mins(1);
 /// How often gauges are read.
 const GAUGES: Duration = Duration::from_secs(15);
 /// A deadline overdue by this much, in seconds, is a lag worth telling.
@@ -32,6 +37,7 @@ const LAG_SECONDS: f64 = 30.0;
 /// Runs all of it until told to stop.
 pub async fn run(app: Arc<App>, stopped: watch::Receiver<bool>) {
     let (sweep_every, audit_every) = (app.config.relay_sweep, app.config.audit_every);
+    let walk = Arc::new(catalog::Walk::default());
     tokio::join!(
         every("deadlines", DEADLINES, &app, stopped.clone(), deadlines),
         every(
@@ -62,6 +68,17 @@ pub async fn run(app: Arc<App>, stopped: watch::Receiver<bool>) {
             stopped.clone(),
             |app| async move { Ok(outcomes::fold(&app).await?) }
         ),
+        every(
+            "ledger_hours",
+            LEDGER_HOURS,
+            &app,
+            stopped.clone(),
+            |app| async move { Ok(totals::fold(&app.db).await?) }
+        ),
+        every("unused_words", UNUSED_WORDS, &app, stopped.clone(), |app| {
+            let walk = Arc::clone(&walk);
+            async move { Ok(walk.go_on(&app).await?) }
+        }),
         every(
             "invariants",
             audit_every,

@@ -283,10 +283,7 @@ pub async fn apply(
     records: &[Record],
 ) -> Result<HashMap<String, CheckAnswer>, sqlx::Error> {
     let pool = app.db.pool();
-    let by_id: HashMap<&str, &Record> = records
-        .iter()
-        .map(|record| (record.id.as_str(), record))
-        .collect();
+    let by_id = telling(records);
     let mut answers = HashMap::new();
     let mut notes = Notes::default();
     let mut heard: Vec<(String, News)> = Vec::new();
@@ -323,6 +320,18 @@ pub async fn apply(
     // No gateway should go on giving out a quote whose deposit is known.
     app.publisher.wake();
     Ok(answers)
+}
+
+/// The record that tells of each payment: of several, one that says that it was filled, else the last.
+fn telling(records: &[Record]) -> HashMap<&str, &Record> {
+    let mut by_id: HashMap<&str, &Record> = HashMap::with_capacity(records.len());
+    for record in records {
+        let told = by_id.entry(record.id.as_str()).or_insert(record);
+        if record.is_filled() || !told.is_filled() {
+            *told = record;
+        }
+    }
+    by_id
 }
 
 fn quoted(expected: &Expected) -> Quoted {
@@ -399,9 +408,7 @@ async fn settled(
     record: Option<&Record>,
 ) -> Result<State, sqlx::Error> {
     let refunded_at = record
-        .filter(|record| {
-            expected.state == State::RefundDue && model::is_refund_of_the_payment(record)
-        })
+        .filter(|record| expected.state == State::RefundDue && record.is_refunded())
         .and_then(|record| record.updated_at);
     let Some(refunded_at) = refunded_at else {
         return Ok(expected.state);

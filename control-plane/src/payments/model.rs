@@ -16,8 +16,6 @@ pub const LEASE_MARGIN_MS: u32 = 30_000;
 pub const CHECK_SECONDS_MIN: u32 = 2;
 /// How long an answer is stored, in seconds.
 pub const ANSWER_SECONDS: u32 = 24 * 3600;
-/// Why the provider sends a second deposit to one address back.
-const SECOND_DEPOSIT: &str = "DOUBLE_SPEND";
 /// What a buyer is told to wait when the provider has seen nothing yet, in seconds.
 const RETRY_WAITING_SECONDS: u32 = 2;
 /// What a buyer is told to wait when her deposit is under way, in seconds.
@@ -64,25 +62,22 @@ pub fn news(record: Option<&Record>, quoted: &Quoted) -> News {
     let Some(record) = record else {
         return News::Nothing;
     };
-    match record.status {
-        Status::Success => match &record.output {
+    if record.is_filled() {
+        return match &record.output {
             Some(output) => News::Success(arrived(record, output, quoted)),
-            // Success without its details is not yet evidence.
+            // A fill without its details is not yet evidence.
             None => News::UnderWay,
-        },
+        };
+    }
+    match record.status {
+        // The first deposit is still to be filled, or to be sent back.
+        Status::Refund if record.only_second_is_refunded() => News::UnderWay,
         Status::Failure | Status::Refund => News::Failed,
         Status::Waiting => News::Nothing,
         // A word we do not know: a deposit tells.
         Status::Unknown if record.in_tx_hashes.is_empty() => News::Nothing,
-        Status::UnderWay | Status::Unknown => News::UnderWay,
+        Status::Success | Status::UnderWay | Status::Unknown => News::UnderWay,
     }
-}
-
-/// Whether the provider sent back the payment that was recorded, and not a second deposit to the same address,
-/// which it tells on the same request and which changes nothing about the first (provider's documentation,
-/// `DOUBLE_SPEND`).
-pub fn is_refund_of_the_payment(record: &Record) -> bool {
-    record.status == Status::Refund && record.fail_reason.as_deref() != Some(SECOND_DEPOSIT)
 }
 
 fn arrived(record: &Record, output: &Output, quoted: &Quoted) -> Arrived {
@@ -214,6 +209,7 @@ pub const STATUS_FILTERS: [(&str, StatusFilter); 10] = [
 
 #[cfg(test)]
 mod tests {
+    use super::super::relay::Moved;
     use super::*;
 
     fn quoted() -> Quoted {
@@ -241,16 +237,33 @@ mod tests {
             in_tx_hashes: Vec::new(),
             out_tx_hashes: Vec::new(),
             updated_at: None,
+            moved: Moved::default(),
         }
     }
 
     #[test]
     fn a_second_deposit_sent_back_is_no_refund_of_the_first() {
+        let exact = News::Success(Arrived {
+            matches: true,
+            received: Some(1_000),
+        });
         let mut refund = record("refund");
-        assert!(is_refund_of_the_payment(&refund));
+        assert!(refund.is_refunded());
+        assert_eq!(news(Some(&refund), &quoted()), News::Failed);
         refund.fail_reason = Some("DOUBLE_SPEND".into());
-        assert!(!is_refund_of_the_payment(&refund));
-        assert!(!is_refund_of_the_payment(&record("success")));
+        assert!(!refund.is_refunded());
+        assert_eq!(news(Some(&refund), &quoted()), News::UnderWay);
+        refund.moved = Moved {
+            deposits: 2,
+            given_back: Some(1),
+            fills: 1,
+        };
+        assert_eq!(news(Some(&refund), &quoted()), exact);
+        refund.output = None;
+        assert_eq!(news(Some(&refund), &quoted()), News::UnderWay);
+        refund.moved.given_back = Some(2);
+        assert_eq!(news(Some(&refund), &quoted()), News::Failed);
+        assert!(!record("success").is_refunded());
     }
 
     #[test]

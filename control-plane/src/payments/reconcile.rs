@@ -12,7 +12,7 @@ use super::model::State;
 use super::relay::client::Updated;
 use super::relay::{ProviderError, Record};
 use super::store::evidence as store;
-use super::sweep::{self, PAGES_MAX, SUCCESS, SweepError};
+use super::sweep::{self, PAGES_MAX, SweepError, WORDS};
 use crate::app::App;
 
 /// Between two pages: the servers' own questions leave this much of the provider's limit unused.
@@ -55,14 +55,29 @@ pub async fn since(
     rehearse: bool,
 ) -> Result<Reconciled, SweepError> {
     let mut done = Reconciled::default();
+    for word in WORDS {
+        word_since(app, word, since, rehearse, &mut done).await?;
+    }
+    Ok(done)
+}
+
+async fn word_since(
+    app: &App,
+    word: &str,
+    since: DateTime<Utc>,
+    rehearse: bool,
+    done: &mut Reconciled,
+) -> Result<(), SweepError> {
     let mut continuation: Option<String> = None;
     for number in 0..PAGES_MAX {
         if number > 0 {
             tokio::time::sleep(PACE).await;
         }
-        let page = page(app, since, continuation.as_deref()).await?;
+        let mut page = page(app, since, word, continuation.as_deref()).await?;
+        // A refund may be that of a second deposit, whose first was filled.
+        page.records.retain(Record::is_filled);
         done.read += page.records.len();
-        let news = sweep::unread(app, SUCCESS, &page.records).await?;
+        let news = sweep::unread(app, word, &page.records).await?;
         let before = states(app, &news).await?;
         if !rehearse {
             sweep::read(app, &news).await?;
@@ -82,23 +97,24 @@ pub async fn since(
         }));
         continuation = page.continuation;
         if continuation.is_none() {
-            return Ok(done);
+            return Ok(());
         }
     }
     done.is_cut_short = true;
-    Ok(done)
+    Ok(())
 }
 
 async fn page(
     app: &App,
     since: DateTime<Utc>,
+    word: &str,
     continuation: Option<&str>,
 ) -> Result<super::relay::types::Page, ProviderError> {
     let mut tries = 1;
     loop {
         let what = Updated {
             since,
-            status: SUCCESS,
+            status: word,
             continuation,
         };
         match app.relay.updated(&what).await {

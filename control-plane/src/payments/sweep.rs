@@ -10,13 +10,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::evidence;
 use super::relay::client::{REFERRER, Updated};
-use super::relay::{ProviderError, Record, Status};
+use super::relay::{ProviderError, Record};
 use super::store::{evidence as news, sweep as store};
 use crate::app::App;
 
 /// The provider's words that are swept, each with its own cursor.
-const WORDS: [&str; 2] = [SUCCESS, "refund"];
-pub(super) const SUCCESS: &str = "success";
+pub(super) const WORDS: [&str; 2] = [SUCCESS, "refund"];
+const SUCCESS: &str = "success";
 /// How far a sweep reads back behind its cursor: the provider's rows may appear a little after their time.
 const OVERLAP: TimeDelta = TimeDelta::seconds(60);
 /// How far the provider's clock may be behind ours. Its rows carry its own time, and a cursor moved on by
@@ -24,6 +24,9 @@ const OVERLAP: TimeDelta = TimeDelta::seconds(60);
 const CLOCKS_APART: TimeDelta = TimeDelta::minutes(15);
 /// Most pages of one turn; the rest follows in the next.
 pub(super) const PAGES_MAX: usize = 200;
+
+/// Most successes noted at once as being in evidence.
+const NOTED_MAX: i64 = 1_000;
 
 /// Why a sweep ended early. Its cursor stands where it had read to.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +41,7 @@ pub enum SweepError {
 
 /// Sweeps whatever is due and not taken by another replica.
 pub(super) async fn run(app: &App) -> Result<(), SweepError> {
+    store::note_evidenced(app.db.pool(), NOTED_MAX).await?;
     // A little less than the period, so that a turn is not missed by a hair.
     let every = app
         .config
@@ -123,7 +127,7 @@ pub(super) async fn read(app: &App, records: &[Record]) -> Result<(), SweepError
         // money reached us.
         let is_ours = known.contains_key(&record.id) || concerns_us(app, record);
         // Also one whose details are not there yet: should they never come, the audit has to say so.
-        if record.status == Status::Success && is_ours {
+        if record.is_filled() && is_ours {
             success_ids.push(record.id.clone());
             updated.push(record.updated_at.unwrap_or_else(crochet_shared::clock::now));
         }

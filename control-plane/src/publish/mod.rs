@@ -9,17 +9,24 @@
 //!   that stays was not read before the other's change.
 //! - An outbox row is deleted only after the record it names stands in Redis, so a crash tells twice
 //!   rather than never. Any number of replicas may publish the same row.
+//! - Gateways are told now and then until when everything is published ([`Change::Told`]), and only
+//!   after a look into the outbox that left no change of a key or listing waiting. When nobody can say
+//!   that any more, they stop believing Redis.
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use crochet_redis::{Connection, Patience, Place};
 use crochet_shared::api_key::KeyDigest;
 use crochet_shared::clock;
 use crochet_shared::id::ListingId;
 use crochet_shared::internal::{KeyRecord, Quote, RouteName, RouteRecord};
-use crochet_shared::redis_key::{self, CHANGES_CHANNEL, Change, PUT_IF_NEWER, RECORD_SECONDS_MAX};
+use crochet_shared::redis_key::{
+    self, CHANGES_CHANNEL, Change, PUT_IF_NEWER, RECORD_SECONDS_MAX, TOLD_EVERY_MS,
+};
 use futures_util::StreamExt as _;
 use redis::Script;
 use secrecy::ExposeSecret as _;
@@ -53,6 +60,8 @@ pub struct Publisher {
     redis: Connection,
     put_if_newer: Script,
     wanted: Arc<Notify>,
+    /// Until when gateways were last told that everything is told, in Unix milliseconds.
+    told_until: Arc<AtomicI64>,
 }
 
 impl std::fmt::Debug for Publisher {
@@ -81,6 +90,7 @@ impl Publisher {
             })?,
             put_if_newer: Script::new(PUT_IF_NEWER),
             wanted: Arc::new(Notify::new()),
+            told_until: Arc::default(),
         })
     }
 
@@ -126,6 +136,19 @@ impl Publisher {
         counted(publish.query_async::<i64>(&mut redis).await)?;
         Ok(())
     }
+
+    /// Tells that every change of a key or listing from before `until` was told, if that was not said
+    /// a moment ago.
+    async fn tell_until(&self, app: &App, until: DateTime<Utc>) -> anyhow::Result<()> {
+        let until = until.timestamp_millis();
+        let last = self.told_until.load(Ordering::Relaxed);
+        if (last..last.saturating_add(TOLD_EVERY_MS)).contains(&until) {
+            return Ok(());
+        }
+        self.tell(app, &Change::Told(until)).await?;
+        self.told_until.store(until, Ordering::Relaxed);
+        Ok(())
+    }
 }
 
 fn counted<T>(asked: redis::RedisResult<T>) -> redis::RedisResult<T> {
@@ -169,6 +192,7 @@ pub async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
 
 /// Publishes what stands in the outbox now and gives how many rows there were.
 pub async fn publish_once(app: &App) -> anyhow::Result<i64> {
+    let began = clock::now();
     let rows = store::outbox(app.db.pool(), ROWS_MAX).await?;
     // Several changes of one record are told once: the record is read when it is told.
     let mut whats: Vec<store::What> = Vec::with_capacity(rows.len());
@@ -206,10 +230,16 @@ pub async fn publish_once(app: &App) -> anyhow::Result<i64> {
     store::delete_outbox(app.db.pool(), &done).await?;
     let published = u64::try_from(done.len()).unwrap_or(0);
     metrics::counter!(names::PUBLISHED.name).increment(published);
-    match failed {
-        Some(error) => Err(error),
-        None => Ok(i64::try_from(rows.len()).unwrap_or(i64::MAX)),
+    if let Some(error) = failed {
+        return Err(error);
     }
+    let read = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+    // Quotes come last: once one was read, so was every key and listing.
+    let is_quote = |row: &store::Row| matches!(row.what, store::What::Quote(_));
+    if read < ROWS_MAX || rows.last().is_some_and(is_quote) {
+        app.publisher.tell_until(app, began).await?;
+    }
+    Ok(read)
 }
 
 async fn publish(app: &App, what: &store::What) -> anyhow::Result<()> {

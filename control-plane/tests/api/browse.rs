@@ -421,6 +421,83 @@ async fn a_search_follows_its_listings_through_every_change(pool: PgPool) {
     assert_eq!(left, ["beta", "zephyr"]);
 }
 
+#[sqlx::test(migrations = "./migrations")]
+async fn words_that_no_listing_has_any_more_are_forgotten_and_found_again_when_one_has(
+    pool: PgPool,
+) {
+    let market = Market::new(pool).await;
+    market.list("Quixotic zephyr", json!({})).await;
+    market.list("Steady zephyr", json!({})).await;
+    let words = async || -> Vec<String> {
+        sqlx::query_scalar(
+            "select word from search_word where word in ('quixotic', 'steady', 'zephyr') order by word",
+        )
+        .fetch_all(market.api.app.db.pool())
+        .await
+        .unwrap()
+    };
+    let status = async |status: &str| {
+        let change = json!({ "status": status });
+        let changed = market.agent.patch("/listings/quixotic-zephyr", &change);
+        changed.await.data(200);
+    };
+    // Twice round: the second begins where the first began.
+    let walk = control_plane::catalog::Walk::default();
+    let round = async || {
+        for _ in 0..2 {
+            walk.go_on(&market.api.app).await.unwrap();
+        }
+    };
+    round().await;
+    assert_eq!(words().await, ["quixotic", "steady", "zephyr"]);
+    status("suspended").await;
+    assert_eq!(
+        words().await.len(),
+        3,
+        "a change of a listing deletes no word"
+    );
+    round().await;
+    assert_eq!(words().await, ["steady", "zephyr"]);
+    status("active").await;
+    assert_eq!(market.found("quixotc").await, ["Quixotic zephyr"]);
+    assert_eq!(words().await, ["quixotic", "steady", "zephyr"]);
+}
+
+/// Listings that come and go while words are forgotten: in the end each word's count is right.
+#[sqlx::test(migrations = "./migrations")]
+async fn words_are_counted_right_while_unused_ones_are_forgotten(pool: PgPool) {
+    let market = Market::new(pool).await;
+    market.list("Quixotic zephyr", json!({})).await;
+    let changes = async {
+        for number in 0..40 {
+            let status = if number % 2 == 0 {
+                "suspended"
+            } else {
+                "active"
+            };
+            let change = json!({ "status": status });
+            let changed = market.agent.patch("/listings/quixotic-zephyr", &change);
+            changed.await.data(200);
+        }
+    };
+    let walk = control_plane::catalog::Walk::default();
+    let rounds = async {
+        loop {
+            walk.go_on(&market.api.app).await.unwrap();
+        }
+    };
+    tokio::select! {
+        () = changes => {}
+        () = rounds => {}
+    }
+    let counts: Vec<i64> =
+        sqlx::query_scalar("select listings from search_word where word in ('quixotic', 'zephyr')")
+            .fetch_all(market.api.app.db.pool())
+            .await
+            .unwrap();
+    assert_eq!(counts, [1, 1]);
+}
+
 /// So many that the order of a sort is walked, and a few of them that are gathered.
 #[sqlx::test(migrations = "./migrations")]
 async fn a_search_finds_the_same_gathered_or_walked(pool: PgPool) {

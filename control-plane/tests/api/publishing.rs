@@ -36,6 +36,70 @@ async fn waiting(api: &Api) -> i64 {
         .unwrap()
 }
 
+/// What was told on the channel until now.
+async fn told(
+    api: &Api,
+    redis: &mut redis::aio::MultiplexedConnection,
+    listener: &mut redis::aio::PubSub,
+) -> Vec<Change> {
+    const END: &[u8] = b"end";
+    let _: i64 = redis.publish(CHANGES_CHANNEL, END).await.unwrap();
+    let mut told = Vec::new();
+    let mut messages = listener.on_message();
+    loop {
+        let sealed: Vec<u8> = messages.next().await.unwrap().get_payload().unwrap();
+        if sealed == END {
+            return told;
+        }
+        let now = clock::now().timestamp_millis();
+        let change = redis_key::open(&api.app.cache_keys, CHANGES_CHANNEL, &sealed, now);
+        told.push(change.unwrap());
+    }
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn gateways_are_told_until_when_all_is_told_and_not_while_a_key_or_listing_waits(
+    pool: PgPool,
+) {
+    let redis = Redis::start();
+    let mut connection = redis.connect().await;
+    let api = Api::with(pool, &[&format!("--redis-url={}", redis.url())]);
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut listener = client.get_async_pubsub().await.unwrap();
+    listener.subscribe(CHANGES_CHANNEL).await.unwrap();
+    let waits = "insert into outbox (key_digest) select sha256(n::text::bytea) from generate_series(1, $1) n";
+    let untils = |told: Vec<Change>| -> Vec<i64> {
+        let until = |change| {
+            if let Change::Told(until) = change {
+                Some(until)
+            } else {
+                None
+            }
+        };
+        told.into_iter().filter_map(until).collect()
+    };
+
+    sqlx::query(waits)
+        .bind(300)
+        .execute(api.app.db.pool())
+        .await
+        .unwrap();
+    publish::publish_once(&api.app).await.unwrap();
+    let some = told(&api, &mut connection, &mut listener).await;
+    assert!(some.len() > 200, "{}", some.len());
+    assert!(untils(some).is_empty(), "one look does not reach all");
+
+    let before = clock::now().timestamp_millis();
+    publish::publish_once(&api.app).await.unwrap();
+    let after = clock::now().timestamp_millis();
+    let until = untils(told(&api, &mut connection, &mut listener).await);
+    assert_eq!(until.len(), 1);
+    assert!((before..=after).contains(&until[0]));
+    publish::publish_once(&api.app).await.unwrap();
+    let again = told(&api, &mut connection, &mut listener).await;
+    assert!(again.is_empty(), "it is not said at every look");
+}
+
 #[sqlx::test(migrations = "./migrations")]
 async fn what_changed_stands_in_redis_and_is_told(pool: PgPool) {
     let redis = Redis::start();
@@ -64,15 +128,7 @@ async fn what_changed_stands_in_redis_and_is_told(pool: PgPool) {
     assert_eq!(by_id, by_slug);
     let life: i64 = connection.ttl(redis_key::route(id)).await.unwrap();
     assert!((1..=60).contains(&life));
-    let mut told = Vec::new();
-    let mut messages = listener.on_message();
-    for _ in 0..2 {
-        let sealed: Vec<u8> = messages.next().await.unwrap().get_payload().unwrap();
-        let now = clock::now().timestamp_millis();
-        told.push(
-            redis_key::open::<Change>(&api.app.cache_keys, CHANGES_CHANNEL, &sealed, now).unwrap(),
-        );
-    }
+    let told = told(&api, &mut connection, &mut listener).await;
     for change in [
         Change::Key(digest),
         Change::Route {
@@ -219,4 +275,52 @@ async fn a_wallet_that_is_linked_or_disabled_changes_what_gateways_know_of_every
     body["revoke_existing_keys"] = true.into();
     api.post("/auth/recover", &body).await.data(200);
     assert_eq!(known().await, (true, false, Some(Family::Evm), true));
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn an_endpoint_that_cannot_be_opened_is_told_as_unavailable_and_holds_nobody_up(
+    pool: PgPool,
+) {
+    let redis = Redis::start();
+    let mut connection = redis.connect().await;
+    let api = Api::with(pool, &[&format!("--redis-url={}", redis.url())]);
+    let agent = api.agent().await;
+    let mut ids: Vec<ListingId> = Vec::new();
+    for name in ["sealed", "open"] {
+        let listing = agent.list(json!({ "name": name })).await;
+        ids.push(listing["id"].as_str().unwrap().parse().unwrap());
+    }
+    publish::publish_once(&api.app).await.unwrap();
+    // What stands in the row was sealed under a key that is not known here.
+    let other =
+        crochet_shared::seal::Keyring::parse("other:AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=");
+    let sealed = other
+        .unwrap()
+        .seal_row(b"there", b"https://93.184.216.34/")
+        .unwrap();
+    sqlx::query("update endpoint set url_sealed = $2 where listing_id = $1")
+        .bind(ids[0].0)
+        .bind(sealed)
+        .execute(api.app.db.pool())
+        .await
+        .unwrap();
+    sqlx::query(
+        "insert into outbox (listing_id) select listing_id from endpoint order by listing_id",
+    )
+    .execute(api.app.db.pool())
+    .await
+    .unwrap();
+    publish::publish_once(&api.app).await.unwrap();
+    assert_eq!(waiting(&api).await, 0);
+    for (id, paused) in [(ids[0], true), (ids[1], false)] {
+        let route: RouteRecord = read(&api, &mut connection, &redis_key::route(id))
+            .await
+            .unwrap();
+        let endpoint = route.endpoint.unwrap();
+        assert_eq!(endpoint.paused, paused);
+        assert_eq!(
+            (endpoint.url.is_empty(), endpoint.secrets.is_empty()),
+            (paused, paused)
+        );
+    }
 }

@@ -1,6 +1,6 @@
 //! `payouts`: never more than is owed, each transaction once, and seen in the seller's summary.
 
-use control_plane::operator::payouts::{List, Mark, export, list, mark};
+use control_plane::operator::payouts::{List, Mark, Reverse, export, list, mark, reverse};
 use control_plane::operator::{Change, Exit, Form, Outcome};
 use crochet_shared::money::Micros;
 use futures_util::future::join_all;
@@ -37,6 +37,16 @@ async fn paid(stage: &Stage, micros: i64, number: u8, change: Change) -> Outcome
         change,
     };
     mark(&stage.app.db, &wanted).await.unwrap()
+}
+
+async fn taken_back(stage: &Stage, number: u8, change: Change) -> Outcome {
+    let wanted = Reverse {
+        seller: stage.seller,
+        tx: hash(number),
+        why: "the wrong hash".to_owned(),
+        change,
+    };
+    reverse(&stage.app.db, &wanted).await.unwrap()
 }
 
 async fn owed(stage: &Stage) -> Value {
@@ -214,4 +224,112 @@ async fn payouts_and_noted_transactions_are_written_once(pool: PgPool) {
             .await
             .unwrap_err();
     }
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_payout_noted_by_mistake_is_taken_back_by_a_row_and_owed_again(pool: PgPool) {
+    let mut stage = sold(pool, 1).await;
+    paid(&stage, CREDIT, 1, kept()).await;
+    assert_eq!(taken_back(&stage, 2, kept()).await.exit, Exit::NotFound);
+
+    let rehearsal = taken_back(&stage, 1, rehearsed()).await;
+    assert_eq!(rehearsal.json["reversal"]["owed_micros"], CREDIT);
+    assert_eq!(owed(&stage).await["payouts"], json!([]));
+    let outcome = taken_back(&stage, 1, kept()).await;
+    assert_eq!(
+        (outcome.exit, &outcome.json["reversal"]["amount_micros"]),
+        (Exit::Done, &json!(CREDIT))
+    );
+    let row = &owed(&stage).await["payouts"][0];
+    assert_eq!(
+        (&row["owed_micros"], &row["paid_micros"]),
+        (&json!(CREDIT), &json!(0))
+    );
+    let seller = key(&stage, stage.seller).await;
+    assert_eq!(
+        data(&stage, &seller, "/ledger/summary").await["payable_micros"],
+        CREDIT
+    );
+    let again = taken_back(&stage, 1, kept()).await;
+    assert_eq!(
+        (again.exit, &again.json["changed"]),
+        (Exit::Done, &json!(false))
+    );
+    stage.assert_audit_empty().await;
+
+    // With the right hash it is booked, and the wrong one is free for whom it did pay: each time once.
+    assert_eq!(paid(&stage, CREDIT, 2, kept()).await.exit, Exit::Done);
+    let first = stage.seller;
+    stage.seller = stage::profile(&stage.app).await;
+    stage::wallet(
+        &stage.app,
+        stage.seller,
+        "evm",
+        "0x8617E340B3D01FA5F11F306F4090FD50E238070D",
+    )
+    .await;
+    stage
+        .run("update wallet set is_default_payout = true where chain = 'evm'")
+        .await;
+    stage.listing = stage::listing(&stage.app, stage.seller, stage::PRICE).await;
+    stage.delivered().await;
+    for _ in 0..2 {
+        assert_eq!(paid(&stage, CREDIT, 1, kept()).await.exit, Exit::Done);
+        assert_eq!(paid(&stage, CREDIT, 1, kept()).await.json["changed"], false);
+        assert_eq!(taken_back(&stage, 1, kept()).await.json["changed"], true);
+    }
+    assert_eq!(paid(&stage, CREDIT, 1, kept()).await.exit, Exit::Done);
+    assert_eq!(owed(&stage).await["payouts"], json!([]));
+    stage.seller = first;
+    assert_eq!(taken_back(&stage, 1, kept()).await.exit, Exit::Refused);
+    stage.assert_audit_empty().await;
+    for statement in [
+        "update payout_reversal set reason = ''",
+        "delete from payout_reversal",
+        "truncate payout_reversal",
+    ] {
+        let done = sqlx::raw_sql(statement).execute(stage.pool()).await;
+        done.unwrap_err();
+    }
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn reversals_and_payouts_at_once_pay_no_money_twice(pool: PgPool) {
+    let stage = sold(pool, 1).await;
+    paid(&stage, CREDIT, 1, kept()).await;
+    let reversals = join_all((0..6).map(|_| taken_back(&stage, 1, kept())));
+    let payouts = join_all((2..8).map(|number| paid(&stage, CREDIT, number, kept())));
+    let (reversals, _) = tokio::join!(reversals, payouts);
+    let changed = |outcome: &&Outcome| outcome.json["changed"] == true;
+    assert_eq!(reversals.iter().filter(changed).count(), 1);
+    let standing: i64 = sqlx::query_scalar(
+        "select count(*) from payout p where not exists (select from payout_reversal r where r.payout_id = p.id)",
+    )
+    .fetch_one(stage.pool())
+    .await
+    .unwrap();
+    assert!(standing <= 1, "{standing} payouts stand");
+    stage.assert_audit_empty().await;
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn without_a_wallet_named_the_answer_says_which_or_refuses(pool: PgPool) {
+    let stage = sold(pool, 1).await;
+    let wanted = Mark {
+        seller: stage.seller,
+        amount: Micros(CREDIT),
+        tx: bs58::encode([7; 64]).into_string().parse().unwrap(),
+        to: None,
+        change: kept(),
+    };
+    let refused = mark(&stage.app.db, &wanted).await.unwrap();
+    assert_eq!(
+        refused.exit,
+        Exit::Refused,
+        "a Solana transaction pays no EVM wallet"
+    );
+    assert!(refused.text.contains("--to"), "{}", refused.text);
+    let outcome = paid(&stage, CREDIT, 1, kept()).await;
+    let says = format!("at {PAYOUT_WALLET} (her payout wallet now, as no --to names another)");
+    assert!(outcome.text.contains(&says), "{}", outcome.text);
 }

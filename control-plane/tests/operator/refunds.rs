@@ -229,3 +229,63 @@ async fn what_arrived_in_another_token_is_due_as_it_arrived(pool: PgPool) {
     );
     stage.assert_audit_empty().await;
 }
+
+/// A call that was paid with seven micro-dollars too many.
+async fn overpaid(stage: &Stage) -> Request {
+    let request = stage.quoted().await;
+    stage.evidence(&request, true, Some(PRICE + 7)).await;
+    request
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn what_was_paid_beyond_a_price_is_sent_back_and_the_call_stays_delivered(pool: PgPool) {
+    let stage = unlimited(pool).await;
+    let request = overpaid(&stage).await;
+    let early = marked(&stage, &request, 1, kept()).await;
+    assert_eq!(
+        early.exit,
+        Exit::Refused,
+        "it goes back with the rest if the call fails"
+    );
+    let listed = list(&stage.app.db).await.unwrap().json;
+    assert_eq!(
+        (&listed["refunds"], &listed["surplus_micros"]),
+        (&json!([]), &json!(7))
+    );
+
+    let (grant, owner) = stage.claimed(&request).await;
+    stage.settle(stage::delivery(&grant, owner, b"{}")).await;
+    assert_eq!(stage.state(&request).await, RequestState::Delivered);
+    let listed = list(&stage.app.db).await.unwrap().json;
+    let row = &listed["refunds"][0];
+    assert_eq!(
+        (
+            &row["amount_micros"],
+            &row["reason"],
+            &listed["surplus_micros"]
+        ),
+        (&json!(7), &json!("surplus"), &json!(0))
+    );
+
+    let outcomes = join_all((1..5).map(|number| marked(&stage, &request, number, kept()))).await;
+    let booked = outcomes.iter().filter(|outcome| outcome.exit == Exit::Done);
+    assert_eq!(booked.count(), 1);
+    assert_eq!(stage.state(&request).await, RequestState::Delivered);
+    let transfers = stage.transfers(&request).await;
+    let paid: Vec<_> = transfers
+        .iter()
+        .filter(|(kind, _)| kind == "refund_paid")
+        .collect();
+    assert_eq!(paid, [&("refund_paid".to_owned(), 7)]);
+    assert_eq!(
+        list(&stage.app.db).await.unwrap().json["refunds"],
+        json!([])
+    );
+    let buyer = key(&stage, stage.buyer).await;
+    let summary = data(&stage, &buyer, "/ledger/summary?role=buyer").await;
+    assert_eq!(summary["payable_micros"], 0);
+    stage.assert_audit_empty().await;
+
+    let exact = stage.delivered().await;
+    assert_eq!(marked(&stage, &exact, 9, kept()).await.exit, Exit::Refused);
+}

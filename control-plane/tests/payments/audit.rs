@@ -91,10 +91,16 @@ catches! {
         "update transfer set party_id = counterparty_id where kind = 'seller_credit'";
     a_success_nobody_recorded_is_seen: "successes_are_in_evidence",
         "insert into provider_success values ('0xnobody', now(), now() - interval '2 minutes')";
+    a_success_of_long_ago_that_nobody_recorded_is_seen: "successes_are_in_evidence",
+        "insert into provider_success values ('0xnobody', now() - interval '90 days', now() - interval '90 days')";
     money_left_in_a_closed_request_is_seen: "closed_accounts_are_empty",
         "delete from transfer where kind = 'marketplace_fee'";
     a_refund_paid_but_not_closed_is_seen: "closed_accounts_are_empty",
         "insert into transfer select party_id, gen_random_uuid(), request_id, 'refund_paid', 'refunds_payable', 'provider', amount_micros, counterparty_id, listing_id from transfer where kind = 'refund_due'";
+    a_refund_of_a_delivered_call_that_was_paid_exactly_is_seen: "state_agrees_with_ledger",
+        "insert into transfer select counterparty_id, gen_random_uuid(), request_id, 'refund_paid', 'refunds_payable', 'provider', 1, party_id, listing_id from transfer where kind = 'seller_credit'";
+    a_sum_without_its_transfers_is_seen: "hours_agree_with_ledger",
+        "insert into ledger_hour select party_id, date_trunc('hour', created_at, 'UTC'), kind, debit_account, credit_account, 1, amount_micros from transfer where kind = 'seller_credit'";
     a_payout_beyond_the_credits_is_seen: "payouts_within_credits",
         "insert into payout select gen_random_uuid(), party_id, amount_micros + 1, 'evm', '0x', '0x' from transfer where kind = 'seller_credit'";
     an_open_request_nobody_watches_is_seen: "open_requests_are_watched",

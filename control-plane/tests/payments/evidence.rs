@@ -387,6 +387,16 @@ async fn background_work_finds_payments_nobody_asked_about_and_ends_what_is_over
         {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        // What is in evidence is not looked at by every audit again.
+        let open = "select count(*) from provider_success where not evidenced";
+        while sqlx::query_scalar::<_, i64>(open)
+            .fetch_one(stage.pool())
+            .await
+            .unwrap()
+            > 0
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     };
     tokio::time::timeout(Duration::from_secs(20), done)
         .await
@@ -425,5 +435,75 @@ async fn a_refund_that_the_provider_paid_after_it_was_due_closes_the_request(poo
             ("refund_paid".into(), 5)
         ]
     );
+    stage.assert_audit_empty().await;
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_refund_of_a_second_deposit_is_evidence_of_the_first_that_was_filled(pool: PgPool) {
+    let stage = Stage::new(pool).await;
+    let told = |request: &Request, status: &str, out: Value, refunds: Value| {
+        let row = json!({"id": request.relay_request_id, "status": status, "recipient": super::stage::SETTLEMENT,
+            "updatedAt": "2026-08-01T12:00:00.000Z", "data": {
+                "failReason": if status == "refund" { "DOUBLE_SPEND" } else { "" },
+                "inTxs": [{"txHash": "first"}, {"txHash": "second"}], "outTxs": out, "refunds": refunds,
+                "route": {"actual": {"destination": {"outputCurrency":
+                    {"currency": {"chainId": 8453, "address": crochet_shared::route::USDC_BASE}, "amount": "1000000"}}}}}});
+        Record::read(&row).unwrap()
+    };
+    let apply = async |request: &Request, records: &[Record]| {
+        let id = &request.relay_request_id;
+        let answers = evidence::apply(&stage.app, std::slice::from_ref(id), records).await;
+        answers.unwrap()[id]
+    };
+    let second = json!([{"reason": "DOUBLE_SPEND", "txHash": "back"}]);
+    let all = json!([{"reason": "UNKNOWN", "txHash": "back"}, {"reason": "DOUBLE_SPEND", "txHash": "back too"}]);
+
+    // Our first look comes after both.
+    let filled = stage.quoted().await;
+    let record = told(
+        &filled,
+        "refund",
+        json!([{"txHash": "fill"}, {"txHash": "back"}]),
+        second.clone(),
+    );
+    assert_eq!(apply(&filled, &[record]).await, CheckAnswer::Paid);
+    assert_eq!(
+        stage.transfers(&filled).await,
+        [("gateway_payment".into(), PRICE)]
+    );
+
+    // The second came back before the first was filled, and then the first went back too.
+    let refunded = stage.quoted().await;
+    let record = told(
+        &refunded,
+        "refund",
+        json!([{"txHash": "back"}]),
+        second.clone(),
+    );
+    let answer = apply(&refunded, &[record]).await;
+    assert!(matches!(answer, CheckAnswer::Pending { .. }), "{answer:?}");
+    assert_eq!(stage.state(&refunded).await, RequestState::Quoted);
+    let out = json!([{"txHash": "back"}, {"txHash": "back too"}]);
+    let record = told(&refunded, "refund", out, all);
+    assert_eq!(apply(&refunded, &[record]).await, CheckAnswer::Failed);
+    assert_eq!(stage.transfers(&refunded).await, []);
+
+    // Two rows of one payment: the one that says it was filled tells, wherever it stands.
+    for filled_last in [false, true] {
+        let request = stage.quoted().await;
+        let mut records = [
+            told(
+                &request,
+                "success",
+                json!([{"txHash": "fill"}]),
+                Value::Null,
+            ),
+            told(&request, "refund", json!([]), Value::Null),
+        ];
+        if filled_last {
+            records.reverse();
+        }
+        assert_eq!(apply(&request, &records).await, CheckAnswer::Paid);
+    }
     stage.assert_audit_empty().await;
 }

@@ -19,3 +19,4 @@ mod quotes;
 mod refusals;
 mod settlements;
 pub(crate) mod stage;
+mod totals;

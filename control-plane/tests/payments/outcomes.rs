@@ -103,6 +103,46 @@ async fn what_commits_late_is_counted_when_it_does(pool: PgPool) {
     stage.counted((2, 0)).await;
 }
 
+/// The oldest open transaction ends after a turn has noted how far transactions have ended, and before it reads.
+#[sqlx::test(migrations = "./migrations")]
+async fn what_commits_while_calls_are_being_counted_is_counted_once(pool: PgPool) {
+    use control_plane::payments::store::outcomes as store;
+
+    let stage = Stage::new(pool).await;
+    stage.counted((0, 0)).await;
+    let late = stage.paid().await;
+    let mut open = stage.pool().begin().await.unwrap();
+    sqlx::query(
+        "insert into transfer (party_id, id, request_id, kind, debit_account, credit_account,
+            amount_micros, counterparty_id, listing_id)
+        values ($1, $2, $3, 'seller_credit', 'clearing', 'seller', 1, $4, $5)",
+    )
+    .bind(stage.seller.0)
+    .bind(uuid_v7(crochet_shared::clock::now()))
+    .bind(late.id)
+    .bind(stage.buyer.0)
+    .bind(stage.listing.0)
+    .execute(&mut *open)
+    .await
+    .unwrap();
+    let mut turn = stage.pool().begin().await.unwrap();
+    let fold = store::begin(&mut turn).await.unwrap().unwrap();
+    open.commit().await.unwrap();
+    let ended = store::ended(&mut turn, &fold).await.unwrap();
+    let early: i64 = ended.calls.iter().sum();
+    store::finish(&mut turn, &fold).await.unwrap();
+    turn.commit().await.unwrap();
+    stage.counted((1 - early, 0)).await;
+    for _ in 0..3 {
+        outcomes::fold(&stage.app).await.unwrap();
+    }
+    assert_eq!(
+        stage.stats().await.0,
+        1 - early,
+        "a turn that has read it has counted it"
+    );
+}
+
 #[sqlx::test(migrations = "./migrations")]
 async fn two_replicas_count_each_call_once(pool: PgPool) {
     let stage = Stage::new(pool).await;

@@ -19,10 +19,12 @@ const ROOMS: [&str; 8] = [
     "docs",
     "operator",
 ];
-/// Where each file is its statements: what posts to the ledger, what pays out, what reads it and what audits it.
-const LEDGER_STATEMENTS: [&str; 4] = [
+/// Where each file is its statements: what posts to the ledger, what pays out, what sums it, what reads it and
+/// what audits it.
+const LEDGER_STATEMENTS: [&str; 5] = [
     "ledger/post.rs",
     "ledger/payout.rs",
+    "ledger/totals.rs",
     "ledger/view.rs",
     "ledger/audit.rs",
 ];

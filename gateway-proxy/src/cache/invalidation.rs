@@ -2,6 +2,10 @@
 //!
 //! A message is a hint and comes at most once, so the subscription itself is watched: a ping each
 //! second, and when it was lost, a new epoch, which makes everything older a miss.
+//!
+//! An open subscription to which nobody publishes says nothing. So whoever publishes also says until
+//! when everything is told ([`Change::Told`]); what Redis holds is as old as that, and is not believed
+//! at all when that is too long ago ([`TOLD_AGE_MAX`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,12 +24,30 @@ const PING_EVERY: Duration = Duration::from_secs(1);
 const PING_TIME: Duration = Duration::from_secs(1);
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(2);
+/// How long ago it may be until when everything was told: several times what lies between two such
+/// messages, and less than [`FRESH`](super::FRESH), for which what was learned then is believed.
+const TOLD_AGE_MAX: Duration = Duration::from_secs(3);
 
 /// Whether changes are heard of, and since when.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Hearing {
     epoch: AtomicU64,
     connected: AtomicBool,
+    /// Milliseconds from `started` to when everything was told; 0 while nobody has said so since the
+    /// channel opened.
+    told: AtomicU64,
+    started: Instant,
+}
+
+impl Default for Hearing {
+    fn default() -> Self {
+        Self {
+            epoch: AtomicU64::default(),
+            connected: AtomicBool::default(),
+            told: AtomicU64::default(),
+            started: Instant::now(),
+        }
+    }
 }
 
 impl Hearing {
@@ -39,7 +61,26 @@ impl Hearing {
         self.connected.load(Ordering::Acquire)
     }
 
+    /// When everything had been told that Redis holds, and so how old what it holds may be. `None`
+    /// when that is too long ago to believe it: the channel is closed, or nobody publishes.
+    pub fn told_until(&self, now: Instant) -> Option<Instant> {
+        let told = self.told.load(Ordering::Acquire);
+        let until = self.started.checked_add(Duration::from_millis(told))?;
+        let young = now.saturating_duration_since(until) < TOLD_AGE_MAX;
+        (told > 0 && young && self.connected()).then_some(until.min(now))
+    }
+
+    /// Somebody says that everything from before `age` ago was told.
+    fn told(&self, age: Duration, now: Instant) {
+        let until = now
+            .saturating_duration_since(self.started)
+            .saturating_sub(age);
+        let until = u64::try_from(until.as_millis()).unwrap_or(0);
+        self.told.fetch_max(until, Ordering::AcqRel);
+    }
+
     fn open(&self) {
+        self.told.store(0, Ordering::Release);
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.connected.store(true, Ordering::Release);
     }
@@ -112,8 +153,11 @@ fn take(gateway: &Gateway, payload: &[u8]) {
     };
     let now = Instant::now();
     let metrics = &gateway.metrics;
-    let lag = u64::try_from(now_ms.saturating_sub(published_ms)).unwrap_or(0);
-    Metrics::took(&metrics.invalidation_lag, Duration::from_millis(lag));
+    // A clock ahead of ours is not believed to speak of the future.
+    let since = |ms: i64| {
+        let age = u64::try_from(now_ms.saturating_sub(ms)).unwrap_or(0);
+        Duration::from_millis(age)
+    };
     match change {
         Change::Key(digest) => {
             gateway.keys.forget(digest, now);
@@ -127,5 +171,54 @@ fn take(gateway: &Gateway, payload: &[u8]) {
             gateway.quotes.forget(identity, now);
             metrics.quotes.changed.increment(1);
         }
+        Change::Told(until_ms) => return gateway.hearing.told(since(until_ms), now),
+    }
+    Metrics::took(&metrics.invalidation_lag, since(published_ms));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn redis_is_believed_while_somebody_says_that_everything_was_told() {
+        let hearing = Hearing::default();
+        let start = hearing.started;
+        hearing.open();
+        assert_eq!(hearing.told_until(start + SECOND), None, "nobody said so");
+        hearing.told(SECOND, start + 10 * SECOND);
+        let told = start + 9 * SECOND;
+        assert_eq!(hearing.told_until(start + 10 * SECOND), Some(told));
+        hearing.told(5 * SECOND, start + 11 * SECOND);
+        assert_eq!(
+            hearing.told_until(start + 11 * SECOND),
+            Some(told),
+            "an older word changes nothing"
+        );
+        assert_eq!(
+            hearing.told_until(told + TOLD_AGE_MAX),
+            None,
+            "publishing stopped"
+        );
+        hearing.told(Duration::ZERO, start + 20 * SECOND);
+        assert!(hearing.told_until(start + 20 * SECOND).is_some());
+        hearing.close();
+        assert_eq!(hearing.told_until(start + 20 * SECOND), None);
+        hearing.open();
+        assert_eq!(
+            hearing.told_until(start + 20 * SECOND),
+            None,
+            "the channel was closed meanwhile"
+        );
+    }
+
+    #[test]
+    fn a_word_from_before_the_start_says_nothing() {
+        let hearing = Hearing::default();
+        hearing.open();
+        hearing.told(50 * SECOND, hearing.started + SECOND);
+        assert_eq!(hearing.told_until(hearing.started + SECOND), None);
     }
 }

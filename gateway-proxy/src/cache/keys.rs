@@ -105,18 +105,20 @@ impl Keys {
         let changed_lately = since
             .checked_sub(REDIS_AGE_MAX)
             .is_none_or(|then| self.changes.since(&digest, then));
-        let mut record = None;
-        if !changed_lately && gateway.hearing.connected() {
+        let (mut record, mut at) = (None, since);
+        if !changed_lately && let Some(told) = gateway.hearing.told_until(since) {
             record = gateway.redis.read(&redis_key::key(&digest)).await;
+            at = told;
         }
         if record.is_none() {
+            at = since;
             record = gateway.control_plane.resolve_key(&digest).await?;
             gateway.metrics.keys.from_control_plane.increment(1);
         } else {
             gateway.metrics.keys.from_redis.increment(1);
         }
         let stays = !self.changes.since(&digest, since);
-        Ok(self.keep(digest, record, (since, epoch), stays))
+        Ok(self.keep(digest, record, (at, epoch), stays))
     }
 
     fn keep(

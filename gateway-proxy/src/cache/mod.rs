@@ -3,11 +3,13 @@
 //! Reads go down a ladder: this process, Redis, the internal API. Never the arbiter: money is
 //! decided where the claim is, and what stands here only saves a question.
 //!
-//! Invariants: nothing is believed longer than its freshness (4 s keys and routes, 60 s quotes).
-//! A told change ([`invalidation`]) ends it at once, and what was being fetched while the change
-//! came in is used once and not kept; what Redis holds is not asked about that name until no record
-//! from before the change could be believed, so that an old one put back there changes nothing. While changes are not heard of, quotes are not believed at
-//! all. When the channel opens again, everything that was known before is forgotten.
+//! Invariants: nothing is believed longer than its freshness (4 s keys and routes, 60 s quotes). What
+//! Redis holds is as old as the last word that everything was told, and is not asked for when there is
+//! none ([`invalidation::Hearing::told_until`]); nor are quotes believed then. A told change
+//! ([`invalidation`]) ends belief at once, and what was being fetched while the change came in is used
+//! once and not kept; Redis is not asked about that name until no record from before the change could
+//! be believed, so that an old one put back there changes nothing. When the channel opens again,
+//! everything that was known before is forgotten.
 
 pub mod flight;
 pub mod invalidation;

@@ -156,12 +156,14 @@ impl Routes {
         let changed_lately = since
             .checked_sub(REDIS_AGE_MAX)
             .is_none_or(|then| self.changed(name, then));
-        let mut record = None;
-        if !changed_lately && gateway.hearing.connected() {
+        let (mut record, mut at) = (None, since);
+        if !changed_lately && let Some(told) = gateway.hearing.told_until(since) {
             record = gateway.redis.read::<RouteRecord>(&redis_name(name)).await;
             record = record.filter(|record| !self.knows_newer(record));
+            at = told;
         }
         if record.is_none() {
+            at = since;
             record = gateway.control_plane.resolve_route(name).await?;
             gateway.metrics.routes.from_control_plane.increment(1);
         } else {
@@ -177,7 +179,7 @@ impl Routes {
         Ok(Some(self.keep(
             &gateway.network,
             record,
-            (since, epoch),
+            (at, epoch),
             stays,
         )))
     }

@@ -17,7 +17,7 @@ use crochet_shared::{header, json};
 use super::Arrival;
 use super::body::{self, BODY_BYTES_MAX, Body, NoBody};
 use super::head::{self, BodyHead, Head, Once};
-use super::identify::Identified;
+use super::identify::{self, Identified};
 use crate::aside::aside;
 use crate::cache::routes::{self, Route};
 use crate::error::Refusal;
@@ -128,6 +128,7 @@ pub async fn for_quote(
     }
     let limit = body_limit(&route.record);
     let body = read_body(gateway, incoming, head.body, limit).await?;
+    identify::still_good(gateway, caller).await?;
     check_json(gateway, &body)?;
 
     let seller = route.open_endpoint().map(|(_, seller)| seller);
@@ -180,6 +181,7 @@ pub async fn for_claim(
     };
     let body = read_body(gateway, incoming, head, BODY_BYTES_MAX).await?;
     // What was believed when the head came may be half a minute old once a slow body is there.
+    identify::still_good(gateway, caller).await?;
     let route = find(gateway, name, Instant::now()).await?;
     Ok(Presented {
         buyer: caller.profile(),

@@ -1,12 +1,15 @@
 //! Who calls: key text → checksum → digest → this process → Redis → internal API.
 //!
 //! A mistyped key costs nobody a look-up. An address that tried too many unknown keys is refused
-//! before the look-up, while keys that are known here go on from the same address, also when what is
-//! known of them is too old and has to be asked for again.
+//! before the look-up, also when it tries them all at once ([`crate::rate::doubt`]), while keys that are
+//! known here go on from the same address, also when what is known of them is too old and has to be
+//! asked for again.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crochet_shared::api_key::KeyDigest;
+use crochet_shared::clock;
 use crochet_shared::code::Code;
 use crochet_shared::id::ProfileId;
 use crochet_shared::internal::KeyRecord;
@@ -17,7 +20,11 @@ use crate::cache::keys::{Cached, Key};
 use crate::error::Refusal;
 use crate::gateway::Gateway;
 use crate::metrics::Full as Why;
+use crate::rate::doubt::Doubt;
 use crate::rate::{Full, Window};
+
+/// A key is not looked at again within this time: nearly every body comes along with its head.
+const STILL_GOOD: Duration = Duration::from_millis(100);
 
 /// A caller with a good key, within its rate.
 #[derive(Debug)]
@@ -28,6 +35,8 @@ pub struct Identified {
     pub digest: KeyDigest,
     /// Limit, calls left, seconds until the window ends.
     pub rate: (u32, u32, u32),
+    /// When her key was looked at.
+    since: Instant,
 }
 
 impl Identified {
@@ -50,48 +59,76 @@ pub async fn identify(
 ) -> Result<Identified, Refusal> {
     let digest = credential.map_err(|_| gateway.errors.code(Code::Unauthorized))?;
     let now = gateway.millis(arrival.at);
-    let key = known(gateway, digest, arrival).await?;
+    let (key, doubt) = known(gateway, digest, arrival).await?;
     let Some(key) = key.filter(|key| is_good(&key.record, arrival.now_ms)) else {
-        let window = gateway.stranger(arrival.client);
-        let taken = gateway.rates.take(&window, now).await;
-        taken.map_err(|full| limited(gateway, &window, full, Why::Stranger))?;
+        let stranger = gateway.stranger(arrival.client);
+        let window = stranger.window();
+        let taken = gateway.rates.take(window, now).await;
+        // Not before it is counted.
+        drop(doubt);
+        taken.map_err(|full| limited(gateway, window, full, Why::Stranger))?;
         return Err(gateway.errors.code(Code::InvalidApiKey));
     };
+    drop(doubt);
     let taken = gateway.rates.take(&key.calls, now).await;
     let usage = taken.map_err(|full| limited(gateway, &key.calls, full, Why::Key))?;
     Ok(Identified {
+        since: arrival.at,
         rate: (key.calls.limit(), usage.remaining, usage.reset_seconds),
         key,
         digest,
     })
 }
 
+/// Refuses a caller whose key has ended while her body came: a slow one takes longer than a key is believed.
+pub async fn still_good(gateway: &Gateway, caller: &Identified) -> Result<(), Refusal> {
+    if caller.since.elapsed() < STILL_GOOD {
+        return Ok(());
+    }
+    let now_ms = clock::now().timestamp_millis();
+    let key = match believed(gateway, &caller.digest, Instant::now()) {
+        Cached::Key(key) => Some(key),
+        Cached::Unknown => None,
+        Cached::Miss => fetch(gateway, caller.digest).await?,
+    };
+    key.filter(|key| is_good(&key.record, now_ms))
+        .map(drop)
+        .ok_or_else(|| gateway.errors.code(Code::InvalidApiKey))
+}
+
+/// A key, and the doubt about it while it is not counted: there is none where nobody was asked.
 async fn known(
     gateway: &Gateway,
     digest: KeyDigest,
     arrival: Arrival,
-) -> Result<Option<Arc<Key>>, Refusal> {
-    match gateway
-        .keys
-        .cached(&digest, arrival.at, gateway.hearing.epoch())
-    {
+) -> Result<(Option<Arc<Key>>, Option<Doubt>), Refusal> {
+    match believed(gateway, &digest, arrival.at) {
         Cached::Key(key) => {
             gateway.metrics.keys.hit.increment(1);
-            return Ok(Some(key));
+            return Ok((Some(key), None));
         }
         Cached::Unknown => {
             gateway.metrics.keys.hit.increment(1);
-            return Ok(None);
+            return Ok((None, None));
         }
         Cached::Miss => {}
     }
     // A key that was somebody's is no guess.
-    let window = gateway.known_stranger(arrival.client);
-    if let Some(window) = window.filter(|_| !gateway.keys.has_known(&digest)) {
-        window
-            .check(gateway.millis(arrival.at))
-            .map_err(|full| limited(gateway, &window, full, Why::Stranger))?;
-    }
+    let doubt = if gateway.keys.has_known(&digest) {
+        None
+    } else {
+        let stranger = gateway.stranger(arrival.client);
+        let doubt = stranger.doubt(gateway.millis(arrival.at)).await;
+        Some(doubt.map_err(|full| limited(gateway, stranger.window(), full, Why::Stranger))?)
+    };
+    Ok((fetch(gateway, digest).await?, doubt))
+}
+
+fn believed(gateway: &Gateway, digest: &KeyDigest, now: Instant) -> Cached {
+    gateway.keys.cached(digest, now, gateway.hearing.epoch())
+}
+
+async fn fetch(gateway: &Gateway, digest: KeyDigest) -> Result<Option<Arc<Key>>, Refusal> {
     gateway
         .keys
         .fetch(gateway, digest)

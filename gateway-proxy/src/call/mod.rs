@@ -128,7 +128,7 @@ async fn first_call(
     arrival: Arrival,
 ) -> Result<Reply, Refusal> {
     let admitted = admit::for_quote(gateway, incoming, caller, name, head, arrival).await?;
-    quote::quote(gateway, admitted, arrival).await
+    quote::quote(gateway, admitted).await
 }
 
 /// With a relay id: the claim decides.

@@ -21,7 +21,6 @@ use crochet_shared::redis_key;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::Arrival;
 use super::admit::{self, Admitted};
 use super::answer;
 use crate::adapter::batch::Unanswered;
@@ -52,11 +51,7 @@ pub enum Learned {
 }
 
 /// Answers a call without a relay id.
-pub async fn quote(
-    gateway: &Arc<Gateway>,
-    call: Admitted,
-    arrival: Arrival,
-) -> Result<Reply, Refusal> {
+pub async fn quote(gateway: &Arc<Gateway>, call: Admitted) -> Result<Reply, Refusal> {
     let identity = QuoteIdentity {
         buyer: call.buyer,
         listing: call.route.record.listing_id,
@@ -66,14 +61,16 @@ pub async fn quote(
     };
     let digest = identity.digest();
     let epoch = gateway.hearing.epoch();
+    // Not when the head came: the body may have taken long.
+    let now = Instant::now();
     let wanted = Wanted {
         price: call.route.record.price,
         with_key: identity.idempotency_key.is_some(),
-        now_ms: arrival.now_ms,
-        now: arrival.at,
+        now_ms: clock::now().timestamp_millis(),
+        now,
         epoch,
     };
-    if gateway.hearing.connected() {
+    if gateway.hearing.told_until(now).is_some() {
         let counts = &gateway.metrics.quotes;
         if let Some(open) = gateway.quotes.get(&digest, wanted) {
             counts.hit.increment(1);

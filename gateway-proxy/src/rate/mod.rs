@@ -12,6 +12,7 @@
 //! gateway that has just started takes it that there is another, and is not ready
 //! ([`Rates::is_known`]) before the others know of it.
 
+pub mod doubt;
 mod exchange;
 
 use std::sync::Arc;
@@ -204,12 +205,17 @@ impl Window {
 
     /// Whether its quota is used up, without taking a hit.
     pub fn check(&self, now: u32) -> Result<(), Full> {
-        let (began, count) = self.standing(now);
-        let (others, _) = self.view(began).unwrap_or_default();
-        if count.saturating_add(others) >= self.limit {
+        if self.left(now) == 0 {
             return Err(self.full(now));
         }
         Ok(())
+    }
+
+    /// How many hits it has left, as far as is known here.
+    pub fn left(&self, now: u32) -> u32 {
+        let (began, count) = self.standing(now);
+        let (others, _) = self.view(began).unwrap_or_default();
+        self.limit.saturating_sub(count.saturating_add(others))
     }
 
     /// How many hits it takes.

@@ -15,4 +15,4 @@ pub(super) use categories::{categories, category};
 pub(super) use listing::{by_id, by_ids, delete, id_of, tell};
 pub use listing::{insert, lock, raise_version, replace, suspend};
 pub use stats::{Tallies, add_rating, tally};
-pub(super) use words::{similar, words};
+pub(super) use words::{delete_unused, similar, words};

@@ -47,3 +47,37 @@ pub(in crate::catalog) async fn similar(
     .fetch_all(db)
     .await
 }
+
+/// How one look for unused words ended.
+#[derive(Debug)]
+pub(in crate::catalog) struct Look {
+    /// The last word looked at; `None` when there was none behind the place.
+    pub(in crate::catalog) last: Option<String>,
+    /// How many words were deleted.
+    pub(in crate::catalog) deleted: i64,
+}
+
+/// Deletes those of the next `most` words behind `place` that no active listing has. One that a listing's
+/// change holds at this moment is left for the next time round; one that is used again is written anew.
+pub(in crate::catalog) async fn delete_unused(
+    db: impl PgExecutor<'_>,
+    place: &str,
+    most: i64,
+) -> Result<Look, sqlx::Error> {
+    sqlx::query_as!(
+        Look,
+        r#"with step as materialized (
+               select word from search_word where word > $1 order by word limit $2
+           ), unused as materialized (
+               select w.word from search_word w join step using (word)
+               where w.listings <= 0 for update of w skip locked
+           ), deleted as (
+               delete from search_word w using unused u where w.word = u.word returning w.word
+           )
+           select (select max(word) from step) as last, (select count(*) from deleted) as "deleted!""#,
+        place,
+        most,
+    )
+    .fetch_one(db)
+    .await
+}

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::ledger::entry::RequestState;
 
-/// A refund that is due.
+/// A refund that is due: of a whole payment, or of what was paid beyond the price of a delivered call.
 #[derive(Debug)]
 pub(in crate::operator) struct Due {
     /// Of which request.
@@ -43,11 +43,20 @@ pub(in crate::operator) async fn due(db: impl PgExecutor<'_>) -> Result<Vec<Due>
     sqlx::query_as!(
         Due,
         r#"
+        with due as (
+            select id, closed_at as since, closed_reason as reason from gateway_request where state = 'refund_due'
+            union all
+            select r.id, r.delivered_at, 'surplus' from transfer s join gateway_request r on r.id = s.request_id
+            where s.kind = 'surplus' and r.state = 'delivered' and not exists (
+                select from transfer p where p.request_id = r.id and p.kind = 'refund_paid')
+        )
         select r.id, r.relay_request_id, r.buyer_id, b.display_name as buyer_name,
             coalesce(owed.amount, 0)::int8 as "amount_micros!", r.origin_currency, q.refund_to,
-            r.closed_at, r.closed_reason, e.amount::text as "arrived_amount?", e.token as "arrived_token?",
-            e.chain_id as "arrived_chain_id?", coalesce(e.in_tx_hashes, '{}') as "in_tx_hashes!"
-        from gateway_request r
+            d.since as "closed_at?", d.reason as "closed_reason?", e.amount::text as "arrived_amount?",
+            e.token as "arrived_token?", e.chain_id as "arrived_chain_id?",
+            coalesce(e.in_tx_hashes, '{}') as "in_tx_hashes!"
+        from due d
+        join gateway_request r on r.id = d.id
         join quote q on q.request_id = r.id
         join profile b on b.id = r.buyer_id
         left join payment_evidence e on e.request_id = r.id
@@ -55,8 +64,7 @@ pub(in crate::operator) async fn due(db: impl PgExecutor<'_>) -> Result<Vec<Due>
             select sum(t.amount_micros) as amount from transfer t
             where t.request_id = r.id and t.kind in ('refund_due', 'surplus')
         ) owed on true
-        where r.state = 'refund_due'
-        order by r.closed_at, r.id
+        order by d.since, r.id
         "#,
     )
     .fetch_all(db)
@@ -71,7 +79,7 @@ pub(in crate::operator) async fn owed(db: impl PgExecutor<'_>) -> Result<i64, sq
         .fold(0, |sum: i64, due| sum.saturating_add(due.amount_micros)))
 }
 
-/// What was paid beyond the price of requests that went on.
+/// What was paid beyond the price of requests that are not at their end.
 #[derive(Debug)]
 pub(in crate::operator) struct Surplus {
     /// How many requests.
@@ -80,14 +88,15 @@ pub(in crate::operator) struct Surplus {
     pub(in crate::operator) amount_micros: i64,
 }
 
-/// Sums what was paid beyond prices and did not become due with the rest.
+/// Sums what was paid beyond prices and is due at the end of its request: by itself when that is
+/// delivered, with the rest when it is refunded.
 pub(in crate::operator) async fn surplus(db: impl PgExecutor<'_>) -> Result<Surplus, sqlx::Error> {
     sqlx::query_as!(
         Surplus,
         r#"
         select count(*) as "requests!", coalesce(sum(t.amount_micros), 0)::int8 as "amount_micros!"
         from transfer t join gateway_request r on r.id = t.request_id
-        where t.kind = 'surplus' and r.state not in ('refund_due', 'refunded')
+        where t.kind = 'surplus' and r.state not in ('delivered', 'refund_due', 'refunded')
         "#,
     )
     .fetch_one(db)
@@ -99,7 +108,7 @@ pub(in crate::operator) async fn surplus(db: impl PgExecutor<'_>) -> Result<Surp
 pub(in crate::operator) struct Refund {
     /// Its state.
     pub(in crate::operator) state: RequestState,
-    /// What is, or was, due.
+    /// What is, or was, due; of a request that went on, what was paid beyond its price.
     pub(in crate::operator) amount_micros: i64,
     /// The transaction noted for it.
     pub(in crate::operator) tx_hash: Option<String>,
@@ -135,7 +144,8 @@ pub(in crate::operator) async fn other_use(
     sqlx::query_scalar!(
         r#"
         select what as "what!" from (
-            select 'the payout of seller ' || seller_id as what from payout where tx_hash = $2
+            select 'the payout of seller ' || seller_id as what from payout p where tx_hash = $2
+                and not exists (select from payout_reversal v where v.payout_id = p.id)
             union all
             select 'the refund of buyer ' || buyer_id from refund_transaction
             where tx_hash = $2 and request_id <> $1

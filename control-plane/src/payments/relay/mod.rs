@@ -12,4 +12,4 @@ pub mod webhook;
 
 pub use client::{Client, ClientSettings, ProviderError};
 pub use turns::Turn;
-pub use types::{Output, ProviderQuote, Record, Status};
+pub use types::{Moved, Output, ProviderQuote, Record, Status};

@@ -12,6 +12,10 @@ const AMOUNT_DIGITS_MAX: usize = 78;
 const TEXT_MAX: usize = 128;
 /// Most transactions of one request that are kept.
 const HASHES_MAX: usize = 16;
+/// Why the provider sends part of one deposit back: it was more than asked.
+const EXCESS: &str = "EXCESS";
+/// Why the provider sends a second deposit to one address back.
+const SECOND_DEPOSIT: &str = "DOUBLE_SPEND";
 
 /// Where the provider says a payment stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +59,42 @@ pub struct Output {
     pub amount: String,
 }
 
+/// What became of a request's deposits. The row's status is its newest word, which may be about a second
+/// deposit; these say what happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// How often somebody paid.
+    pub deposits: usize,
+    /// How many of them were sent back whole; `None` when the row does not say.
+    pub given_back: Option<usize>,
+    /// How many fills there were: what went out and was no refund.
+    pub fills: usize,
+}
+
+impl Moved {
+    fn read(row: &Value) -> Self {
+        let list = |path| row.pointer(path).and_then(Value::as_array);
+        let refunds = list("/data/refunds");
+        let sent_back = |transaction: &Value| {
+            let hash = hash(transaction);
+            let same = |refund: &Value| hash.is_some() && self::hash(refund) == hash;
+            refunds.is_some_and(|refunds| refunds.iter().any(same))
+        };
+        let whole = |refund: &&Value| refund.get("reason").and_then(Value::as_str) != Some(EXCESS);
+        let fills = list("/protocol/settlement/destination/fills").map(Vec::len);
+        // Among what went out may be refunds: without their list nothing tells the fill.
+        let out = || match (refunds, list("/data/outTxs")) {
+            (Some(_), Some(out)) => out.iter().filter(|sent| !sent_back(sent)).count(),
+            (None, _) | (_, None) => 0,
+        };
+        Self {
+            deposits: list("/data/inTxs").map_or(0, Vec::len),
+            given_back: refunds.map(|refunds| refunds.iter().filter(whole).count()),
+            fills: fills.unwrap_or_else(out),
+        }
+    }
+}
+
 /// One row of `/requests/v3`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -76,6 +116,8 @@ pub struct Record {
     pub in_tx_hashes: Vec<String>,
     /// The fill.
     pub out_tx_hashes: Vec<String>,
+    /// What became of the deposits, whatever the newest word is about.
+    pub moved: Moved,
     /// When the provider last changed it.
     pub updated_at: Option<DateTime<Utc>>,
 }
@@ -101,7 +143,41 @@ impl Record {
             in_tx_hashes: hashes(row.pointer("/data/inTxs")),
             out_tx_hashes: hashes(row.pointer("/data/outTxs")),
             updated_at: row.get("updatedAt").and_then(time),
+            moved: Moved::read(row),
         })
+    }
+
+    /// Whether a deposit was filled: the provider says success, or it speaks of a refund of another
+    /// deposit than the one that it filled.
+    pub fn is_filled(&self) -> bool {
+        self.status == Status::Success
+            || self.status == Status::Refund && self.moved.fills > 0 && self.keeps_a_deposit()
+    }
+
+    /// Whether what was sent back was a second deposit and the first is not decided.
+    pub fn only_second_is_refunded(&self) -> bool {
+        self.status == Status::Refund && self.is_about_a_second() && !self.gave_all_back()
+    }
+
+    /// Whether the payment itself was sent back, and not a second deposit to the same address, which is
+    /// told on the same request and changes nothing about the first.
+    pub fn is_refunded(&self) -> bool {
+        let all = self.moved.given_back.is_none() || self.gave_all_back();
+        self.status == Status::Refund && !self.is_about_a_second() && all
+    }
+
+    fn is_about_a_second(&self) -> bool {
+        self.fail_reason.as_deref() == Some(SECOND_DEPOSIT)
+    }
+
+    fn gave_all_back(&self) -> bool {
+        let known = |given_back| given_back > 0 && given_back >= self.moved.deposits;
+        self.moved.given_back.is_some_and(known)
+    }
+
+    fn keeps_a_deposit(&self) -> bool {
+        // A refund that is not listed is one all the same.
+        self.moved.deposits > self.moved.given_back.unwrap_or(1).max(1)
     }
 }
 
@@ -234,15 +310,17 @@ fn hashes(transactions: Option<&Value>) -> Vec<String> {
     };
     transactions
         .iter()
-        .filter_map(|transaction| {
-            text(
-                transaction
-                    .get("txHash")
-                    .or_else(|| transaction.get("hash")),
-            )
-        })
+        .filter_map(hash)
         .take(HASHES_MAX)
         .collect()
+}
+
+fn hash(transaction: &Value) -> Option<String> {
+    text(
+        transaction
+            .get("txHash")
+            .or_else(|| transaction.get("hash")),
+    )
 }
 
 fn time(value: &Value) -> Option<DateTime<Utc>> {
@@ -284,6 +362,7 @@ mod tests {
         odd["updatedAt"] = json!({});
         odd["data"]["route"]["actual"] = Value::Null;
         odd["data"]["inTxs"] = json!(7);
+        odd["data"]["refunds"] = json!("none");
         let record = Record::read(&odd).unwrap();
         assert_eq!(record.status, Status::Unknown);
         assert_eq!((record.output, record.updated_at), (None, None));
@@ -302,6 +381,54 @@ mod tests {
         assert!(Record::read(&json!({"id": "a b"})).is_none());
         assert!(Page::read(b"<html>").is_none());
         assert!(Page::read(b"{}").is_none());
+    }
+
+    #[test]
+    fn what_became_of_the_deposits_is_read_whatever_the_status_says() {
+        let refunded = |deposits: usize, refunds: Value| {
+            let mut row = row();
+            row["status"] = json!("refund");
+            row["data"]["inTxs"] = json!(vec![json!({"txHash": "a"}); deposits]);
+            row["data"]["refunds"] = refunds;
+            row
+        };
+        let second = json!([{"reason": "DOUBLE_SPEND", "txHash": "c"}]);
+        let record = Record::read(&refunded(2, second.clone())).unwrap();
+        assert_eq!(
+            record.moved,
+            Moved {
+                deposits: 2,
+                given_back: Some(1),
+                fills: 1
+            }
+        );
+        assert!(record.is_filled() && !record.is_refunded());
+
+        // The money that went out was the refund itself.
+        let own = json!([{"reason": "UNKNOWN", "txHash": "b"}]);
+        let record = Record::read(&refunded(1, own)).unwrap();
+        assert_eq!(record.moved.fills, 0);
+        assert!(!record.is_filled() && record.is_refunded());
+
+        // Filled once, and sent back all the same: nothing is kept.
+        let both = json!([{"reason": "DOUBLE_SPEND", "txHash": "c"}, {"reason": "UNKNOWN", "txHash": "d"}]);
+        let record = Record::read(&refunded(2, both)).unwrap();
+        assert!(!record.is_filled() && record.is_refunded());
+
+        // An excess that goes back is no deposit that goes back.
+        let excess =
+            json!([{"reason": "EXCESS", "txHash": "c"}, {"reason": "TTL_EXPIRED", "txHash": "d"}]);
+        let record = Record::read(&refunded(2, excess)).unwrap();
+        assert_eq!(record.moved.given_back, Some(1));
+        assert!(record.is_filled() && !record.is_refunded());
+
+        // Without a list of refunds, what went out may be one.
+        let record = Record::read(&refunded(2, Value::Null)).unwrap();
+        assert_eq!(record.moved.given_back, None);
+        assert!(!record.is_filled() && record.is_refunded());
+        let mut told = refunded(2, Value::Null);
+        told["protocol"]["settlement"]["destination"]["fills"] = json!([{"transactionId": "b"}]);
+        assert!(Record::read(&told).unwrap().is_filled());
     }
 
     #[test]

@@ -45,7 +45,8 @@ pub async fn begin(tx: &mut PgConnection) -> Result<Option<Fold>, sqlx::Error> {
 /// Calls that ended in transactions not yet counted, by listing, day and bucket.
 ///
 /// A delivered call has one `seller_credit`, a failed one stands in the attempt journal; both are
-/// written once. What failed before anything was sent for another reason than the seller, and what
+/// written once. The oldest transaction that was open when the turn began may have ended since: it is
+/// counted the next time. What failed before anything was sent for another reason than the seller, and what
 /// a gateway dropped, says nothing of the seller.
 pub async fn ended(tx: &mut PgConnection, fold: &Fold) -> Result<Tallies, sqlx::Error> {
     let rows = sqlx::query!(
@@ -54,12 +55,14 @@ pub async fn ended(tx: &mut PgConnection, fold: &Fold) -> Result<Tallies, sqlx::
                from transfer t
                where t.created_at > coalesce($3::timestamptz - make_interval(secs => $4), '-infinity')
                    and t.kind = 'seller_credit'
+                   and (($2::int8 - t.xmin::text::int8) & 4294967295) > 0
                    and $2::int8 - (($2::int8 - t.xmin::text::int8) & 4294967295) >= $1
                union all
                select a.request_id, (a.ended_at at time zone 'utc')::date, false
                from attempt a
                where a.ended_at > coalesce($3::timestamptz - make_interval(secs => $4), '-infinity')
                    and a.outcome in ('status', 'unreachable', 'timeout', 'too_large', 'invalid')
+                   and (($2::int8 - a.xmin::text::int8) & 4294967295) > 0
                    and $2::int8 - (($2::int8 - a.xmin::text::int8) & 4294967295) >= $1
            )
            select r.listing_id, f.day as "day!",

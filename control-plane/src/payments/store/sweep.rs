@@ -115,7 +115,7 @@ pub async fn open(pool: &PgPool) -> Result<Vec<Open>, sqlx::Error> {
     .await
 }
 
-/// Refunds that are due.
+/// Refunds that are due, also of what was paid beyond the price of delivered calls.
 #[derive(Debug)]
 pub struct RefundsDue {
     /// How many.
@@ -130,15 +130,39 @@ pub struct RefundsDue {
 pub async fn refunds_due(pool: &PgPool) -> Result<RefundsDue, sqlx::Error> {
     sqlx::query_as!(
         RefundsDue,
-        r#"select count(*) as "count!", coalesce(sum(o.micros), 0)::int8 as "micros!",
-            coalesce(extract(epoch from now() - min(r.closed_at)), 0)::float8 as "oldest_seconds!"
-        from gateway_request r
+        r#"with due as (
+            select id, closed_at as since from gateway_request where state = 'refund_due'
+            union all
+            select r.id, r.delivered_at from transfer s join gateway_request r on r.id = s.request_id
+            where s.kind = 'surplus' and r.state = 'delivered' and not exists (
+                select from transfer p where p.request_id = r.id and p.kind = 'refund_paid')
+        )
+        select count(*) as "count!", coalesce(sum(o.micros), 0)::int8 as "micros!",
+            coalesce(extract(epoch from now() - min(d.since)), 0)::float8 as "oldest_seconds!"
+        from due d
         cross join lateral (
             select sum(t.amount_micros) as micros from transfer t
-            where t.request_id = r.id and t.kind in ('refund_due', 'surplus')
-        ) o
-        where r.state = 'refund_due'"#
+            where t.request_id = d.id and t.kind in ('refund_due', 'surplus')
+        ) o"#
     )
     .fetch_one(pool)
     .await
+}
+
+/// Notes of the provider's successes that their evidence is there, the oldest first: what is left is all
+/// that the audit has to look at.
+pub async fn note_evidenced(pool: &PgPool, limit: i64) -> Result<u64, sqlx::Error> {
+    let noted = sqlx::query!(
+        "update provider_success set evidenced = true where relay_request_id in (
+            select p.relay_request_id from provider_success p
+            join gateway_request r on r.relay_request_id = p.relay_request_id
+            join payment_evidence e on e.request_id = r.id
+            where not p.evidenced order by p.seen_at limit $1
+            for update of p skip locked
+        )",
+        limit,
+    )
+    .execute(pool)
+    .await?;
+    Ok(noted.rows_affected())
 }

@@ -31,6 +31,7 @@ enum Kind {
     Mismatch,
     LeftLying,
     Poison,
+    Sealed,
     FailingSweeps,
     LockedMoments,
     LateHearing,
@@ -45,7 +46,7 @@ enum Kind {
 }
 
 /// The faults with their alerts, in the order they are made: cheap ones first, those that kill last.
-const FAULTS: [(Kind, &str, &[&str]); 19] = [
+const FAULTS: [(Kind, &str, &[&str]); 20] = [
     (
         Kind::Stranger,
         "stranger at the internal API",
@@ -78,6 +79,11 @@ const FAULTS: [(Kind, &str, &[&str]); 19] = [
         &["PaidUndelivered", "RefundsWaiting"],
     ),
     (Kind::Poison, "item the database refuses", &["PoisonItem"]),
+    (
+        Kind::Sealed,
+        "endpoint under another key",
+        &["EndpointsSealed"],
+    ),
     (
         Kind::FailingSweeps,
         "sweeps that fail",
@@ -169,6 +175,7 @@ async fn make(kind: Kind, fault: Fault<'_>, stage: &mut Stage) -> Result<()> {
         Kind::Mismatch => mismatch(fault, stage).await,
         Kind::LeftLying => left_lying(fault, stage).await,
         Kind::Poison => poison(fault, stage).await,
+        Kind::Sealed => sealed(fault, stage).await,
         Kind::FailingSweeps => failing_sweeps(fault, stage).await,
         Kind::LockedMoments => locked_moments(fault, stage).await,
         Kind::LateHearing => late_hearing(fault, stage).await,
@@ -288,6 +295,30 @@ async fn poison(mut fault: Fault<'_>, stage: &mut Stage) -> Result<()> {
         .statements("alter table gateway_request drop constraint drill")
         .await?;
     stage.redeem(&paid).await
+}
+
+/// Endpoints whose URL does not open, told to gateways; then as they were, told again.
+async fn sealed(mut fault: Fault<'_>, stage: &mut Stage) -> Result<()> {
+    stage
+        .statements(
+            "begin;
+            create table drill_sealed as select listing_id, url_sealed from endpoint;
+            update endpoint set url_sealed = 'x';
+            insert into outbox (listing_id) select listing_id from endpoint;
+            commit",
+        )
+        .await?;
+    fault.fires().await?;
+    stage
+        .statements(
+            "begin;
+            update endpoint e set url_sealed = d.url_sealed from drill_sealed d where d.listing_id = e.listing_id;
+            insert into outbox (listing_id) select listing_id from endpoint;
+            drop table drill_sealed;
+            commit",
+        )
+        .await?;
+    stage.wait_until_told().await
 }
 
 /// Deadlines that are over and cannot be written: the sweep fails each time it looks.
