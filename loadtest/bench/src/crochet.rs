@@ -52,6 +52,16 @@ impl<'a> Crochet<'a> {
         Ok(())
     }
 
+    /// The traders alone, when all rounds are over.
+    pub(crate) fn into_market(self) -> Market {
+        self.market
+    }
+
+    /// Where Postgres is.
+    pub(crate) fn database_url(&self) -> &str {
+        &self.target.file.database_url
+    }
+
     pub(crate) fn watched(&self) -> Vec<Watched> {
         self.target.watched()
     }

@@ -9,7 +9,9 @@ use crate::baseline::{self, Baselines};
 use crate::config::Config;
 use crate::crochet::Crochet;
 use crate::load::{self, Beside, Exchange, Job, Wrong};
+use crate::market::Market;
 use crate::measure::{Role, Watched};
+use crate::postgres::{Each, Log, Position};
 use crate::report::Round;
 use crate::subject::Subject;
 
@@ -21,6 +23,8 @@ const SLOW_SHARE: usize = 10;
 pub(crate) struct Rounds {
     /// A figure a round.
     pub(crate) done: BTreeMap<Subject, Vec<Round>>,
+    /// What the paid calls of each round wrote into Postgres's log, for each of them.
+    pub(crate) log: Vec<Each>,
     /// What should not have happened.
     pub(crate) wrong: Wrong,
 }
@@ -31,6 +35,7 @@ pub(crate) struct Bench<'a> {
     config: &'a Config,
     baselines: &'a Baselines,
     crochet: Option<Crochet<'a>>,
+    log: Option<Log>,
     watched: Vec<Watched>,
     baseline: Exchange,
 }
@@ -65,10 +70,15 @@ impl<'a> Bench<'a> {
             pid: std::process::id(),
         });
         let baseline = baseline::exchange(baselines.seller(), config.answer_bytes).await?;
+        let log = match &crochet {
+            Some(crochet) => Some(Log::open(crochet.database_url()).await?),
+            None => None,
+        };
         Ok(Self {
             config,
             baselines,
             crochet,
+            log,
             watched,
             baseline,
         })
@@ -89,6 +99,7 @@ impl<'a> Bench<'a> {
                 0
             };
             let before = self.seller_calls().await?;
+            let position = self.position(subject).await?;
             let round = self.phase(subject, script, rounds).await?;
             eprintln!(
                 "round {number} of {}: {:<28} {:>6.1} µs {:>7.0}/s",
@@ -97,12 +108,28 @@ impl<'a> Bench<'a> {
                 round.cpu_us,
                 round.rate
             );
+            if let (Some(position), Some(log)) = (position, &mut self.log) {
+                rounds.log.push(log.since(&position).await?.each(expected));
+            }
             rounds.done.entry(subject).or_default().push(round);
             if let Some(what) = miscounted(before, self.seller_calls().await?, expected) {
                 rounds.wrong.add(format!("{}: {what}", subject.label()));
             }
         }
         Ok(())
+    }
+
+    /// How far Postgres's log is before a path whose share of it is told.
+    async fn position(&mut self, subject: Subject) -> Result<Option<Position>> {
+        match &mut self.log {
+            Some(log) if subject == Subject::Paid => log.position().await.map(Some),
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// What is left when all rounds are over.
+    pub(crate) fn into_market(self) -> Option<Market> {
+        self.crochet.map(Crochet::into_market)
     }
 
     async fn seller_calls(&self) -> Result<(u64, u64)> {

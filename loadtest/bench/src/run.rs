@@ -11,8 +11,10 @@ use crochet_dev::{Checkout, Cluster, end_leftovers};
 use crate::baseline::Baselines;
 use crate::config::Config;
 use crate::crochet::Crochet;
+use crate::market::Market;
 use crate::measure::{Readings, Role, Spent};
-use crate::report::{Memory, Report};
+use crate::report::{Findings, Memory, Report};
+use crate::round_trips;
 use crate::rounds::Rounds;
 use crate::stack::Target;
 use crate::subject::Subject;
@@ -31,13 +33,14 @@ pub(crate) async fn run(config: &Config) -> Result<Report> {
         .context("another bench runs in this clone")?;
     let baselines = Baselines::start(&checkout, &directory, &config.subjects()).await?;
     if !config.subjects().into_iter().any(Subject::is_crochets) {
-        let (rounds, notes) = measure(config, &baselines, None).await?;
+        let (rounds, notes, _) = measure(config, &baselines, None).await?;
         return Ok(Report::new(
             config,
-            &rounds.done,
-            Memory::default(),
-            rounds.wrong,
-            notes,
+            Findings {
+                rounds,
+                notes,
+                ..Findings::default()
+            },
         ));
     }
     let stack = directory.join("stack");
@@ -75,8 +78,8 @@ async fn measure_a_stack(
     baselines: &Baselines,
     directory: &Path,
 ) -> Result<Report> {
-    let target = Target::open(config, directory).await?;
-    let report = measure_crochet(config, baselines, &target).await?;
+    let mut target = Target::open(config, directory).await?;
+    let report = measure_crochet(config, baselines, &mut target).await?;
     target.stop().await?;
     Ok(report)
 }
@@ -84,37 +87,52 @@ async fn measure_a_stack(
 async fn measure_crochet(
     config: &Config,
     baselines: &Baselines,
-    target: &Target,
+    target: &mut Target,
 ) -> Result<Report> {
     let mut crochet = Crochet::prepare(config, target).await?;
     let idle = crochet.idle.clone();
     crochet.buy(config).await?;
-    let (mut rounds, mut notes) = measure(config, baselines, Some(crochet)).await?;
+    let (mut rounds, mut notes, market) = measure(config, baselines, Some(crochet)).await?;
     notes.extend(target.notes());
+    let memory = Memory {
+        idle,
+        after: target.resident_bytes()?,
+    };
+    let mut round_trips = None;
+    if let (true, Some(mut market)) = (counts_round_trips(config, target), market) {
+        eprintln!("Counting round trips to Postgres");
+        let connections = config.connections(Subject::Paid);
+        let (counted, wrong) = round_trips::count(target, &mut market, connections).await?;
+        round_trips = Some(counted);
+        rounds.wrong.merge(wrong);
+    }
     if let Some(rows) = target.audit().await? {
         rounds
             .wrong
             .add(format!("`control-plane audit` found:\n{rows}"));
     }
-    let memory = Memory {
-        idle,
-        after: target.resident_bytes()?,
-    };
     Ok(Report::new(
         config,
-        &rounds.done,
-        memory,
-        rounds.wrong,
-        notes,
+        Findings {
+            rounds,
+            memory,
+            round_trips,
+            notes,
+        },
     ))
 }
 
-/// All rounds, and what is to be known about the clocks they were measured with.
+/// Where paid calls are measured, on a stack whose control plane may be started again.
+fn counts_round_trips(config: &Config, target: &Target) -> bool {
+    target.is_own() && config.subjects().contains(&Subject::Paid)
+}
+
+/// All rounds, what is to be known about the clocks they were measured with, and the traders.
 async fn measure(
     config: &Config,
     baselines: &Baselines,
     crochet: Option<Crochet<'_>>,
-) -> Result<(Rounds, Vec<String>)> {
+) -> Result<(Rounds, Vec<String>, Option<Market>)> {
     let mut rounds = Rounds::default();
     let mut bench = crate::rounds::Bench::new(config, baselines, crochet).await?;
     let before = Readings::take(bench.watched())?;
@@ -122,7 +140,7 @@ async fn measure(
         bench.round(number, &mut rounds).await?;
     }
     let spent = Readings::take(bench.watched())?.since(&before);
-    Ok((rounds, disagreements(&spent)))
+    Ok((rounds, disagreements(&spent), bench.into_market()))
 }
 
 /// Where a process's CPU clock and its `/proc/PID/stat` do not tell the same.

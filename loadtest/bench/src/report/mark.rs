@@ -16,6 +16,11 @@ const QUOTE_CPU_MAX: f64 = 0.7;
 const X402_MIN: f64 = 10.0;
 /// Durable paid calls a second, as a share of nginx's pass-through rate on the same machine.
 const PAID_RATE_MIN: f64 = 0.1;
+/// Round trips to Postgres for a batch of paid calls.
+const ROUND_TRIPS_MAX: f64 = 2.0;
+/// Postgres's log for a paid call, images of whole pages left out, in KiB.
+const LOG_KIB_MAX: f64 = 2.5;
+const KIB: f64 = 1024.0;
 /// Gateway and control plane together, idle, in millions of bytes.
 const IDLE_MEGABYTES_MAX: f64 = 150.0;
 
@@ -104,6 +109,24 @@ pub(super) fn all(report: &Report) -> Vec<Mark> {
             "× x402 on Express",
         );
     }
+    if let Some(round_trips) = report.durability.round_trips {
+        mark(
+            "Postgres round trips a batch",
+            Summary::of([round_trips.a_batch]),
+            at_most,
+            ROUND_TRIPS_MAX,
+            "",
+        );
+    }
+    if report.row(Subject::Paid).is_some() {
+        mark(
+            "Postgres's log for a paid call",
+            report.durability.log_bytes.times(1.0 / KIB),
+            at_most,
+            LOG_KIB_MAX,
+            "KiB without page images",
+        );
+    }
     if !report.memory.idle.is_empty() {
         #[expect(
             clippy::cast_precision_loss,
@@ -123,30 +146,34 @@ pub(super) fn all(report: &Report) -> Vec<Mark> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::report::Durability;
     use crate::report::tests::report;
+    use crate::round_trips::RoundTrips;
 
     #[test]
     fn marks_hold_up_to_their_limit_and_no_further() {
-        let holds = |cpu, rate, idle_mb| -> Vec<bool> {
-            report(cpu, rate, idle_mb, 0)
-                .marks
-                .iter()
-                .map(super::Mark::holds)
-                .collect()
+        let holds = |mut report: Report, round_trips: f64, log_bytes: f64| -> Vec<bool> {
+            report.durability.log_bytes = Summary::of([log_bytes]);
+            if let Some(counted) = &mut report.durability.round_trips {
+                counted.a_batch = round_trips;
+            }
+            all(&report).iter().map(Mark::holds).collect()
         };
-        assert_eq!(
-            holds([100.0, 130.0, 70.0], [10_000.0, 1_000.0], 150),
-            [true; 4]
-        );
-        assert_eq!(
-            holds([100.0, 131.0, 71.0], [10_000.0, 999.0], 151),
-            [false; 4]
-        );
+        let at_the_limit = report([100.0, 130.0, 70.0], [10_000.0, 1_000.0], 150, 0);
+        assert_eq!(holds(at_the_limit, 2.0, 2_560.0), [true; 6]);
+        let beyond = report([100.0, 131.0, 71.0], [10_000.0, 999.0], 151, 0);
+        assert_eq!(holds(beyond, 2.01, 2_561.0), [false; 6]);
     }
 
     #[test]
     fn what_was_not_measured_does_not_hold() {
-        let marks = report([0.0, 60.0, 20.0], [0.0, 0.0], 0, 0).marks;
+        let mut report = report([0.0, 60.0, 20.0], [0.0, 0.0], 0, 0);
+        report.durability = Durability {
+            round_trips: Some(RoundTrips::default()),
+            ..Durability::default()
+        };
+        let marks = all(&report);
         assert!(marks.iter().all(|mark| !mark.holds()), "{marks:?}");
     }
 }

@@ -12,8 +12,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::load::{Outcome, Wrong};
+use crate::load::Outcome;
 use crate::measure::Role;
+use crate::postgres::Each;
+use crate::round_trips::RoundTrips;
+use crate::rounds::Rounds;
 use crate::statistics::{Summary, quantile};
 use crate::subject::Subject;
 pub(crate) use grid::Grid;
@@ -93,6 +96,28 @@ pub(crate) struct Memory {
     pub(crate) after: BTreeMap<Role, u64>,
 }
 
+/// What paid calls ask of Postgres.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Durability {
+    /// Bytes of its log for a call, images of whole pages left out.
+    pub(crate) log_bytes: Summary,
+    /// Bytes of images of whole pages for a call.
+    pub(crate) log_image_bytes: Summary,
+    /// Records of its log for a call.
+    pub(crate) log_records: Summary,
+    /// None where the control plane could not be started again.
+    pub(crate) round_trips: Option<RoundTrips>,
+}
+
+/// All that was found out.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    pub(crate) rounds: Rounds,
+    pub(crate) memory: Memory,
+    pub(crate) round_trips: Option<RoundTrips>,
+    pub(crate) notes: Vec<String>,
+}
+
 /// Everything there is to show.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
@@ -110,6 +135,7 @@ pub(crate) struct Report {
     pub(crate) paid_against_pingora_beside: Summary,
     /// Paid calls for each second of the gateway's CPU, as a multiple of the x402 gateway's.
     pub(crate) paid_against_x402: Summary,
+    pub(crate) durability: Durability,
     pub(crate) memory: Memory,
     pub(crate) marks: Vec<Mark>,
     /// Requests measured and answered as expected, all paths.
@@ -124,13 +150,14 @@ pub(crate) struct Report {
 
 impl Report {
     /// Sums up.
-    pub(crate) fn new(
-        config: &Config,
-        rounds: &BTreeMap<Subject, Vec<Round>>,
-        memory: Memory,
-        wrong: Wrong,
-        notes: Vec<String>,
-    ) -> Self {
+    pub(crate) fn new(config: &Config, findings: Findings) -> Self {
+        let Findings {
+            rounds: measured,
+            memory,
+            round_trips,
+            notes,
+        } = findings;
+        let (rounds, wrong) = (&measured.done, measured.wrong);
         let series = |subject: Subject, value: fn(&Round) -> f64| -> Vec<f64> {
             rounds
                 .get(&subject)
@@ -177,6 +204,7 @@ impl Report {
             paid_rate_against_nginx,
             paid_against_pingora_beside,
             paid_against_x402: Summary::of_ratios(&cpu(Subject::X402), &cpu(Subject::Paid)),
+            durability: durability(&measured.log, round_trips),
             memory,
             marks: Vec::new(),
             wrong: wrong.count,
@@ -203,6 +231,16 @@ impl Report {
     }
 }
 
+fn durability(log: &[Each], round_trips: Option<RoundTrips>) -> Durability {
+    let summary = |value: fn(&Each) -> f64| Summary::of(log.iter().map(value));
+    Durability {
+        log_bytes: summary(|each| each.bytes),
+        log_image_bytes: summary(|each| each.image_bytes),
+        log_records: summary(|each| each.records),
+        round_trips,
+    }
+}
+
 fn medians(rounds: &[Round]) -> BTreeMap<Role, f64> {
     let roles = rounds.iter().flat_map(|round| round.box_us.keys().copied());
     roles
@@ -225,6 +263,7 @@ pub(crate) mod tests {
     use clap::Parser as _;
 
     use super::*;
+    use crate::load::Wrong;
 
     /// A run of two rounds with the given CPU of pingora, paid call and 402, and rates of nginx and paid
     /// call. The paid calls with pingora beside them take what the others do.
@@ -255,7 +294,7 @@ pub(crate) mod tests {
             }
             (subject, rounds)
         };
-        let rounds = BTreeMap::from([
+        let done = BTreeMap::from([
             round(Subject::Pingora, pingora, 9_000.0),
             round(Subject::Nginx, 25.0, nginx_rate),
             beside(pingora, paid),
@@ -270,13 +309,27 @@ pub(crate) mod tests {
             count: wrong,
             shown: Vec::new(),
         };
-        Report::new(
-            &Config::parse_from(["crochet-bench", "--quick"]),
-            &rounds,
+        let each = Each {
+            bytes: 2_048.0,
+            image_bytes: 100.0,
+            records: 11.0,
+        };
+        let findings = Findings {
+            rounds: Rounds {
+                done,
+                log: vec![each; 2],
+                wrong,
+            },
             memory,
-            wrong,
-            Vec::new(),
-        )
+            round_trips: Some(RoundTrips {
+                batches: 100,
+                calls_a_batch: 40.0,
+                a_batch: 2.0,
+                others_a_batch: 0.1,
+            }),
+            notes: Vec::new(),
+        };
+        Report::new(&Config::parse_from(["crochet-bench", "--quick"]), findings)
     }
 
     #[test]

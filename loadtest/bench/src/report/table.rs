@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::grid::Grid;
 use super::mark::{Mark, Side};
-use super::{Report, Row};
+use super::{Durability, Report, Row};
 use crate::measure::Role;
 use crate::statistics::Summary;
 use crate::subject::Subject;
@@ -26,6 +26,9 @@ pub(crate) fn render(report: &Report) -> String {
     ];
     for part in parts.into_iter().flatten() {
         let _ = writeln!(text, "{part}\n");
+    }
+    if report.row(Subject::Paid).is_some() {
+        let _ = writeln!(text, "{}", durability(&report.durability));
     }
     if !report.memory.idle.is_empty() {
         let _ = writeln!(text, "{}", memory(report));
@@ -140,6 +143,26 @@ fn wanted(mark: &Mark) -> String {
         Side::AtLeast => "≥",
     };
     format!("{sign} {} {}", mark.limit, mark.unit)
+        .trim_end()
+        .to_owned()
+}
+
+fn durability(durability: &Durability) -> String {
+    let mut text = format!(
+        "Postgres's log for a paid call: {:.0} bytes ({}) in {:.1} records, and {:.0} bytes of page images",
+        durability.log_bytes.median,
+        range(&durability.log_bytes, 0),
+        durability.log_records.median,
+        durability.log_image_bytes.median,
+    );
+    if let Some(counted) = durability.round_trips {
+        let _ = write!(
+            text,
+            "\nround trips to Postgres: {:.2} a batch, in {} batches of {:.1} calls, and {:.2} of background work",
+            counted.a_batch, counted.batches, counted.calls_a_batch, counted.others_a_batch
+        );
+    }
+    text
 }
 
 fn memory(report: &Report) -> String {
@@ -232,6 +255,17 @@ mod tests {
             text.contains("100 requests measured and right, 0 answers wrong"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_is_asked_of_postgres_is_told() {
+        let text = render(&report([50.0, 60.0, 20.0], [10_000.0, 2_000.0], 60, 0));
+        for told in [
+            "2048 bytes (2048–2048) in 11.0 records, and 100 bytes of page images",
+            "2.00 a batch, in 100 batches of 40.0 calls",
+        ] {
+            assert!(text.contains(told), "{told} is missing in {text}");
+        }
     }
 
     #[test]
