@@ -48,6 +48,7 @@ pub(crate) async fn count(
             connections,
             warm_up: Vec::new(),
             measured,
+            pace: None,
             beside: None,
             watched: Vec::new(),
         })

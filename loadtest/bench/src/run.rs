@@ -11,6 +11,7 @@ use crochet_dev::{Checkout, Cluster, end_leftovers};
 use crate::baseline::Baselines;
 use crate::config::Config;
 use crate::crochet::Crochet;
+use crate::idle;
 use crate::market::Market;
 use crate::measure::{Readings, Role, Spent};
 use crate::report::{Findings, Memory, Report};
@@ -32,7 +33,7 @@ pub(crate) async fn run(config: &Config) -> Result<Report> {
     lock.try_lock()
         .context("another bench runs in this clone")?;
     let baselines = Baselines::start(&checkout, &directory, &config.subjects()).await?;
-    if !config.subjects().into_iter().any(Subject::is_crochets) {
+    if !config.needs_a_stack() {
         let (rounds, notes, _) = measure(config, &baselines, None).await?;
         return Ok(Report::new(
             config,
@@ -99,11 +100,19 @@ async fn measure_crochet(
         after: target.resident_bytes()?,
     };
     let mut round_trips = None;
-    if let (true, Some(mut market)) = (counts_round_trips(config, target), market) {
+    let mut idle_connections = None;
+    let mut market = market.context("the traders are gone")?;
+    if counts_round_trips(config, target) {
         eprintln!("Counting round trips to Postgres");
         let connections = config.connections(Subject::Paid);
         let (counted, wrong) = round_trips::count(target, &mut market, connections).await?;
         round_trips = Some(counted);
+        rounds.wrong.merge(wrong);
+    }
+    if config.wants(Subject::Idle) {
+        eprintln!("Opening connections that are to be idle");
+        let (measured, wrong) = idle::measure(target, &mut market).await?;
+        idle_connections = Some(measured);
         rounds.wrong.merge(wrong);
     }
     if let Some(rows) = target.audit().await? {
@@ -117,6 +126,7 @@ async fn measure_crochet(
             rounds,
             memory,
             round_trips,
+            idle_connections,
             notes,
         },
     ))
@@ -140,7 +150,7 @@ async fn measure(
         bench.round(number, &mut rounds).await?;
     }
     let spent = Readings::take(bench.watched())?.since(&before);
-    Ok((rounds, disagreements(&spent), bench.into_market()))
+    Ok((rounds, disagreements(&spent), bench.end().await?))
 }
 
 /// Where a process's CPU clock and its `/proc/PID/stat` do not tell the same.

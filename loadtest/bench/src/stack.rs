@@ -69,6 +69,15 @@ impl Target {
         self.own.is_some()
     }
 
+    /// Starts the gateway again, where it is our own; one that serves others goes on.
+    pub(crate) async fn fresh_gateway(&mut self) -> Result<()> {
+        if let Some(stack) = &mut self.own {
+            stack.restart(crochet_dev::Role::Gateway(0)).await?;
+            self.file = stack.describe(DemoKeys::default());
+        }
+        Ok(())
+    }
+
     /// Starts the control plane again with the database at this URL, or where it was.
     pub(crate) async fn reach_postgres_at(&mut self, url: Option<&str>) -> Result<()> {
         let stack = self.own.as_mut().context("the stack is not our own")?;

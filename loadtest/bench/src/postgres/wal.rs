@@ -107,9 +107,8 @@ impl Written {
 
 #[cfg(test)]
 mod tests {
-    use crochet_dev::{Cluster, Stores};
-
     use super::*;
+    use crate::postgres::server::Server;
 
     #[test]
     fn images_of_pages_are_told_apart() {
@@ -125,11 +124,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_row_is_in_the_log_and_its_page_is_an_image_once_a_checkpoint() {
-        let directory = std::env::temp_dir().join(format!("bench-wal-{}", std::process::id()));
-        let cluster = Cluster::open(&directory, 10).unwrap();
-        let stores = Stores::start_with(&directory, cluster).await.unwrap();
-        let mut log = Log::open(&stores.database_url()).await.unwrap();
-        let mut other = PgConnection::connect(&stores.database_url()).await.unwrap();
+        let server = Server::start("wal").await;
+        let mut log = Log::open(&server.url()).await.unwrap();
+        let mut other = PgConnection::connect(&server.url()).await.unwrap();
         let mut run = async |sql: &'static str| {
             sqlx::raw_sql(sql).execute(&mut other).await.unwrap();
         };
@@ -151,8 +148,6 @@ mod tests {
                 .await
                 .unwrap();
         assert_eq!(left, 0);
-        stores.stop().await.unwrap();
-        Cluster::remove(&directory).unwrap();
-        let _ = std::fs::remove_dir_all(&directory);
+        server.stop().await;
     }
 }

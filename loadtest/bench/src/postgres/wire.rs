@@ -109,17 +109,15 @@ async fn pass(
 
 #[cfg(test)]
 mod tests {
-    use crochet_dev::{Cluster, Stores};
     use sqlx::{Connection as _, PgConnection};
 
     use super::*;
+    use crate::postgres::server::Server;
 
     #[tokio::test]
     async fn statements_looks_and_transactions_are_counted_as_sqlx_makes_them() {
-        let directory = std::env::temp_dir().join(format!("bench-wire-{}", std::process::id()));
-        let cluster = Cluster::open(&directory, 10).unwrap();
-        let stores = Stores::start_with(&directory, cluster).await.unwrap();
-        let wire = Wire::before(&stores.database_url()).await.unwrap();
+        let server = Server::start("wire").await;
+        let wire = Wire::before(&server.url()).await.unwrap();
         let mut connection = PgConnection::connect(wire.url()).await.unwrap();
         let batch = async |connection: &mut PgConnection| {
             sqlx::query("with item as (select unnest($1::int4[]) x) update gateway_request set x = 1 from item")
@@ -149,8 +147,6 @@ mod tests {
             .unwrap();
         let tally = wire.take();
         assert_eq!((tally.batchs, tally.others), (3, 1));
-        stores.stop().await.unwrap();
-        Cluster::remove(&directory).unwrap();
-        let _ = std::fs::remove_dir_all(&directory);
+        server.stop().await;
     }
 }

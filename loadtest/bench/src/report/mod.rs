@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::config::Config;
+use crate::idle::IdleConnections;
 use crate::load::Outcome;
 use crate::measure::Role;
 use crate::postgres::Each;
@@ -109,12 +110,25 @@ pub(crate) struct Durability {
     pub(crate) round_trips: Option<RoundTrips>,
 }
 
+/// What a paid call takes longer than the call to the seller itself, both at the same fixed rate.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Added {
+    /// Calls a second.
+    pub(crate) rate: f64,
+    /// Differences of the medians and of the 99th percentiles, in milliseconds.
+    pub(crate) p50_ms: Summary,
+    pub(crate) p99_ms: Summary,
+    /// The median of one durable commit of a single row.
+    pub(crate) commit_ms: Summary,
+}
+
 /// All that was found out.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     pub(crate) rounds: Rounds,
     pub(crate) memory: Memory,
     pub(crate) round_trips: Option<RoundTrips>,
+    pub(crate) idle_connections: Option<IdleConnections>,
     pub(crate) notes: Vec<String>,
 }
 
@@ -136,6 +150,10 @@ pub(crate) struct Report {
     /// Paid calls for each second of the gateway's CPU, as a multiple of the x402 gateway's.
     pub(crate) paid_against_x402: Summary,
     pub(crate) durability: Durability,
+    /// None where it was not measured.
+    pub(crate) added: Option<Added>,
+    /// None where it was not measured.
+    pub(crate) idle_connections: Option<IdleConnections>,
     pub(crate) memory: Memory,
     pub(crate) marks: Vec<Mark>,
     /// Requests measured and answered as expected, all paths.
@@ -155,6 +173,7 @@ impl Report {
             rounds: measured,
             memory,
             round_trips,
+            idle_connections,
             notes,
         } = findings;
         let (rounds, wrong) = (&measured.done, measured.wrong);
@@ -205,6 +224,8 @@ impl Report {
             paid_against_pingora_beside,
             paid_against_x402: Summary::of_ratios(&cpu(Subject::X402), &cpu(Subject::Paid)),
             durability: durability(&measured.log, round_trips),
+            added: added(rounds),
+            idle_connections,
             memory,
             marks: Vec::new(),
             wrong: wrong.count,
@@ -229,6 +250,21 @@ impl Report {
             ExitCode::SUCCESS
         }
     }
+}
+
+fn added(rounds: &BTreeMap<Subject, Vec<Round>>) -> Option<Added> {
+    let (half, direct) = (rounds.get(&Subject::Half)?, rounds.get(&Subject::Direct)?);
+    let commit = rounds.get(&Subject::Commit)?;
+    let differences = |value: fn(&Round) -> f64| {
+        let pairs = half.iter().zip(direct);
+        Summary::of(pairs.map(|(half, direct)| value(half) - value(direct)))
+    };
+    Some(Added {
+        rate: Summary::of(half.iter().map(|round| round.rate)).median,
+        p50_ms: differences(|round| round.p50_ms),
+        p99_ms: differences(|round| round.p99_ms),
+        commit_ms: Summary::of(commit.iter().map(|round| round.p50_ms)),
+    })
 }
 
 fn durability(log: &[Each], round_trips: Option<RoundTrips>) -> Durability {
@@ -294,12 +330,22 @@ pub(crate) mod tests {
             }
             (subject, rounds)
         };
+        let paced = |subject, p50_ms, p99_ms| {
+            let (subject, mut rounds) = round(subject, 1.0, 1_000.0);
+            for one in &mut rounds {
+                (one.p50_ms, one.p99_ms) = (p50_ms, p99_ms);
+            }
+            (subject, rounds)
+        };
         let done = BTreeMap::from([
             round(Subject::Pingora, pingora, 9_000.0),
             round(Subject::Nginx, 25.0, nginx_rate),
             beside(pingora, paid),
             round(Subject::Paid, paid, paid_rate),
             round(Subject::Quote, quote, 20_000.0),
+            paced(Subject::Direct, 0.1, 0.2),
+            paced(Subject::Half, 1.1, 4.2),
+            paced(Subject::Commit, 0.5, 0.9),
         ]);
         let memory = Memory {
             idle: BTreeMap::from([(Role::Gateway, idle_mb * 1_000_000)]),
@@ -327,6 +373,11 @@ pub(crate) mod tests {
                 a_batch: 2.0,
                 others_a_batch: 0.1,
             }),
+            idle_connections: Some(IdleConnections {
+                connections: 1_000,
+                before: 30_000_000,
+                after: 30_000_000 + 1_000 * 10 * 1_024,
+            }),
             notes: Vec::new(),
         };
         Report::new(&Config::parse_from(["crochet-bench", "--quick"]), findings)
@@ -341,7 +392,13 @@ pub(crate) mod tests {
         assert_eq!(median(&paid.against_nginx), "2.400");
         assert_eq!(median(&report.paid_rate_against_nginx), "0.200");
         assert_eq!(median(&report.paid_against_pingora_beside), "1.200");
-        assert_eq!(report.requests, 100);
+        assert_eq!(report.requests, 160);
+        let added = report.added.unwrap();
+        assert_eq!(
+            (median(&added.p50_ms), median(&added.p99_ms)),
+            ("1.000".to_owned(), "4.000".to_owned())
+        );
+        assert_eq!(median(&added.commit_ms), "0.500");
         assert_eq!(format!("{}", paid.box_us[&Role::Load]), "9");
         assert!(report.row(Subject::Replay).is_none());
     }
