@@ -85,6 +85,11 @@ impl Subject {
         !matches!(self, Self::Direct | Self::Commit)
     }
 
+    /// Whether the chart shows it: what is measured as fast as it goes, alone.
+    pub(crate) const fn is_charted(self) -> bool {
+        self.has_a_proxy() && !matches!(self, Self::Beside | Self::Half | Self::Idle)
+    }
+
     /// Whether it is sent at a fixed rate, half of what saturates the machine.
     pub(crate) const fn is_paced(self) -> bool {
         matches!(self, Self::Direct | Self::Half)

@@ -1,5 +1,6 @@
 //! What came out: figures, ratios, marks, and whether they can be believed.
 
+mod chart;
 mod grid;
 pub(crate) mod json;
 mod mark;
