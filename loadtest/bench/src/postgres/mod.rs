@@ -12,5 +12,5 @@ mod wire;
 
 pub(crate) use commit::Commits;
 pub(crate) use conversation::Tally;
-pub(crate) use wal::{Each, Log, Position};
+pub(crate) use wal::{Each, Kind, Log, Position};
 pub(crate) use wire::Wire;

@@ -6,6 +6,7 @@
 //! record by record.
 
 use anyhow::{Context as _, Result};
+use serde::Serialize;
 use sqlx::{Connection as _, PgConnection};
 
 /// Reads the log of the server behind a database.
@@ -19,18 +20,18 @@ pub(crate) struct Log {
 pub(crate) struct Position(String);
 
 /// What was written between two positions.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Written {
     /// Bytes by which the log grew.
     bytes: i64,
     /// Of these, images of whole pages.
     images: i64,
-    /// Records.
-    records: i64,
+    /// What the records are, how many there are, and their bytes without images of pages.
+    kinds: Vec<(String, i64, i64)>,
 }
 
 /// That, for each of the calls that wrote it.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Each {
     /// Bytes, images of whole pages left out.
     pub(crate) bytes: f64,
@@ -38,6 +39,18 @@ pub(crate) struct Each {
     pub(crate) image_bytes: f64,
     /// Records.
     pub(crate) records: f64,
+    /// The same by what they are, the most bytes first.
+    pub(crate) kinds: Vec<Kind>,
+}
+
+/// Records of a kind, for each call.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Kind {
+    /// `Heap/INSERT`
+    pub(crate) name: String,
+    pub(crate) records: f64,
+    /// Without images of pages.
+    pub(crate) bytes: f64,
 }
 
 impl Log {
@@ -70,21 +83,29 @@ impl Log {
             .execute(&mut *undone)
             .await
             .context("pg_walinspect, which tells images of pages from the rest of the log")?;
-        let (bytes, images, records) = sqlx::query_as(
-            "select pg_wal_lsn_diff($2::pg_lsn, $1::pg_lsn)::int8,
-                coalesce(sum(fpi_size), 0)::int8, coalesce(sum(count), 0)::int8
-             from pg_get_wal_stats($1::pg_lsn, $2::pg_lsn)",
+        let bytes = sqlx::query_scalar("select pg_wal_lsn_diff($2::pg_lsn, $1::pg_lsn)::int8")
+            .bind(&earlier.0)
+            .bind(&now)
+            .fetch_one(&mut *undone)
+            .await
+            .context("measuring the log")?;
+        let kinds: Vec<(String, i64, i64, i64)> = sqlx::query_as(
+            "select \"resource_manager/record_type\", count, record_size, fpi_size
+             from pg_get_wal_stats($1::pg_lsn, $2::pg_lsn, true)
+             where count > 0 order by record_size desc",
         )
         .bind(&earlier.0)
         .bind(&now)
-        .fetch_one(&mut *undone)
+        .fetch_all(&mut *undone)
         .await
         .context("reading the log")?;
         undone.rollback().await?;
+        let images = kinds.iter().map(|(.., images)| images).sum();
+        let kind = |(name, count, bytes, _)| (name, count, bytes);
         Ok(Written {
             bytes,
             images,
-            records,
+            kinds: kinds.into_iter().map(kind).collect(),
         })
     }
 }
@@ -100,7 +121,16 @@ impl Written {
         Each {
             bytes: of(self.bytes - self.images),
             image_bytes: of(self.images),
-            records: of(self.records),
+            records: of(self.kinds.iter().map(|(_, records, _)| records).sum()),
+            kinds: self
+                .kinds
+                .into_iter()
+                .map(|(name, records, bytes)| Kind {
+                    name,
+                    records: of(records),
+                    bytes: of(bytes),
+                })
+                .collect(),
         }
     }
 }
@@ -115,10 +145,15 @@ mod tests {
         let written = Written {
             bytes: 10_000,
             images: 4_000,
-            records: 30,
+            kinds: vec![
+                ("Heap/INSERT".to_owned(), 20, 5_000),
+                ("Btree/INSERT_LEAF".to_owned(), 10, 900),
+            ],
         };
         let each = written.each(3);
         assert_eq!((each.bytes, each.records), (2_000.0, 10.0));
+        assert_eq!(each.kinds.len(), 2);
+        assert!((each.kinds[1].bytes - 300.0).abs() < 0.1);
         assert!((each.image_bytes - 1_333.3).abs() < 0.1);
     }
 
@@ -141,7 +176,11 @@ mod tests {
         assert!(first.images > 0 && first.bytes > first.images, "{first:?}");
         assert_eq!(second.images, 0);
         assert!((2_000..4_000).contains(&second.bytes), "{second:?}");
-        assert!(second.records >= 3, "{second:?}");
+        let inserts = second.kinds.iter().find(|(name, ..)| name == "Heap/INSERT");
+        assert!(
+            inserts.is_some_and(|(_, count, _)| *count >= 2),
+            "{second:?}"
+        );
         let left: i64 =
             sqlx::query_scalar("select count(*) from pg_extension where extname = 'pg_walinspect'")
                 .fetch_one(&mut other)

@@ -107,7 +107,7 @@ pub(super) fn render(report: &Report) -> Option<String> {
     let date = report.at.get(..10).unwrap_or(&report.at);
     text(&mut svg, MARGIN, 32.0, "title", "What a call costs");
     let how = format!(
-        "{} run of {date}: {} rounds in turns on {} CPUs; median, and a line from the least to the most. Blue is Crochet.",
+        "{} run of {date}: {} rounds in turns on {} CPUs; median, and a line from the least to the most. Axes are logarithmic. Blue is Crochet.",
         report.name, report.rounds, report.cpus
     );
     text(&mut svg, MARGIN, 52.0, "small", &how);

@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::idle::IdleConnections;
 use crate::load::Outcome;
 use crate::measure::Role;
-use crate::postgres::Each;
+use crate::postgres::{Each, Kind};
 use crate::round_trips::RoundTrips;
 use crate::rounds::Rounds;
 use crate::statistics::{Summary, quantile};
@@ -99,7 +99,7 @@ pub(crate) struct Memory {
 }
 
 /// What paid calls ask of Postgres.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Durability {
     /// Bytes of its log for a call, images of whole pages left out.
     pub(crate) log_bytes: Summary,
@@ -107,6 +107,8 @@ pub(crate) struct Durability {
     pub(crate) log_image_bytes: Summary,
     /// Records of its log for a call.
     pub(crate) log_records: Summary,
+    /// The same by what the records are, in the last round, the most bytes first.
+    pub(crate) log_kinds: Vec<Kind>,
     /// None where the control plane could not be started again.
     pub(crate) round_trips: Option<RoundTrips>,
 }
@@ -274,6 +276,10 @@ fn durability(log: &[Each], round_trips: Option<RoundTrips>) -> Durability {
         log_bytes: summary(|each| each.bytes),
         log_image_bytes: summary(|each| each.image_bytes),
         log_records: summary(|each| each.records),
+        log_kinds: log
+            .last()
+            .map(|each| each.kinds.clone())
+            .unwrap_or_default(),
         round_trips,
     }
 }
@@ -360,6 +366,11 @@ pub(crate) mod tests {
             bytes: 2_048.0,
             image_bytes: 100.0,
             records: 11.0,
+            kinds: vec![Kind {
+                name: "Heap/INSERT".to_owned(),
+                records: 4.0,
+                bytes: 1_000.0,
+            }],
         };
         let findings = Findings {
             rounds: Rounds {

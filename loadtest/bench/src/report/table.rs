@@ -164,6 +164,7 @@ fn wanted(mark: &Mark) -> String {
 }
 
 fn durability(durability: &Durability) -> String {
+    const LEAST_BYTES: f64 = 20.0;
     let mut text = format!(
         "Postgres's log for a paid call: {:.0} bytes ({}) in {:.1} records, and {:.0} bytes of page images",
         durability.log_bytes.median,
@@ -171,6 +172,21 @@ fn durability(durability: &Durability) -> String {
         durability.log_records.median,
         durability.log_image_bytes.median,
     );
+    let kinds = durability
+        .log_kinds
+        .iter()
+        .filter(|kind| kind.bytes >= LEAST_BYTES);
+    let told: Vec<String> = kinds
+        .map(|kind| {
+            format!(
+                "{} {:.1} of {:.0} bytes in all",
+                kind.name, kind.records, kind.bytes
+            )
+        })
+        .collect();
+    if !told.is_empty() {
+        let _ = write!(text, "\n  of it: {}", told.join(", "));
+    }
     if let Some(counted) = durability.round_trips {
         let _ = write!(
             text,
@@ -307,6 +323,7 @@ mod tests {
         let text = render(&report([50.0, 60.0, 20.0], [10_000.0, 2_000.0], 60, 0));
         for told in [
             "2048 bytes (2048–2048) in 11.0 records, and 100 bytes of page images",
+            "of it: Heap/INSERT 4.0 of 1000 bytes in all",
             "2.00 a batch, in 100 batches of 40.0 calls",
             "p50 1.00 ms (1.00–1.00), p99 4.00 ms (4.00–4.00); a durable commit of one row: 0.50 ms",
             "1,000 idle connections: 40.2 MB, without 30.0 MB, 10.0 KiB for each",
