@@ -39,7 +39,7 @@ pub(crate) struct Config {
     pub(crate) stack: Option<PathBuf>,
 
     /// Measure only these (comma separated); without any of Crochet's own no stack is started.
-    /// A replay needs the paid call.
+    /// What one of them needs is measured with it: a replay, for one, needs the paid call.
     #[arg(long, value_delimiter = ',', value_name = "PATHS")]
     pub(crate) only: Vec<Subject>,
 
@@ -105,24 +105,39 @@ impl Config {
 
     /// What is measured, in the order of a round.
     pub(crate) fn subjects(&self) -> Vec<Subject> {
-        let wanted = |subject: &Subject| {
-            let replayed = *subject == Subject::Paid && self.only.contains(&Subject::Replay);
-            let by_default = !(self.quick && subject.is_for_the_full_run());
-            (self.only.is_empty() && by_default) || self.only.contains(subject) || replayed
-        };
+        let wanted = |subject: &Subject| self.wants(*subject);
         Subject::ALL.into_iter().filter(wanted).collect()
+    }
+
+    /// Whether something is measured, in the rounds or once.
+    pub(crate) fn wants(&self, subject: Subject) -> bool {
+        if self.only.is_empty() {
+            return !(self.quick && subject.is_for_the_full_run());
+        }
+        let brought = |by: &Subject| by.brings().contains(&subject);
+        self.only.contains(&subject) || self.only.iter().any(brought)
+    }
+
+    /// Whether a Crochet has to run.
+    pub(crate) fn needs_a_stack(&self) -> bool {
+        let of_a_stack = |subject: Subject| subject.is_crochets() || subject == Subject::Commit;
+        self.wants(Subject::Idle) || self.subjects().into_iter().any(of_a_stack)
     }
 
     /// How many connections carry a path's requests.
     pub(crate) const fn connections(&self, subject: Subject) -> u16 {
         match subject {
-            Subject::Paid | Subject::Nginx | Subject::Haproxy => self.rate_connections,
+            Subject::Paid | Subject::Nginx | Subject::Haproxy | Subject::Direct | Subject::Half => {
+                self.rate_connections
+            }
+            Subject::Commit => 1,
             Subject::Pingora
             | Subject::Beside
             | Subject::X402
             | Subject::Quote
             | Subject::Refused
-            | Subject::Replay => self.connections,
+            | Subject::Replay
+            | Subject::Idle => self.connections,
         }
     }
 
@@ -167,10 +182,27 @@ mod tests {
         let of = |only: &str| Config::parse_from(["crochet-bench", "--only", only]).subjects();
         assert_eq!(of("nginx,pingora"), [Subject::Pingora, Subject::Nginx]);
         assert_eq!(of("replay"), [Subject::Paid, Subject::Replay]);
+        let half = [
+            Subject::Paid,
+            Subject::Direct,
+            Subject::Half,
+            Subject::Commit,
+        ];
+        assert_eq!(of("half"), half);
         assert_eq!(
             Config::parse_from(["crochet-bench"]).subjects(),
             Subject::ALL
         );
+    }
+
+    #[test]
+    fn idle_connections_are_for_the_full_run_and_need_a_stack() {
+        let of = |arguments: &[&str]| Config::parse_from(arguments);
+        assert!(of(&["crochet-bench"]).wants(Subject::Idle));
+        assert!(!of(&["crochet-bench", "--quick"]).wants(Subject::Idle));
+        let alone = of(&["crochet-bench", "--only", "idle"]);
+        assert!(alone.needs_a_stack() && alone.subjects().is_empty());
+        assert!(!of(&["crochet-bench", "--only", "nginx"]).needs_a_stack());
     }
 
     #[test]

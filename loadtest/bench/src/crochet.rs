@@ -52,6 +52,16 @@ impl<'a> Crochet<'a> {
         Ok(())
     }
 
+    /// The traders alone, when all rounds are over.
+    pub(crate) fn into_market(self) -> Market {
+        self.market
+    }
+
+    /// Where Postgres is.
+    pub(crate) fn database_url(&self) -> &str {
+        &self.target.file.database_url
+    }
+
     pub(crate) fn watched(&self) -> Vec<Watched> {
         self.target.watched()
     }
@@ -98,6 +108,11 @@ impl<'a> Crochet<'a> {
     }
 }
 
+/// How many requests are sent at a fixed rate in a round.
+pub(crate) const fn paced_calls(config: &Config) -> u32 {
+    config.paid_calls / 2
+}
+
 /// How many payments a subject redeems in a round: what is measured, and one more on each connection
 /// to warm it up.
 fn calls_a_round(subject: Subject, config: &Config) -> Result<usize> {
@@ -105,13 +120,18 @@ fn calls_a_round(subject: Subject, config: &Config) -> Result<usize> {
         Subject::Paid => config.paid_calls,
         // Two CPU times of the same seconds, so that fewer are as telling.
         Subject::Beside => config.paid_calls / 2,
+        // At half of the rate they take as long.
+        Subject::Half => paced_calls(config),
         Subject::Pingora
         | Subject::X402
         | Subject::Nginx
         | Subject::Haproxy
         | Subject::Quote
         | Subject::Refused
-        | Subject::Replay => return Ok(0),
+        | Subject::Replay
+        | Subject::Direct
+        | Subject::Commit
+        | Subject::Idle => return Ok(0),
     };
     Ok(usize::try_from(measured)? + usize::from(config.connections(subject)))
 }

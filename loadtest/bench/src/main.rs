@@ -12,11 +12,14 @@ mod baseline;
 mod browse;
 mod config;
 mod crochet;
+mod idle;
 mod load;
 mod market;
 mod measure;
+mod postgres;
 mod report;
 mod request;
+mod round_trips;
 mod rounds;
 mod run;
 mod stack;
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
 
 /// Runs the bench, prints its table and writes its JSON.
 fn measure_and_show(config: &Config) -> Result<ExitCode> {
+    idle::allow_files()?;
     // One thread: preparing and waiting need no more, and the load has a thread of its own.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

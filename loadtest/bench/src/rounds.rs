@@ -3,24 +3,33 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::baseline::{self, Baselines};
 use crate::config::Config;
-use crate::crochet::Crochet;
-use crate::load::{self, Beside, Exchange, Job, Wrong};
-use crate::measure::{Role, Watched};
+use crate::crochet::{self, Crochet};
+use crate::load::{self, Beside, Exchange, Job, Outcome, Wrong};
+use crate::market::Market;
+use crate::measure::{Readings, Role, Watched};
+use crate::postgres::{Commits, Each, Log, Position};
 use crate::report::Round;
+use crate::statistics::Summary;
 use crate::subject::Subject;
 
 /// Of what a path that is many times slower than the others sends this part.
 const SLOW_SHARE: usize = 10;
+/// Of the rate at which the machine is saturated, what is sent at a fixed rate.
+const PACED_SHARE: f64 = 0.5;
+/// Rows committed in a round.
+const COMMITS: usize = 500;
 
 /// What came out.
 #[derive(Debug, Default)]
 pub(crate) struct Rounds {
     /// A figure a round.
     pub(crate) done: BTreeMap<Subject, Vec<Round>>,
+    /// What the paid calls of each round wrote into Postgres's log, for each of them.
+    pub(crate) log: Vec<Each>,
     /// What should not have happened.
     pub(crate) wrong: Wrong,
 }
@@ -31,6 +40,8 @@ pub(crate) struct Bench<'a> {
     config: &'a Config,
     baselines: &'a Baselines,
     crochet: Option<Crochet<'a>>,
+    log: Option<Log>,
+    commits: Option<Commits>,
     watched: Vec<Watched>,
     baseline: Exchange,
 }
@@ -65,10 +76,22 @@ impl<'a> Bench<'a> {
             pid: std::process::id(),
         });
         let baseline = baseline::exchange(baselines.seller(), config.answer_bytes).await?;
+        let log = match &crochet {
+            Some(crochet) => Some(Log::open(crochet.database_url()).await?),
+            None => None,
+        };
+        let commits = match &crochet {
+            Some(crochet) if config.wants(Subject::Commit) => {
+                Some(Commits::open(crochet.database_url()).await?)
+            }
+            Some(_) | None => None,
+        };
         Ok(Self {
             config,
             baselines,
             crochet,
+            log,
+            commits,
             watched,
             baseline,
         })
@@ -82,13 +105,19 @@ impl<'a> Bench<'a> {
     /// Everything once.
     pub(crate) async fn round(&mut self, number: u32, rounds: &mut Rounds) -> Result<()> {
         for subject in self.config.subjects() {
+            if subject == Subject::Commit {
+                let round = self.commit().await?;
+                rounds.done.entry(subject).or_default().push(round);
+                continue;
+            }
             let script = self.script(subject).await?;
-            let expected = if matches!(subject, Subject::Paid | Subject::Beside) {
+            let expected = if matches!(subject, Subject::Paid | Subject::Beside | Subject::Half) {
                 script.warm_up.len() + script.measured.len()
             } else {
                 0
             };
             let before = self.seller_calls().await?;
+            let position = self.position(subject).await?;
             let round = self.phase(subject, script, rounds).await?;
             eprintln!(
                 "round {number} of {}: {:<28} {:>6.1} µs {:>7.0}/s",
@@ -97,12 +126,49 @@ impl<'a> Bench<'a> {
                 round.cpu_us,
                 round.rate
             );
+            if let (Some(position), Some(log)) = (position, &mut self.log) {
+                rounds.log.push(log.since(&position).await?.each(expected));
+            }
             rounds.done.entry(subject).or_default().push(round);
             if let Some(what) = miscounted(before, self.seller_calls().await?, expected) {
                 rounds.wrong.add(format!("{}: {what}", subject.label()));
             }
         }
         Ok(())
+    }
+
+    /// How far Postgres's log is before a path whose share of it is told.
+    async fn position(&mut self, subject: Subject) -> Result<Option<Position>> {
+        match &mut self.log {
+            Some(log) if subject == Subject::Paid => log.position().await.map(Some),
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// Commits some rows.
+    async fn commit(&mut self) -> Result<Round> {
+        let commits = self.commits.as_mut().context("no stack was started")?;
+        let before = Readings::take(&self.watched)?;
+        let begun = std::time::Instant::now();
+        let latencies_us = commits.time(COMMITS).await?;
+        let outcome = Outcome {
+            right: latencies_us.len(),
+            elapsed: begun.elapsed(),
+            before,
+            after: Readings::take(&self.watched)?,
+            latencies_us,
+            kept: Vec::new(),
+            wrong: Wrong::default(),
+        };
+        Ok(Round::of(Subject::Commit, &outcome))
+    }
+
+    /// Tidies up when all rounds are over; the traders are left.
+    pub(crate) async fn end(self) -> Result<Option<Market>> {
+        if let Some(commits) = self.commits {
+            commits.end().await?;
+        }
+        Ok(self.crochet.map(Crochet::into_market))
     }
 
     async fn seller_calls(&self) -> Result<(u64, u64)> {
@@ -122,6 +188,10 @@ impl<'a> Bench<'a> {
             Subject::Pingora | Subject::Nginx | Subject::Haproxy => {
                 same(std::slice::from_ref(&self.baseline))
             }
+            Subject::Direct => {
+                let count = usize::try_from(crochet::paced_calls(self.config))?;
+                Script::repeat(std::slice::from_ref(&self.baseline), connections, count)
+            }
             Subject::X402 => {
                 let paid = self.baselines.paid_x402(&self.baseline).await?;
                 Script::repeat(&[paid], connections, requests / SLOW_SHARE)
@@ -132,12 +202,13 @@ impl<'a> Bench<'a> {
                 let replays = self.crochet()?.replays();
                 Script::repeat(&replays, connections, replays.len())
             }
-            Subject::Paid | Subject::Beside => {
+            Subject::Paid | Subject::Beside | Subject::Half => {
                 let config = self.config;
                 let mut warm_up = self.crochet()?.paid(subject, config)?;
                 let measured = warm_up.split_off(connections.min(warm_up.len()));
                 Script { warm_up, measured }
             }
+            Subject::Commit | Subject::Idle => bail!("{} is no request", subject.label()),
         })
     }
 
@@ -151,11 +222,15 @@ impl<'a> Bench<'a> {
             Subject::Nginx => Ok(self.baselines.nginx()),
             Subject::Haproxy => self.baselines.haproxy(),
             Subject::X402 => self.baselines.x402(),
+            Subject::Direct => Ok(self.baselines.seller()),
             Subject::Beside
             | Subject::Paid
             | Subject::Quote
             | Subject::Refused
-            | Subject::Replay => self.crochet()?.address(),
+            | Subject::Replay
+            | Subject::Half
+            | Subject::Commit
+            | Subject::Idle => self.crochet()?.address(),
         }
     }
 
@@ -170,6 +245,7 @@ impl<'a> Bench<'a> {
             connections: usize::from(self.config.connections(subject)),
             warm_up: script.warm_up,
             measured: script.measured,
+            pace: pace(subject, rounds)?,
             beside: (subject == Subject::Beside).then(|| Beside {
                 address: self.baselines.pingora(),
                 exchange: self.baseline.clone(),
@@ -184,6 +260,17 @@ impl<'a> Bench<'a> {
         rounds.wrong.merge(outcome.wrong);
         Ok(round)
     }
+}
+
+/// The fixed rate of a path that has one: the same for all of a round, from how fast paid calls were so far.
+fn pace(subject: Subject, rounds: &Rounds) -> Result<Option<f64>> {
+    if !subject.is_paced() {
+        return Ok(None);
+    }
+    let paid = rounds.done.get(&Subject::Paid);
+    let paid = paid.context("no rate of paid calls to take half of")?;
+    let saturated = Summary::of(paid.iter().map(|round| round.rate)).median;
+    Ok(Some(saturated * PACED_SHARE))
 }
 
 /// What is wrong with the seller's counts (calls, unsigned calls) before and after a phase, if anything.
@@ -209,6 +296,22 @@ mod tests {
         assert!(miscounted((5, 0), (16, 0), 10).is_some_and(|what| what.contains("11 times")));
         assert!(miscounted((5, 0), (15, 1), 10).is_some());
         assert!(miscounted((5, 0), (6, 0), 0).is_some());
+    }
+
+    #[test]
+    fn the_fixed_rate_is_half_of_the_usual_one() {
+        let round = |rate| Round {
+            rate,
+            ..Round::default()
+        };
+        let mut rounds = Rounds::default();
+        assert!(pace(Subject::Half, &rounds).is_err());
+        assert_eq!(pace(Subject::Paid, &rounds).unwrap(), None);
+        let paid = vec![round(8_000.0), round(2_000.0), round(7_000.0)];
+        rounds.done.insert(Subject::Paid, paid);
+        for subject in [Subject::Half, Subject::Direct] {
+            assert_eq!(pace(subject, &rounds).unwrap(), Some(3_500.0));
+        }
     }
 
     #[test]

@@ -11,8 +11,11 @@ use crochet_dev::{Checkout, Cluster, end_leftovers};
 use crate::baseline::Baselines;
 use crate::config::Config;
 use crate::crochet::Crochet;
+use crate::idle;
+use crate::market::Market;
 use crate::measure::{Readings, Role, Spent};
-use crate::report::{Memory, Report};
+use crate::report::{Findings, Memory, Report};
+use crate::round_trips;
 use crate::rounds::Rounds;
 use crate::stack::Target;
 use crate::subject::Subject;
@@ -30,14 +33,15 @@ pub(crate) async fn run(config: &Config) -> Result<Report> {
     lock.try_lock()
         .context("another bench runs in this clone")?;
     let baselines = Baselines::start(&checkout, &directory, &config.subjects()).await?;
-    if !config.subjects().into_iter().any(Subject::is_crochets) {
-        let (rounds, notes) = measure(config, &baselines, None).await?;
+    if !config.needs_a_stack() {
+        let (rounds, notes, _) = measure(config, &baselines, None).await?;
         return Ok(Report::new(
             config,
-            &rounds.done,
-            Memory::default(),
-            rounds.wrong,
-            notes,
+            Findings {
+                rounds,
+                notes,
+                ..Findings::default()
+            },
         ));
     }
     let stack = directory.join("stack");
@@ -75,8 +79,8 @@ async fn measure_a_stack(
     baselines: &Baselines,
     directory: &Path,
 ) -> Result<Report> {
-    let target = Target::open(config, directory).await?;
-    let report = measure_crochet(config, baselines, &target).await?;
+    let mut target = Target::open(config, directory).await?;
+    let report = measure_crochet(config, baselines, &mut target).await?;
     target.stop().await?;
     Ok(report)
 }
@@ -84,37 +88,61 @@ async fn measure_a_stack(
 async fn measure_crochet(
     config: &Config,
     baselines: &Baselines,
-    target: &Target,
+    target: &mut Target,
 ) -> Result<Report> {
     let mut crochet = Crochet::prepare(config, target).await?;
     let idle = crochet.idle.clone();
     crochet.buy(config).await?;
-    let (mut rounds, mut notes) = measure(config, baselines, Some(crochet)).await?;
+    let (mut rounds, mut notes, market) = measure(config, baselines, Some(crochet)).await?;
     notes.extend(target.notes());
+    let memory = Memory {
+        idle,
+        after: target.resident_bytes()?,
+    };
+    let mut round_trips = None;
+    let mut idle_connections = None;
+    let mut market = market.context("the traders are gone")?;
+    if counts_round_trips(config, target) {
+        eprintln!("Counting round trips to Postgres");
+        let connections = config.connections(Subject::Paid);
+        let (counted, wrong) = round_trips::count(target, &mut market, connections).await?;
+        round_trips = Some(counted);
+        rounds.wrong.merge(wrong);
+    }
+    if config.wants(Subject::Idle) {
+        eprintln!("Opening connections that are to be idle");
+        let (measured, wrong) = idle::measure(target, &mut market).await?;
+        idle_connections = Some(measured);
+        rounds.wrong.merge(wrong);
+    }
     if let Some(rows) = target.audit().await? {
         rounds
             .wrong
             .add(format!("`control-plane audit` found:\n{rows}"));
     }
-    let memory = Memory {
-        idle,
-        after: target.resident_bytes()?,
-    };
     Ok(Report::new(
         config,
-        &rounds.done,
-        memory,
-        rounds.wrong,
-        notes,
+        Findings {
+            rounds,
+            memory,
+            round_trips,
+            idle_connections,
+            notes,
+        },
     ))
 }
 
-/// All rounds, and what is to be known about the clocks they were measured with.
+/// Where paid calls are measured, on a stack whose control plane may be started again.
+fn counts_round_trips(config: &Config, target: &Target) -> bool {
+    target.is_own() && config.subjects().contains(&Subject::Paid)
+}
+
+/// All rounds, what is to be known about the clocks they were measured with, and the traders.
 async fn measure(
     config: &Config,
     baselines: &Baselines,
     crochet: Option<Crochet<'_>>,
-) -> Result<(Rounds, Vec<String>)> {
+) -> Result<(Rounds, Vec<String>, Option<Market>)> {
     let mut rounds = Rounds::default();
     let mut bench = crate::rounds::Bench::new(config, baselines, crochet).await?;
     let before = Readings::take(bench.watched())?;
@@ -122,7 +150,7 @@ async fn measure(
         bench.round(number, &mut rounds).await?;
     }
     let spent = Readings::take(bench.watched())?.since(&before);
-    Ok((rounds, disagreements(&spent)))
+    Ok((rounds, disagreements(&spent), bench.end().await?))
 }
 
 /// Where a process's CPU clock and its `/proc/PID/stat` do not tell the same.

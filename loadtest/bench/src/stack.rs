@@ -64,6 +64,32 @@ impl Target {
         })
     }
 
+    /// Whether this run started it, so that its processes may be started again.
+    pub(crate) const fn is_own(&self) -> bool {
+        self.own.is_some()
+    }
+
+    /// Starts the gateway again, where it is our own; one that serves others goes on.
+    pub(crate) async fn fresh_gateway(&mut self) -> Result<()> {
+        if let Some(stack) = &mut self.own {
+            stack.restart(crochet_dev::Role::Gateway(0)).await?;
+            self.file = stack.describe(DemoKeys::default());
+        }
+        Ok(())
+    }
+
+    /// Starts the control plane again with the database at this URL, or where it was.
+    pub(crate) async fn reach_postgres_at(&mut self, url: Option<&str>) -> Result<()> {
+        let stack = self.own.as_mut().context("the stack is not our own")?;
+        match url {
+            Some(url) => stack.tell(crochet_dev::Role::ControlPlane, "DATABASE_URL", url),
+            None => stack.untell(crochet_dev::Role::ControlPlane),
+        }
+        stack.restart(crochet_dev::Role::ControlPlane).await?;
+        self.file = stack.describe(DemoKeys::default());
+        Ok(())
+    }
+
     /// The gateway that is measured: the first.
     pub(crate) fn gateway(&self) -> Result<SocketAddr> {
         address(&self.file.gateway)

@@ -32,6 +32,15 @@ impl Summary {
         }
     }
 
+    /// In another unit.
+    pub(crate) fn times(self, factor: f64) -> Self {
+        Self {
+            median: self.median * factor,
+            min: self.min * factor,
+            max: self.max * factor,
+        }
+    }
+
     /// Of `a/b`, round by round: what both met in the same round cancels out.
     pub(crate) fn of_ratios(a: &[f64], b: &[f64]) -> Self {
         Self::of(

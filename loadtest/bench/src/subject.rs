@@ -29,11 +29,19 @@ pub(crate) enum Subject {
     Refused,
     /// A delivered call again: the stored answer.
     Replay,
+    /// Straight to the seller, at the same rate as the next.
+    Direct,
+    /// Paid calls at half of the rate that saturates the machine, each sent when it is due.
+    Half,
+    /// One row committed after the other by a lone client of Postgres.
+    Commit,
+    /// Connections that are kept open and have nothing to do: once, after all rounds.
+    Idle,
 }
 
 impl Subject {
     /// In the order in which a round measures them: those compared with each other are neighbours.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Pingora,
         Self::Beside,
         Self::Paid,
@@ -43,6 +51,9 @@ impl Subject {
         Self::Quote,
         Self::Refused,
         Self::Replay,
+        Self::Direct,
+        Self::Half,
+        Self::Commit,
     ];
 
     /// In the table.
@@ -57,6 +68,10 @@ impl Subject {
             Self::Quote => "402, quote reused",
             Self::Refused => "401, refused key",
             Self::Replay => "replay of a delivered call",
+            Self::Direct => "straight to the seller, same rate",
+            Self::Half => "paid call, half of saturation",
+            Self::Commit => "a durable commit of one row",
+            Self::Idle => "idle connections",
         }
     }
 
@@ -65,9 +80,45 @@ impl Subject {
         self.proxy() == Role::Gateway
     }
 
+    /// Whether a proxy is in it whose CPU can be set beside that of others.
+    pub(crate) const fn has_a_proxy(self) -> bool {
+        !matches!(self, Self::Direct | Self::Commit)
+    }
+
+    /// Whether the chart shows it: what is measured as fast as it goes, alone.
+    pub(crate) const fn is_charted(self) -> bool {
+        self.has_a_proxy() && !matches!(self, Self::Beside | Self::Half | Self::Idle)
+    }
+
+    /// Whether it is sent at a fixed rate, half of what saturates the machine.
+    pub(crate) const fn is_paced(self) -> bool {
+        matches!(self, Self::Direct | Self::Half)
+    }
+
+    /// What it cannot be measured, or understood, without.
+    pub(crate) const fn brings(self) -> &'static [Self] {
+        match self {
+            Self::Replay | Self::Direct => &[Self::Paid],
+            Self::Half => &[Self::Paid, Self::Direct, Self::Commit],
+            Self::Pingora
+            | Self::Beside
+            | Self::Paid
+            | Self::Nginx
+            | Self::Haproxy
+            | Self::X402
+            | Self::Quote
+            | Self::Refused
+            | Self::Commit
+            | Self::Idle => &[],
+        }
+    }
+
     /// Whether a quick run leaves it out, because no mark of the quick run needs it.
     pub(crate) const fn is_for_the_full_run(self) -> bool {
-        matches!(self, Self::X402 | Self::Haproxy)
+        matches!(
+            self,
+            Self::X402 | Self::Haproxy | Self::Direct | Self::Half | Self::Commit | Self::Idle
+        )
     }
 
     /// The process whose CPU is counted.
@@ -77,7 +128,15 @@ impl Subject {
             Self::Nginx => Role::Nginx,
             Self::Haproxy => Role::Haproxy,
             Self::X402 => Role::X402,
-            Self::Beside | Self::Paid | Self::Quote | Self::Refused | Self::Replay => Role::Gateway,
+            Self::Direct => Role::UnsignedSeller,
+            Self::Commit => Role::Postgres,
+            Self::Beside
+            | Self::Paid
+            | Self::Quote
+            | Self::Refused
+            | Self::Replay
+            | Self::Half
+            | Self::Idle => Role::Gateway,
         }
     }
 }

@@ -139,6 +139,7 @@ pub(crate) async fn exchange(seller: SocketAddr, answer_bytes: u32) -> Result<Ex
             request: request.clone(),
             expect: Expect::Anything,
         }],
+        pace: None,
         beside: None,
         watched: Vec::new(),
     };

@@ -1,4 +1,5 @@
-//! The load generator: a closed loop over keep-alive connections, on a thread and runtime of its own.
+//! The load generator: a closed loop over keep-alive connections, or an open one at a fixed rate, on a thread and
+//! runtime of its own.
 //!
 //! Requests are whole byte strings made beforehand and answers are compared with bytes known
 //! beforehand, so that the generator takes little of the machine it measures.
@@ -7,6 +8,8 @@
 //! sent a request of the same kind before the clock starts; the clock stops at the last byte.
 
 mod connection;
+mod held;
+mod paced;
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -18,6 +21,7 @@ use futures_util::future::join_all;
 
 pub(crate) use connection::Answer;
 use connection::Connection;
+pub(crate) use held::hold;
 
 use crate::measure::{Readings, Watched};
 
@@ -64,6 +68,9 @@ pub(crate) struct Job {
     pub(crate) warm_up: Vec<Exchange>,
     /// What is measured.
     pub(crate) measured: Vec<Exchange>,
+    /// How many of these are sent a second, answered or not; without it each connection sends one when it has
+    /// the answer to the last.
+    pub(crate) pace: Option<f64>,
     /// What every connection sends somewhere else after each of its requests, on a connection of its own.
     pub(crate) beside: Option<Beside>,
     /// Whose CPU is read.
@@ -98,7 +105,7 @@ pub(crate) struct Outcome {
     /// CPU before and after.
     pub(crate) before: Readings,
     pub(crate) after: Readings,
-    /// Microseconds from a request's first byte to its answer's last, sorted.
+    /// Microseconds from a request's first byte (at a fixed rate: from when it was due) to its answer's last, sorted.
     pub(crate) latencies_us: Vec<u32>,
     /// Answers kept, by the request's index; none where it was not to be kept or never came.
     pub(crate) kept: Vec<Option<Kept>>,
@@ -130,6 +137,14 @@ impl Wrong {
 
 /// Does a job on a thread of its own.
 pub(crate) async fn run(job: Job) -> Result<Outcome> {
+    on_a_thread(move || async move { do_job(&job).await }).await
+}
+
+async fn on_a_thread<T, F>(work: impl FnOnce() -> F + Send + 'static) -> Result<T>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T>>,
+{
     let (send, receive) = tokio::sync::oneshot::channel();
     std::thread::Builder::new()
         .name("load".to_owned())
@@ -138,7 +153,7 @@ pub(crate) async fn run(job: Job) -> Result<Outcome> {
                 .enable_all()
                 .build();
             let outcome = match runtime {
-                Ok(runtime) => runtime.block_on(do_job(&job)),
+                Ok(runtime) => runtime.block_on(work()),
                 Err(error) => Err(error.into()),
             };
             // Nobody waits any more when the bench was interrupted.
@@ -154,14 +169,28 @@ async fn do_job(job: &Job) -> Result<Outcome> {
     if let Some(companion) = &job.beside {
         beside = open(companion.address, job.connections).await?;
     }
-    let mut pairs = pair(&mut connections, &mut beside);
     let companion = job.beside.as_ref().map(|beside| &beside.exchange);
     let limited = tokio::time::timeout(PHASE_LIMIT, async {
-        let warm_up = send_all(&mut pairs, &job.warm_up, companion).await;
+        let warm_up = send_all(
+            &mut pair(&mut connections, &mut beside),
+            &job.warm_up,
+            companion,
+        )
+        .await;
         tokio::time::sleep(AFTERMATH).await;
         let before = Readings::take(&job.watched)?;
         let begun = Instant::now();
-        let sent = send_all(&mut pairs, &job.measured, companion).await;
+        let sent = match job.pace {
+            Some(rate) => paced::send_all(&mut connections, &job.measured, rate).await?,
+            None => {
+                send_all(
+                    &mut pair(&mut connections, &mut beside),
+                    &job.measured,
+                    companion,
+                )
+                .await
+            }
+        };
         let elapsed = begun.elapsed();
         tokio::time::sleep(AFTERMATH).await;
         let after = Readings::take(&job.watched)?;
@@ -261,11 +290,21 @@ async fn send_all(
 }
 
 async fn send_one(connection: &mut Connection, index: usize, exchange: &Exchange, sent: &mut Sent) {
-    let begun = Instant::now();
+    send_due(connection, index, exchange, Instant::now(), sent).await;
+}
+
+/// Sends what was due at `due`, from when its latency counts.
+async fn send_due(
+    connection: &mut Connection,
+    index: usize,
+    exchange: &Exchange,
+    due: Instant,
+    sent: &mut Sent,
+) {
     match connection.exchange(&exchange.request).await {
         Ok(answer) => match judge(&exchange.expect, &answer) {
             Ok(kept) => {
-                let micros = u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX);
+                let micros = u32::try_from(due.elapsed().as_micros()).unwrap_or(u32::MAX);
                 sent.latencies_us.push(micros);
                 sent.kept.extend(kept.map(|kept| (index, kept)));
             }
@@ -344,6 +383,7 @@ mod tests {
             connections: 1,
             warm_up: Vec::new(),
             measured: vec![exchange; count],
+            pace: None,
             beside: None,
             watched: Vec::new(),
         }
@@ -378,6 +418,51 @@ mod tests {
         let address = server(&[b"", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"]).await;
         let outcome = run(job(address, &exactly(b"ok"), 2)).await.unwrap();
         assert_eq!((outcome.right, outcome.wrong.count), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn at_a_fixed_rate_a_wait_for_the_connection_is_in_the_latency() {
+        // One connection, and a server that takes 20 ms: the second request is due long before it can be sent.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 20];
+            while stream.read_exact(&mut request).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                stream.write_all(answer).await.unwrap();
+            }
+        });
+        let mut job = job(address, &exactly(b"ok"), 5);
+        job.pace = Some(1_000.0);
+        let outcome = run(job).await.unwrap();
+        assert_eq!((outcome.right, outcome.wrong.count), (5, 0));
+        // Due 4 ms after the first, answered 100 ms after it.
+        assert!(outcome.latencies_us[4] >= 90_000, "{outcome:?}");
+        assert!(outcome.latencies_us[0] >= 20_000);
+    }
+
+    #[tokio::test]
+    async fn a_held_connection_that_was_not_kept_is_wrong() {
+        // Two connections at once; the second is closed after its first answer.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            for requests in [2, 1, 0] {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(async move {
+                    for _ in 0..requests {
+                        stream.read_exact(&mut [0; 20]).await.unwrap();
+                        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                        stream.write_all(answer).await.unwrap();
+                    }
+                });
+            }
+        });
+        let exchanges = job(address, &exactly(b"ok"), 1).measured;
+        let (seen, wrong) = hold(address, exchanges, 2, || Ok(7)).await.unwrap();
+        assert_eq!((seen, wrong.count), (7, 1), "{wrong:?}");
     }
 
     #[tokio::test]

@@ -176,6 +176,7 @@ impl Market {
             connections: self.connections,
             warm_up: Vec::new(),
             measured: exchanges.collect(),
+            pace: None,
             beside: None,
             watched: Vec::new(),
         };

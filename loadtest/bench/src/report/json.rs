@@ -1,14 +1,14 @@
-//! The report as JSON, for the next run to be compared with.
+//! The report as JSON, for the next run to be compared with, and its chart beside it.
 
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use crochet_dev::{Build, Checkout};
 
-use super::Report;
+use super::{Report, chart};
 use crate::config::Config;
 
-/// Writes `NAME.json` whole and says where it is: a standard run of a release build in `loadtest/results`, to be
+/// Writes `NAME.svg` and `NAME.json` whole and says where the latter is: a standard run of a release build in `loadtest/results`, to be
 /// committed, anything else in `target/bench`, lest it pass for one.
 pub(crate) fn write(report: &Report, config: &Config) -> Result<PathBuf> {
     let release = Build::of_this_program() == Build::Release;
@@ -21,6 +21,10 @@ pub(crate) fn write(report: &Report, config: &Config) -> Result<PathBuf> {
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("creating {}", directory.display()))?;
     let path = directory.join(format!("{}.json", config.name()));
+    if let Some(chart) = chart::render(report) {
+        let path = directory.join(format!("{}.svg", config.name()));
+        std::fs::write(&path, chart).with_context(|| format!("writing {}", path.display()))?;
+    }
     let mut text = serde_json::to_string_pretty(report)?;
     text.push('\n');
     std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;

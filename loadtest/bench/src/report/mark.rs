@@ -16,6 +16,19 @@ const QUOTE_CPU_MAX: f64 = 0.7;
 const X402_MIN: f64 = 10.0;
 /// Durable paid calls a second, as a share of nginx's pass-through rate on the same machine.
 const PAID_RATE_MIN: f64 = 0.1;
+/// Round trips to Postgres for a batch of paid calls.
+const ROUND_TRIPS_MAX: f64 = 2.0;
+/// Postgres's log for a paid call, images of whole pages left out, in KiB.
+const LOG_KIB_MAX: f64 = 2.5;
+const KIB: f64 = 1024.0;
+/// What a paid call may take longer than the call to the seller itself, at half of saturation: multiples of one
+/// durable commit, which it needs two of, or milliseconds where those are more.
+const ADDED_P50_COMMITS: f64 = 3.0;
+const ADDED_P50_MS: f64 = 2.0;
+const ADDED_P99_COMMITS: f64 = 5.0;
+const ADDED_P99_MS: f64 = 6.0;
+/// The gateway's memory for a connection that is kept open, in KiB.
+const IDLE_CONNECTION_KIB_MAX: f64 = 20.0;
 /// Gateway and control plane together, idle, in millions of bytes.
 const IDLE_MEGABYTES_MAX: f64 = 150.0;
 
@@ -52,57 +65,118 @@ impl Mark {
 
 /// The marks of what was measured.
 pub(super) fn all(report: &Report) -> Vec<Mark> {
-    let (at_most, at_least) = (Side::AtMost, Side::AtLeast);
+    [
+        of_calls(report),
+        of_postgres(report),
+        of_time_and_room(report),
+    ]
+    .concat()
+}
+
+fn at_most(name: &'static str, measured: Summary, limit: f64, unit: &'static str) -> Mark {
+    Mark {
+        name,
+        measured,
+        side: Side::AtMost,
+        limit,
+        unit,
+    }
+}
+
+fn at_least(name: &'static str, measured: Summary, limit: f64, unit: &'static str) -> Mark {
+    Mark {
+        side: Side::AtLeast,
+        ..at_most(name, measured, limit, unit)
+    }
+}
+
+/// What calls cost and how many there are, beside others.
+fn of_calls(report: &Report) -> Vec<Mark> {
     let mut marks = Vec::new();
-    let mut mark = |name, measured, side, limit, unit| {
-        marks.push(Mark {
-            name,
-            measured,
-            side,
-            limit,
-            unit,
-        });
-    };
-    let row = |subject| {
-        report
-            .row(subject)
-            .filter(|_| report.row(Subject::Pingora).is_some())
-    };
-    if row(Subject::Beside).is_some() {
-        mark(
+    let is_there = |subject| report.row(subject).is_some();
+    if is_there(Subject::Beside) && is_there(Subject::Pingora) {
+        marks.push(at_most(
             "gateway CPU, paid call",
             report.paid_against_pingora_beside,
-            at_most,
             PAID_CPU_MAX,
             "× bare pingora beside it",
-        );
+        ));
     }
-    if let Some(quote) = row(Subject::Quote) {
-        mark(
+    let quote = report.row(Subject::Quote);
+    if let Some(quote) = quote.filter(|_| is_there(Subject::Pingora)) {
+        marks.push(at_most(
             "gateway CPU, 402 reused",
             quote.against_pingora,
-            at_most,
             QUOTE_CPU_MAX,
             "× bare pingora",
-        );
+        ));
     }
-    if report.row(Subject::Paid).is_some() && report.row(Subject::Nginx).is_some() {
-        mark(
+    if is_there(Subject::Paid) && is_there(Subject::Nginx) {
+        marks.push(at_least(
             "durable paid calls a second",
             report.paid_rate_against_nginx,
-            at_least,
             PAID_RATE_MIN,
             "× nginx's rate",
-        );
+        ));
     }
-    if report.row(Subject::X402).is_some() && report.row(Subject::Paid).is_some() {
-        mark(
+    if is_there(Subject::X402) && is_there(Subject::Paid) {
+        marks.push(at_least(
             "paid calls for a second of gateway CPU",
             report.paid_against_x402,
-            at_least,
             X402_MIN,
             "× x402 on Express",
-        );
+        ));
+    }
+    marks
+}
+
+/// What a paid call asks of Postgres.
+fn of_postgres(report: &Report) -> Vec<Mark> {
+    let mut marks = Vec::new();
+    if let Some(round_trips) = report.durability.round_trips {
+        marks.push(at_most(
+            "Postgres round trips a batch",
+            Summary::of([round_trips.a_batch]),
+            ROUND_TRIPS_MAX,
+            "",
+        ));
+    }
+    if report.row(Subject::Paid).is_some() {
+        marks.push(at_most(
+            "Postgres's log for a paid call",
+            report.durability.log_bytes.times(1.0 / KIB),
+            LOG_KIB_MAX,
+            "KiB without page images",
+        ));
+    }
+    marks
+}
+
+/// What is waited for, and what is held meanwhile.
+fn of_time_and_room(report: &Report) -> Vec<Mark> {
+    let mut marks = Vec::new();
+    if let Some(added) = report.added {
+        let commit = added.commit_ms.median;
+        marks.push(at_most(
+            "added latency at half of saturation, p50",
+            added.p50_ms,
+            (ADDED_P50_COMMITS * commit).max(ADDED_P50_MS),
+            "ms",
+        ));
+        marks.push(at_most(
+            "added latency at half of saturation, p99",
+            added.p99_ms,
+            (ADDED_P99_COMMITS * commit).max(ADDED_P99_MS),
+            "ms",
+        ));
+    }
+    if let Some(idle) = report.idle_connections {
+        marks.push(at_most(
+            "gateway's memory, an idle connection",
+            Summary::of([idle.kib_each()]),
+            IDLE_CONNECTION_KIB_MAX,
+            "KiB",
+        ));
     }
     if !report.memory.idle.is_empty() {
         #[expect(
@@ -110,43 +184,66 @@ pub(super) fn all(report: &Report) -> Vec<Mark> {
             reason = "bytes of memory are far below 2^52"
         )]
         let idle = report.memory.idle.values().sum::<u64>() as f64 / 1e6;
-        mark(
+        marks.push(at_most(
             "idle memory, both services",
             Summary::of([idle]),
-            at_most,
             IDLE_MEGABYTES_MAX,
             "MB",
-        );
+        ));
     }
     marks
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::idle::IdleConnections;
+    use crate::report::Durability;
     use crate::report::tests::report;
+    use crate::round_trips::RoundTrips;
 
     #[test]
     fn marks_hold_up_to_their_limit_and_no_further() {
-        let holds = |cpu, rate, idle_mb| -> Vec<bool> {
-            report(cpu, rate, idle_mb, 0)
-                .marks
-                .iter()
-                .map(super::Mark::holds)
-                .collect()
+        let holds = |mut report: Report,
+                     round_trips: f64,
+                     log_bytes: f64,
+                     bytes_each: u64,
+                     p50_ms,
+                     p99_ms|
+         -> Vec<bool> {
+            report.durability.log_bytes = Summary::of([log_bytes]);
+            if let Some(counted) = &mut report.durability.round_trips {
+                counted.a_batch = round_trips;
+            }
+            if let Some(added) = &mut report.added {
+                // A commit of 1 ms allows 3 ms of the median; of the 99th percentile 6 ms, for five are less.
+                added.commit_ms = Summary::of([1.0]);
+                (added.p50_ms, added.p99_ms) = (Summary::of([p50_ms]), Summary::of([p99_ms]));
+            }
+            if let Some(idle) = &mut report.idle_connections {
+                idle.after = idle.before + bytes_each * 1_000;
+            }
+            all(&report).iter().map(Mark::holds).collect()
         };
+        let at_the_limit = report([100.0, 130.0, 70.0], [10_000.0, 1_000.0], 150, 0);
         assert_eq!(
-            holds([100.0, 130.0, 70.0], [10_000.0, 1_000.0], 150),
-            [true; 4]
+            holds(at_the_limit, 2.0, 2_560.0, 20_480, 3.0, 6.0),
+            [true; 9]
         );
-        assert_eq!(
-            holds([100.0, 131.0, 71.0], [10_000.0, 999.0], 151),
-            [false; 4]
-        );
+        let beyond = report([100.0, 131.0, 71.0], [10_000.0, 999.0], 151, 0);
+        assert_eq!(holds(beyond, 2.01, 2_561.0, 20_490, 3.01, 6.01), [false; 9]);
     }
 
     #[test]
     fn what_was_not_measured_does_not_hold() {
-        let marks = report([0.0, 60.0, 20.0], [0.0, 0.0], 0, 0).marks;
+        let mut report = report([0.0, 60.0, 20.0], [0.0, 0.0], 0, 0);
+        report.durability = Durability {
+            round_trips: Some(RoundTrips::default()),
+            ..Durability::default()
+        };
+        report.idle_connections = Some(IdleConnections::default());
+        report.added = None;
+        let marks = all(&report);
         assert!(marks.iter().all(|mark| !mark.holds()), "{marks:?}");
     }
 }

@@ -1,5 +1,6 @@
 //! What came out: figures, ratios, marks, and whether they can be believed.
 
+mod chart;
 mod grid;
 pub(crate) mod json;
 mod mark;
@@ -12,8 +13,12 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::load::{Outcome, Wrong};
+use crate::idle::IdleConnections;
+use crate::load::Outcome;
 use crate::measure::Role;
+use crate::postgres::{Each, Kind};
+use crate::round_trips::RoundTrips;
+use crate::rounds::Rounds;
 use crate::statistics::{Summary, quantile};
 use crate::subject::Subject;
 pub(crate) use grid::Grid;
@@ -93,6 +98,43 @@ pub(crate) struct Memory {
     pub(crate) after: BTreeMap<Role, u64>,
 }
 
+/// What paid calls ask of Postgres.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Durability {
+    /// Bytes of its log for a call, images of whole pages left out.
+    pub(crate) log_bytes: Summary,
+    /// Bytes of images of whole pages for a call.
+    pub(crate) log_image_bytes: Summary,
+    /// Records of its log for a call.
+    pub(crate) log_records: Summary,
+    /// The same by what the records are, in the last round, the most bytes first.
+    pub(crate) log_kinds: Vec<Kind>,
+    /// None where the control plane could not be started again.
+    pub(crate) round_trips: Option<RoundTrips>,
+}
+
+/// What a paid call takes longer than the call to the seller itself, both at the same fixed rate.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Added {
+    /// Calls a second.
+    pub(crate) rate: f64,
+    /// Differences of the medians and of the 99th percentiles, in milliseconds.
+    pub(crate) p50_ms: Summary,
+    pub(crate) p99_ms: Summary,
+    /// The median of one durable commit of a single row.
+    pub(crate) commit_ms: Summary,
+}
+
+/// All that was found out.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    pub(crate) rounds: Rounds,
+    pub(crate) memory: Memory,
+    pub(crate) round_trips: Option<RoundTrips>,
+    pub(crate) idle_connections: Option<IdleConnections>,
+    pub(crate) notes: Vec<String>,
+}
+
 /// Everything there is to show.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
@@ -110,6 +152,11 @@ pub(crate) struct Report {
     pub(crate) paid_against_pingora_beside: Summary,
     /// Paid calls for each second of the gateway's CPU, as a multiple of the x402 gateway's.
     pub(crate) paid_against_x402: Summary,
+    pub(crate) durability: Durability,
+    /// None where it was not measured.
+    pub(crate) added: Option<Added>,
+    /// None where it was not measured.
+    pub(crate) idle_connections: Option<IdleConnections>,
     pub(crate) memory: Memory,
     pub(crate) marks: Vec<Mark>,
     /// Requests measured and answered as expected, all paths.
@@ -124,13 +171,15 @@ pub(crate) struct Report {
 
 impl Report {
     /// Sums up.
-    pub(crate) fn new(
-        config: &Config,
-        rounds: &BTreeMap<Subject, Vec<Round>>,
-        memory: Memory,
-        wrong: Wrong,
-        notes: Vec<String>,
-    ) -> Self {
+    pub(crate) fn new(config: &Config, findings: Findings) -> Self {
+        let Findings {
+            rounds: measured,
+            memory,
+            round_trips,
+            idle_connections,
+            notes,
+        } = findings;
+        let (rounds, wrong) = (&measured.done, measured.wrong);
         let series = |subject: Subject, value: fn(&Round) -> f64| -> Vec<f64> {
             rounds
                 .get(&subject)
@@ -177,6 +226,9 @@ impl Report {
             paid_rate_against_nginx,
             paid_against_pingora_beside,
             paid_against_x402: Summary::of_ratios(&cpu(Subject::X402), &cpu(Subject::Paid)),
+            durability: durability(&measured.log, round_trips),
+            added: added(rounds),
+            idle_connections,
             memory,
             marks: Vec::new(),
             wrong: wrong.count,
@@ -203,6 +255,35 @@ impl Report {
     }
 }
 
+fn added(rounds: &BTreeMap<Subject, Vec<Round>>) -> Option<Added> {
+    let (half, direct) = (rounds.get(&Subject::Half)?, rounds.get(&Subject::Direct)?);
+    let commit = rounds.get(&Subject::Commit)?;
+    let differences = |value: fn(&Round) -> f64| {
+        let pairs = half.iter().zip(direct);
+        Summary::of(pairs.map(|(half, direct)| value(half) - value(direct)))
+    };
+    Some(Added {
+        rate: Summary::of(half.iter().map(|round| round.rate)).median,
+        p50_ms: differences(|round| round.p50_ms),
+        p99_ms: differences(|round| round.p99_ms),
+        commit_ms: Summary::of(commit.iter().map(|round| round.p50_ms)),
+    })
+}
+
+fn durability(log: &[Each], round_trips: Option<RoundTrips>) -> Durability {
+    let summary = |value: fn(&Each) -> f64| Summary::of(log.iter().map(value));
+    Durability {
+        log_bytes: summary(|each| each.bytes),
+        log_image_bytes: summary(|each| each.image_bytes),
+        log_records: summary(|each| each.records),
+        log_kinds: log
+            .last()
+            .map(|each| each.kinds.clone())
+            .unwrap_or_default(),
+        round_trips,
+    }
+}
+
 fn medians(rounds: &[Round]) -> BTreeMap<Role, f64> {
     let roles = rounds.iter().flat_map(|round| round.box_us.keys().copied());
     roles
@@ -225,6 +306,7 @@ pub(crate) mod tests {
     use clap::Parser as _;
 
     use super::*;
+    use crate::load::Wrong;
 
     /// A run of two rounds with the given CPU of pingora, paid call and 402, and rates of nginx and paid
     /// call. The paid calls with pingora beside them take what the others do.
@@ -255,12 +337,22 @@ pub(crate) mod tests {
             }
             (subject, rounds)
         };
-        let rounds = BTreeMap::from([
+        let paced = |subject, p50_ms, p99_ms| {
+            let (subject, mut rounds) = round(subject, 1.0, 1_000.0);
+            for one in &mut rounds {
+                (one.p50_ms, one.p99_ms) = (p50_ms, p99_ms);
+            }
+            (subject, rounds)
+        };
+        let done = BTreeMap::from([
             round(Subject::Pingora, pingora, 9_000.0),
             round(Subject::Nginx, 25.0, nginx_rate),
             beside(pingora, paid),
             round(Subject::Paid, paid, paid_rate),
             round(Subject::Quote, quote, 20_000.0),
+            paced(Subject::Direct, 0.1, 0.2),
+            paced(Subject::Half, 1.1, 4.2),
+            paced(Subject::Commit, 0.5, 0.9),
         ]);
         let memory = Memory {
             idle: BTreeMap::from([(Role::Gateway, idle_mb * 1_000_000)]),
@@ -270,13 +362,37 @@ pub(crate) mod tests {
             count: wrong,
             shown: Vec::new(),
         };
-        Report::new(
-            &Config::parse_from(["crochet-bench", "--quick"]),
-            &rounds,
+        let each = Each {
+            bytes: 2_048.0,
+            image_bytes: 100.0,
+            records: 11.0,
+            kinds: vec![Kind {
+                name: "Heap/INSERT".to_owned(),
+                records: 4.0,
+                bytes: 1_000.0,
+            }],
+        };
+        let findings = Findings {
+            rounds: Rounds {
+                done,
+                log: vec![each; 2],
+                wrong,
+            },
             memory,
-            wrong,
-            Vec::new(),
-        )
+            round_trips: Some(RoundTrips {
+                batches: 100,
+                calls_a_batch: 40.0,
+                a_batch: 2.0,
+                others_a_batch: 0.1,
+            }),
+            idle_connections: Some(IdleConnections {
+                connections: 1_000,
+                before: 30_000_000,
+                after: 30_000_000 + 1_000 * 10 * 1_024,
+            }),
+            notes: Vec::new(),
+        };
+        Report::new(&Config::parse_from(["crochet-bench", "--quick"]), findings)
     }
 
     #[test]
@@ -288,7 +404,13 @@ pub(crate) mod tests {
         assert_eq!(median(&paid.against_nginx), "2.400");
         assert_eq!(median(&report.paid_rate_against_nginx), "0.200");
         assert_eq!(median(&report.paid_against_pingora_beside), "1.200");
-        assert_eq!(report.requests, 100);
+        assert_eq!(report.requests, 160);
+        let added = report.added.unwrap();
+        assert_eq!(
+            (median(&added.p50_ms), median(&added.p99_ms)),
+            ("1.000".to_owned(), "4.000".to_owned())
+        );
+        assert_eq!(median(&added.commit_ms), "0.500");
         assert_eq!(format!("{}", paid.box_us[&Role::Load]), "9");
         assert!(report.row(Subject::Replay).is_none());
     }

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use super::grid::Grid;
 use super::mark::{Mark, Side};
-use super::{Report, Row};
+use super::{Added, Durability, Report, Row};
+use crate::idle::IdleConnections;
 use crate::measure::Role;
 use crate::statistics::Summary;
 use crate::subject::Subject;
@@ -26,6 +27,15 @@ pub(crate) fn render(report: &Report) -> String {
     ];
     for part in parts.into_iter().flatten() {
         let _ = writeln!(text, "{part}\n");
+    }
+    if report.row(Subject::Paid).is_some() {
+        let _ = writeln!(text, "{}", durability(&report.durability));
+    }
+    if let Some(added) = report.added {
+        let _ = writeln!(text, "{}", latency(&added));
+    }
+    if let Some(idle) = report.idle_connections {
+        let _ = writeln!(text, "{}", idle_connections(idle));
     }
     if !report.memory.idle.is_empty() {
         let _ = writeln!(text, "{}", memory(report));
@@ -71,9 +81,9 @@ fn paths(report: &Report) -> String {
             row.subject.label().to_owned(),
             format!("{:.1}", row.cpu_us.median),
             range(&row.cpu_us, 1),
-            format!("{:.2}", row.against_pingora.median),
-            range(&row.against_pingora, 2),
-            format!("{:.2}", row.against_nginx.median),
+            if_it_has_a_proxy(row, format!("{:.2}", row.against_pingora.median)),
+            if_it_has_a_proxy(row, range(&row.against_pingora, 2)),
+            if_it_has_a_proxy(row, format!("{:.2}", row.against_nginx.median)),
             thousands(row.requests),
             row.connections.to_string(),
             format!("{:.0}", row.rate.median),
@@ -82,6 +92,15 @@ fn paths(report: &Report) -> String {
         ]);
     }
     grid.render()
+}
+
+/// Nothing to compare where there is no proxy.
+fn if_it_has_a_proxy(row: &Row, cell: String) -> String {
+    if row.subject.has_a_proxy() {
+        cell
+    } else {
+        "·".to_owned()
+    }
 }
 
 /// Who the CPU of the whole machine went to.
@@ -139,7 +158,72 @@ fn wanted(mark: &Mark) -> String {
         Side::AtMost => "≤",
         Side::AtLeast => "≥",
     };
-    format!("{sign} {} {}", mark.limit, mark.unit)
+    format!("{sign} {} {}", rounded(mark.limit), mark.unit)
+        .trim_end()
+        .to_owned()
+}
+
+fn durability(durability: &Durability) -> String {
+    const LEAST_BYTES: f64 = 20.0;
+    let mut text = format!(
+        "Postgres's log for a paid call: {:.0} bytes ({}) in {:.1} records, and {:.0} bytes of page images",
+        durability.log_bytes.median,
+        range(&durability.log_bytes, 0),
+        durability.log_records.median,
+        durability.log_image_bytes.median,
+    );
+    let kinds = durability
+        .log_kinds
+        .iter()
+        .filter(|kind| kind.bytes >= LEAST_BYTES);
+    let told: Vec<String> = kinds
+        .map(|kind| {
+            format!(
+                "{} {:.1} of {:.0} bytes in all",
+                kind.name, kind.records, kind.bytes
+            )
+        })
+        .collect();
+    if !told.is_empty() {
+        let _ = write!(text, "\n  of it: {}", told.join(", "));
+    }
+    if let Some(counted) = durability.round_trips {
+        let _ = write!(
+            text,
+            "\nround trips to Postgres: {:.2} a batch, in {} batches of {:.1} calls, and {:.2} of background work",
+            counted.a_batch, counted.batches, counted.calls_a_batch, counted.others_a_batch
+        );
+    }
+    text
+}
+
+/// A limit that follows from a measurement has more digits than anybody reads.
+fn rounded(limit: f64) -> f64 {
+    (limit * 100.0).round() / 100.0
+}
+
+fn latency(added: &Added) -> String {
+    format!(
+        "added to the seller's own latency at {:.0} paid calls a second: p50 {:.2} ms ({}), p99 {:.2} ms ({}); \
+         a durable commit of one row: {:.2} ms ({})",
+        added.rate,
+        added.p50_ms.median,
+        range(&added.p50_ms, 2),
+        added.p99_ms.median,
+        range(&added.p99_ms, 2),
+        added.commit_ms.median,
+        range(&added.commit_ms, 2),
+    )
+}
+
+fn idle_connections(idle: IdleConnections) -> String {
+    format!(
+        "gateway with {} idle connections: {:.1} MB, without {:.1} MB, {:.1} KiB for each",
+        thousands(idle.connections),
+        megabytes(idle.after),
+        megabytes(idle.before),
+        idle.kib_each()
+    )
 }
 
 fn memory(report: &Report) -> String {
@@ -174,7 +258,7 @@ fn range(summary: &Summary, decimals: usize) -> String {
 }
 
 /// 1234567 as 1,234,567.
-fn thousands(number: usize) -> String {
+pub(super) fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {
@@ -229,9 +313,23 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("100 requests measured and right, 0 answers wrong"),
+            text.contains("160 requests measured and right, 0 answers wrong"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_stands_below_the_tables_is_told() {
+        let text = render(&report([50.0, 60.0, 20.0], [10_000.0, 2_000.0], 60, 0));
+        for told in [
+            "2048 bytes (2048–2048) in 11.0 records, and 100 bytes of page images",
+            "of it: Heap/INSERT 4.0 of 1000 bytes in all",
+            "2.00 a batch, in 100 batches of 40.0 calls",
+            "p50 1.00 ms (1.00–1.00), p99 4.00 ms (4.00–4.00); a durable commit of one row: 0.50 ms",
+            "1,000 idle connections: 40.2 MB, without 30.0 MB, 10.0 KiB for each",
+        ] {
+            assert!(text.contains(told), "{told} is missing in {text}");
+        }
     }
 
     #[test]
