@@ -16,6 +16,9 @@ use crate::metrics::names;
 const RUNS_MAX: u32 = 5;
 /// Longest wait for a free connection; then the caller is refused rather than kept.
 const ACQUIRE_SECONDS_MAX: u64 = 5;
+/// A connection that idled for longer is asked whether it still lives before it is used. Under load none does, and
+/// asking each time would double the round trips of a batch.
+const TRUSTED_IDLE: Duration = Duration::from_millis(500);
 /// Browsing may take so many connections for one of the others: whatever is searched for, calls are
 /// claimed and settled beside it.
 const CONNECTIONS_FOR_ONE_BROWSING: u32 = 4;
@@ -266,6 +269,15 @@ fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(Duration::from_secs(ACQUIRE_SECONDS_MAX))
+        .test_before_acquire(false)
+        .before_acquire(|connection, idling| {
+            Box::pin(async move {
+                if idling.idle_for >= TRUSTED_IDLE {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .connect_lazy_with(options)
 }
 

@@ -29,6 +29,7 @@ use crate::gateway::Gateway;
 use crate::head::{self, BadHead, HEAD_BYTES_MAX, Length};
 use crate::incoming::plain::{self, Plain};
 use crate::incoming::{Direct, Incoming};
+use crate::limits::within;
 use crate::metrics::Route;
 use crate::proxy::FrontDoor;
 use crate::reply;
@@ -89,23 +90,22 @@ impl Front {
         is_first: bool,
     ) -> Result<usize, NoHead> {
         if pending.is_empty() {
-            pending.reserve(HEAD_BYTES);
             let idle = self.gateway.config.idle_time;
+            // What comes fills the connection's own buffer. Room for a head is taken when there is one.
+            let mut first = [0_u8; 1];
             tokio::select! {
                 biased;
-                read = tokio::time::timeout(idle, stream.read_buf(pending)) => match read {
+                read = tokio::time::timeout(idle, stream.read(&mut first)) => match read {
                     Ok(Ok(bytes)) if bytes > 0 => {}
                     Ok(_) | Err(_) => return Err(NoHead::Gone),
                 },
                 () = leaving(stopping, is_first) => return Err(NoHead::Gone),
             }
-        }
-        // Nearly always the whole head came at once, and no clock is needed.
-        if let Some(end) = head::end(pending, 0) {
-            return Ok(end);
+            pending.reserve(HEAD_BYTES + first.len());
+            pending.extend_from_slice(&first);
         }
         let time = self.gateway.config.head_time;
-        tokio::time::timeout(time, complete(stream, pending))
+        within(time, complete(stream, pending))
             .await
             .unwrap_or(Err(NoHead::Gone))
     }

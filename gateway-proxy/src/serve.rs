@@ -35,10 +35,11 @@ use crate::rate;
 use crate::tls;
 use crate::upstream::Upstream;
 
-/// Buffers of a connection. An answer with its head that fits leaves in one write; both are
-/// allocated with the connection, so they are what an idle one costs.
-const READ_BUFFER_BYTES: usize = 16 * 1024;
-const WRITE_BUFFER_BYTES: usize = 16 * 1024;
+/// Buffers of a connection, allocated with it: together they are two fifths of what an idle one holds. What is read
+/// or written in larger pieces goes past them, so they need to hold only what comes in small ones: a head with
+/// a small body; a small answer with its head.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
+const WRITE_BUFFER_BYTES: usize = 3 * 1024;
 /// Tries of a harmless request passed to the control plane.
 const PASS_TRIES_MAX: usize = 2;
 /// A file of authorities that holds none.
