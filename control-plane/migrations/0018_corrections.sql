@@ -24,12 +24,10 @@ comment on column payout.instead_of is 'The payout noted for this transaction be
 create unique index payout_of_transaction_once on payout (tx_hash, instead_of) nulls not distinct;
 alter table payout drop constraint payout_transaction_once;
 
--- --- payments beyond a price --------------------------------------------------------------------
-
-create index transfer_surplus on transfer (request_id) where kind = 'surplus';
-
 -- --- what the provider told ---------------------------------------------------------------------
 
-alter table provider_success add column evidenced boolean not null default false;
+-- Those of before were looked at every day already; only the newest are looked at again.
+alter table provider_success add column evidenced boolean not null default true;
+alter table provider_success alter column evidenced set default false;
+update provider_success set evidenced = false where seen_at > now() - interval '2 days';
 comment on column provider_success.evidenced is 'Whether its evidence was found, so that the audit has only the others to look at. Set in the background, never taken back.';
-create index provider_success_open on provider_success (seen_at) where not evidenced;

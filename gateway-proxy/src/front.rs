@@ -37,7 +37,7 @@ use crate::tls::http2;
 
 /// What most heads fit in.
 const HEAD_BYTES: usize = 4096;
-/// How long a connection that has not spoken yet is heard out when the process is stopping: its first request is on
+/// How long a connection that has not spoken yet is heard out when the listeners were handed over: its first request is on
 /// its way, and its client takes the end of a new connection for a failure.
 pub(crate) const FIRST_WORD_TIME: Duration = Duration::from_secs(1);
 /// How long a connection that was refused may go on sending.
@@ -99,7 +99,7 @@ impl Front {
                     Ok(Ok(bytes)) if bytes > 0 => {}
                     Ok(_) | Err(_) => return Err(NoHead::Gone),
                 },
-                () = leaving(stopping, is_first) => return Err(NoHead::Gone),
+                () = self.leaving(stopping, is_first) => return Err(NoHead::Gone),
             }
             pending.reserve(HEAD_BYTES + first.len());
             pending.extend_from_slice(&first);
@@ -161,6 +161,15 @@ impl Front {
         Some(reused.consume().0)
     }
 
+    /// Comes when the process is stopping; after a hand-over a little later to a connection that has not spoken yet.
+    async fn leaving(&self, stopping: &mut ShutdownWatch, is_first: bool) {
+        // An error says that whoever would tell is gone, too.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+        if is_first {
+            tokio::time::sleep(self.gateway.first_word_time()).await;
+        }
+    }
+
     fn refusal(&self, bad: BadHead) -> Refusal {
         let errors = &self.gateway.errors;
         match bad {
@@ -192,15 +201,6 @@ impl Front {
         };
         // A client that does not listen has nothing to hear.
         let _ = tokio::time::timeout(LINGER_TIME, said).await;
-    }
-}
-
-/// Comes when the process is stopping, a little later to a connection that has not spoken yet.
-async fn leaving(stopping: &mut ShutdownWatch, is_first: bool) {
-    // An error says that whoever would tell is gone, too.
-    let _ = stopping.wait_for(|stopping| *stopping).await;
-    if is_first {
-        tokio::time::sleep(FIRST_WORD_TIME).await;
     }
 }
 

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crochet_shared::id::{self, ProfileId, RequestId};
 use crochet_shared::internal::StoredAnswer;
@@ -26,6 +26,7 @@ use crate::call::quote::Learned;
 use crate::client;
 use crate::config::Config;
 use crate::error::Errors;
+use crate::front::FIRST_WORD_TIME;
 use crate::limits::{Budget, Underway};
 use crate::metrics::Metrics;
 use crate::rate::doubt::Stranger;
@@ -72,6 +73,8 @@ pub struct Gateway {
     pub request_ids: RequestIds,
     /// SIGTERM came: readiness fails and connections are not kept.
     pub draining: AtomicBool,
+    /// Another process has the listeners now, and clients came to this one until a moment ago.
+    pub handed_over: AtomicBool,
     started: Instant,
 }
 
@@ -122,6 +125,7 @@ impl Gateway {
             strangers: Cache::new(ADDRESSES_MAX),
             request_ids: RequestIds::new(),
             draining: AtomicBool::new(false),
+            handed_over: AtomicBool::new(false),
             started: Instant::now(),
             metrics,
             config,
@@ -153,6 +157,15 @@ impl Gateway {
         client::request_id(headers)
             .or_else(|| HeaderValue::try_from(self.request_ids.make()).ok())
             .unwrap_or(HeaderValue::from_static("unknown-request"))
+    }
+
+    /// How long a connection that has not spoken yet is heard out when the process stops.
+    pub fn first_word_time(&self) -> Duration {
+        if self.handed_over.load(Ordering::Acquire) {
+            FIRST_WORD_TIME
+        } else {
+            Duration::ZERO
+        }
     }
 
     /// Whether this process is on its way out.

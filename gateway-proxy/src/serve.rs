@@ -272,6 +272,9 @@ impl ShutdownSignalWatch for StopSignal {
             }
         };
         let handed_over = heard == Heard::Quit && self.gateway.config.upgrade_socket.is_some();
+        self.gateway
+            .handed_over
+            .store(handed_over, Ordering::Release);
         tokio::select! {
             () = self.wind_down(heard != Heard::Interrupt, handed_over) => ShutdownSignal::GracefulTerminate,
             _ = signals.next() => ShutdownSignal::FastShutdown,

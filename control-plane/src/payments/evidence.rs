@@ -322,12 +322,19 @@ pub async fn apply(
     Ok(answers)
 }
 
-/// The record that tells of each payment: of several, one that says that it was filled, else the last.
+/// The record that tells of each payment: of several, one that says that it was filled and what with, else one
+/// that says that it was filled, else the last.
 fn telling(records: &[Record]) -> HashMap<&str, &Record> {
+    let says = |record: &Record| {
+        (
+            record.is_filled(),
+            record.is_filled() && record.output.is_some(),
+        )
+    };
     let mut by_id: HashMap<&str, &Record> = HashMap::with_capacity(records.len());
     for record in records {
         let told = by_id.entry(record.id.as_str()).or_insert(record);
-        if record.is_filled() || !told.is_filled() {
+        if says(record) >= says(told) {
             *told = record;
         }
     }

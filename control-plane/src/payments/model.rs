@@ -257,6 +257,7 @@ mod tests {
             deposits: 2,
             given_back: Some(1),
             fills: 1,
+            ..Moved::default()
         };
         assert_eq!(news(Some(&refund), &quoted()), exact);
         refund.output = None;

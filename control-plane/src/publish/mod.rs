@@ -211,13 +211,16 @@ pub async fn publish_once(app: &App) -> anyhow::Result<i64> {
         .collect()
         .await;
     let mut told = HashSet::with_capacity(outcomes.len());
-    let mut failed = None;
+    let (mut failed, mut only_quotes_failed) = (None, true);
     for (what, outcome) in outcomes {
         match outcome {
             Ok(()) => {
                 told.insert(what);
             }
-            Err(error) => failed = Some(error),
+            Err(error) => {
+                only_quotes_failed &= matches!(what, store::What::Quote(_));
+                failed = Some(error);
+            }
         }
     }
     let now = clock::now();
@@ -230,16 +233,14 @@ pub async fn publish_once(app: &App) -> anyhow::Result<i64> {
     store::delete_outbox(app.db.pool(), &done).await?;
     let published = u64::try_from(done.len()).unwrap_or(0);
     metrics::counter!(names::PUBLISHED.name).increment(published);
-    if let Some(error) = failed {
-        return Err(error);
-    }
     let read = i64::try_from(rows.len()).unwrap_or(i64::MAX);
     // Quotes come last: once one was read, so was every key and listing.
     let is_quote = |row: &store::Row| matches!(row.what, store::What::Quote(_));
-    if read < ROWS_MAX || rows.last().is_some_and(is_quote) {
+    let all_were_read = read < ROWS_MAX || rows.last().is_some_and(is_quote);
+    if all_were_read && only_quotes_failed {
         app.publisher.tell_until(app, began).await?;
     }
-    Ok(read)
+    failed.map_or(Ok(read), Err)
 }
 
 async fn publish(app: &App, what: &store::What) -> anyhow::Result<()> {

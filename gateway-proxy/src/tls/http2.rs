@@ -19,7 +19,6 @@ use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use tokio::sync::{Notify, Semaphore, watch};
 
-use crate::front::FIRST_WORD_TIME;
 use crate::gateway::Gateway;
 use crate::head::HEAD_BYTES_MAX;
 use crate::proxy::FrontDoor;
@@ -105,7 +104,8 @@ impl Connection {
         // An error says that whoever would tell is gone, too.
         let _ = shutdown.wait_for(|stopping| *stopping).await;
         if !self.has_spoken.load(Ordering::Relaxed) {
-            let _ = tokio::time::timeout(FIRST_WORD_TIME, self.first_word.notified()).await;
+            let time = self.gateway.first_word_time();
+            let _ = tokio::time::timeout(time, self.first_word.notified()).await;
         }
         let _ = stop.send(true);
         std::future::pending::<()>().await;

@@ -19,6 +19,7 @@ use futures_util::future::try_join_all;
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig, PubSub};
 use redis::cluster::{ClusterClientBuilder, ClusterConfig};
 use redis::cluster_async::ClusterConnection;
+use redis::io::tcp::TcpSettings;
 use redis::{Client, Cmd, Pipeline, RedisFuture, RedisResult, Value};
 
 /// What stands before the nodes of a cluster.
@@ -52,6 +53,11 @@ pub struct Patience {
     pub retries: u8,
 }
 
+/// How long a node of a cluster may leave what it was sent unacknowledged.
+const SILENT_TIME: Duration = Duration::from_secs(2);
+/// How often a command follows what a cluster says of where its key is now: a slot that moves is asked for twice.
+const REDIRECTS_MAX: u8 = 2;
+
 impl Place {
     /// Reads an address; contacts nobody.
     pub fn parse(address: &str) -> Result<Self, NoAddress> {
@@ -81,13 +87,17 @@ impl Place {
     /// A connection, which is made at its first command. Inside a runtime of tokio only.
     pub fn connection(&self, patience: Patience) -> RedisResult<Connection> {
         if self.is_cluster {
+            // A node that has gone silent is found out by its connection alone: a command whose answer is late neither
+            // closes it nor asks who has its slots now. And a command that was sent to another node was not executed.
             let client = self
                 .cluster()
                 .connection_timeout(patience.connect)
-                .response_timeout(patience.answer)
-                .retries(patience.retries.into())
+                .response_timeout(patience.answer * 2)
+                .tcp_settings(TcpSettings::default().set_user_timeout(SILENT_TIME))
+                .retries(u32::from(patience.retries.max(REDIRECTS_MAX)))
                 .build()?;
-            let connection = client.get_pending_async_connection_with_config(ClusterConfig::new());
+            let config = ClusterConfig::new().set_response_timeout(patience.answer);
+            let connection = client.get_pending_async_connection_with_config(config);
             return Ok(Connection::Cluster(connection));
         }
         let config = ConnectionManagerConfig::new()

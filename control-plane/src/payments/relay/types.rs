@@ -67,6 +67,8 @@ pub struct Moved {
     pub deposits: usize,
     /// How many of them were sent back whole; `None` when the row does not say.
     pub given_back: Option<usize>,
+    /// Whether only what was paid too much was sent back.
+    pub excess_only: bool,
     /// How many fills there were: what went out and was no refund.
     pub fills: usize,
 }
@@ -81,6 +83,9 @@ impl Moved {
             refunds.is_some_and(|refunds| refunds.iter().any(same))
         };
         let whole = |refund: &&Value| refund.get("reason").and_then(Value::as_str) != Some(EXCESS);
+        let given_back = refunds.map(|refunds| refunds.iter().filter(whole).count());
+        // The settlement's own list gives no reasons.
+        let settled_back = || list("/protocol/settlement/destination/refunds").map(Vec::len);
         let fills = list("/protocol/settlement/destination/fills").map(Vec::len);
         // Among what went out may be refunds: without their list nothing tells the fill.
         let out = || match (refunds, list("/data/outTxs")) {
@@ -89,7 +94,9 @@ impl Moved {
         };
         Self {
             deposits: list("/data/inTxs").map_or(0, Vec::len),
-            given_back: refunds.map(|refunds| refunds.iter().filter(whole).count()),
+            given_back: given_back.or_else(settled_back),
+            excess_only: given_back == Some(0)
+                && refunds.is_some_and(|refunds| !refunds.is_empty()),
             fills: fills.unwrap_or_else(out),
         }
     }
@@ -148,10 +155,12 @@ impl Record {
     }
 
     /// Whether a deposit was filled: the provider says success, or it speaks of a refund of another
-    /// deposit than the one that it filled.
+    /// deposit, or of its failure, than the one that it filled.
     pub fn is_filled(&self) -> bool {
-        self.status == Status::Success
-            || self.status == Status::Refund && self.moved.fills > 0 && self.keeps_a_deposit()
+        let speaks_of_another = matches!(self.status, Status::Refund | Status::Failure)
+            && self.moved.fills > 0
+            && self.keeps_a_deposit();
+        self.status == Status::Success || speaks_of_another
     }
 
     /// Whether what was sent back was a second deposit and the first is not decided.
@@ -163,7 +172,7 @@ impl Record {
     /// told on the same request and changes nothing about the first.
     pub fn is_refunded(&self) -> bool {
         let all = self.moved.given_back.is_none() || self.gave_all_back();
-        self.status == Status::Refund && !self.is_about_a_second() && all
+        self.status == Status::Refund && !self.is_about_a_second() && all && !self.is_filled()
     }
 
     fn is_about_a_second(&self) -> bool {
@@ -177,7 +186,8 @@ impl Record {
 
     fn keeps_a_deposit(&self) -> bool {
         // A refund that is not listed is one all the same.
-        self.moved.deposits > self.moved.given_back.unwrap_or(1).max(1)
+        let unlisted = usize::from(!self.moved.excess_only);
+        self.moved.deposits > self.moved.given_back.unwrap_or(unlisted).max(unlisted)
     }
 }
 
@@ -399,6 +409,7 @@ mod tests {
             Moved {
                 deposits: 2,
                 given_back: Some(1),
+                excess_only: false,
                 fills: 1
             }
         );
@@ -428,7 +439,33 @@ mod tests {
         assert!(!record.is_filled() && record.is_refunded());
         let mut told = refunded(2, Value::Null);
         told["protocol"]["settlement"]["destination"]["fills"] = json!([{"transactionId": "b"}]);
-        assert!(Record::read(&told).unwrap().is_filled());
+        let record = Record::read(&told).unwrap();
+        assert!(
+            record.is_filled() && !record.is_refunded(),
+            "the first was filled and kept"
+        );
+        // The settlement's own list of refunds is one, too.
+        told["protocol"]["settlement"]["destination"]["refunds"] =
+            json!([{"transactionId": "c"}, {"transactionId": "d"}]);
+        let record = Record::read(&told).unwrap();
+        assert_eq!(record.moved.given_back, Some(2));
+        assert!(!record.is_filled() && record.is_refunded());
+
+        // The only deposit was filled, and what was too much of it went back.
+        let excess = json!([{"reason": "EXCESS", "txHash": "c"}]);
+        let mut row = refunded(1, excess);
+        let record = Record::read(&row).unwrap();
+        assert!(record.is_filled() && !record.is_refunded());
+        row["data"]["refunds"] = json!([]);
+        assert!(
+            !Record::read(&row).unwrap().is_filled(),
+            "a refund that is not listed is one"
+        );
+
+        // A refund that could not be sent is a failure of the second deposit alone.
+        let mut failed = refunded(2, json!([{"reason": "DOUBLE_SPEND", "txHash": "c"}]));
+        failed["status"] = json!("failure");
+        assert!(Record::read(&failed).unwrap().is_filled());
     }
 
     #[test]
