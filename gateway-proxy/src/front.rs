@@ -37,7 +37,7 @@ use crate::tls::http2;
 
 /// What most heads fit in.
 const HEAD_BYTES: usize = 4096;
-/// How long a connection that has not spoken yet is heard out when the listeners were handed over: its first request is on
+/// How long a connection that has not spoken yet is heard out when the process is stopping: its first request is on
 /// its way, and its client takes the end of a new connection for a failure.
 pub(crate) const FIRST_WORD_TIME: Duration = Duration::from_secs(1);
 /// How long a connection that was refused may go on sending.
@@ -161,7 +161,7 @@ impl Front {
         Some(reused.consume().0)
     }
 
-    /// Comes when the process is stopping; after a hand-over a little later to a connection that has not spoken yet.
+    /// Comes when the process is stopping, a little later to a connection that has not spoken yet.
     async fn leaving(&self, stopping: &mut ShutdownWatch, is_first: bool) {
         // An error says that whoever would tell is gone, too.
         let _ = stopping.wait_for(|stopping| *stopping).await;

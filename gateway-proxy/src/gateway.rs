@@ -73,8 +73,8 @@ pub struct Gateway {
     pub request_ids: RequestIds,
     /// SIGTERM came: readiness fails and connections are not kept.
     pub draining: AtomicBool,
-    /// Another process has the listeners now, and clients came to this one until a moment ago.
-    pub handed_over: AtomicBool,
+    /// The process takes its time to stop: who has just connected is heard out.
+    pub stops_patiently: AtomicBool,
     started: Instant,
 }
 
@@ -125,7 +125,7 @@ impl Gateway {
             strangers: Cache::new(ADDRESSES_MAX),
             request_ids: RequestIds::new(),
             draining: AtomicBool::new(false),
-            handed_over: AtomicBool::new(false),
+            stops_patiently: AtomicBool::new(false),
             started: Instant::now(),
             metrics,
             config,
@@ -161,7 +161,7 @@ impl Gateway {
 
     /// How long a connection that has not spoken yet is heard out when the process stops.
     pub fn first_word_time(&self) -> Duration {
-        if self.handed_over.load(Ordering::Acquire) {
+        if self.stops_patiently.load(Ordering::Acquire) {
             FIRST_WORD_TIME
         } else {
             Duration::ZERO

@@ -271,12 +271,12 @@ impl ShutdownSignalWatch for StopSignal {
                 _ => break heard,
             }
         };
-        let handed_over = heard == Heard::Quit && self.gateway.config.upgrade_socket.is_some();
+        let patient = heard != Heard::Interrupt;
         self.gateway
-            .handed_over
-            .store(handed_over, Ordering::Release);
+            .stops_patiently
+            .store(patient, Ordering::Release);
         tokio::select! {
-            () = self.wind_down(heard != Heard::Interrupt, handed_over) => ShutdownSignal::GracefulTerminate,
+            () = self.wind_down(patient) => ShutdownSignal::GracefulTerminate,
             _ = signals.next() => ShutdownSignal::FastShutdown,
         }
     }
@@ -302,7 +302,7 @@ impl StopSignal {
         sent.is_ok()
     }
 
-    async fn wind_down(&self, patient: bool, handed_over: bool) {
+    async fn wind_down(&self, patient: bool) {
         let config = &self.gateway.config;
         self.gateway.draining.store(true, Ordering::Release);
         tracing::info!("draining");
@@ -311,8 +311,8 @@ impl StopSignal {
         }
         // No receiver is no listener.
         let _ = self.stop.send(true);
-        if handed_over {
-            // Clients came until now. Who is still shaking hands is counted nowhere.
+        if patient {
+            // Clients came until now. Who has not spoken yet, or is still shaking hands, is counted nowhere.
             tokio::time::sleep(FIRST_WORD_TIME).await;
         }
         // HTTP/2 says goodbye: until its client has heard it, another request may be on its way.

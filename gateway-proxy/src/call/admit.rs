@@ -127,8 +127,7 @@ pub async fn for_quote(
         return Err(errors.code(Code::UnsupportedMediaType));
     }
     let limit = body_limit(&route.record);
-    let body = read_body(gateway, incoming, head.body, limit).await?;
-    identify::still_good(gateway, caller).await?;
+    let body = read_body(gateway, incoming, caller, head.body, limit).await?;
     check_json(gateway, &body)?;
 
     let seller = route.open_endpoint().map(|(_, seller)| seller);
@@ -179,9 +178,8 @@ pub async fn for_claim(
         Some(RouteName::Id(id)) => Some(*id),
         Some(RouteName::Slug(_)) | None => None,
     };
-    let body = read_body(gateway, incoming, head, BODY_BYTES_MAX).await?;
+    let body = read_body(gateway, incoming, caller, head, BODY_BYTES_MAX).await?;
     // What was believed when the head came may be half a minute old once a slow body is there.
-    identify::still_good(gateway, caller).await?;
     let route = find(gateway, name, Instant::now()).await?;
     Ok(Presented {
         buyer: caller.profile(),
@@ -221,8 +219,23 @@ pub async fn find(
         .map_err(|_| gateway.errors.code(Code::ServiceUnavailable))
 }
 
-/// Reads the body, or says why not.
+/// Reads the body, or says why not. Who calls is looked at again, unless it came along with its head.
 pub async fn read_body(
+    gateway: &Gateway,
+    incoming: &mut Incoming<'_>,
+    caller: &Identified,
+    head: BodyHead,
+    limit: usize,
+) -> Result<Body, Refusal> {
+    let came_along = incoming.has_whole_body();
+    let body = wait_for_body(gateway, incoming, head, limit).await?;
+    if !came_along {
+        identify::still_good(gateway, caller).await?;
+    }
+    Ok(body)
+}
+
+async fn wait_for_body(
     gateway: &Gateway,
     incoming: &mut Incoming<'_>,
     head: BodyHead,

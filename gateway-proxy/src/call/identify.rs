@@ -6,7 +6,7 @@
 //! asked for again.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crochet_shared::api_key::KeyDigest;
 use crochet_shared::clock;
@@ -23,9 +23,6 @@ use crate::metrics::Full as Why;
 use crate::rate::doubt::Doubt;
 use crate::rate::{Full, Window};
 
-/// A key is not looked at again within this time: nearly every body comes along with its head.
-const STILL_GOOD: Duration = Duration::from_millis(100);
-
 /// A caller with a good key, within its rate.
 #[derive(Debug)]
 pub struct Identified {
@@ -35,8 +32,6 @@ pub struct Identified {
     pub digest: KeyDigest,
     /// Limit, calls left, seconds until the window ends.
     pub rate: (u32, u32, u32),
-    /// When her key was looked at.
-    since: Instant,
 }
 
 impl Identified {
@@ -73,7 +68,6 @@ pub async fn identify(
     let taken = gateway.rates.take(&key.calls, now).await;
     let usage = taken.map_err(|full| limited(gateway, &key.calls, full, Why::Key))?;
     Ok(Identified {
-        since: arrival.at,
         rate: (key.calls.limit(), usage.remaining, usage.reset_seconds),
         key,
         digest,
@@ -82,9 +76,6 @@ pub async fn identify(
 
 /// Refuses a caller whose key has ended while her body came: a slow one takes longer than a key is believed.
 pub async fn still_good(gateway: &Gateway, caller: &Identified) -> Result<(), Refusal> {
-    if caller.since.elapsed() < STILL_GOOD {
-        return Ok(());
-    }
     let now_ms = clock::now().timestamp_millis();
     let key = match believed(gateway, &caller.digest, Instant::now()) {
         Cached::Key(key) => Some(key),

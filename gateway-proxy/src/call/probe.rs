@@ -65,8 +65,7 @@ async fn test(
     let (endpoint, seller) =
         prepared(&route).ok_or_else(|| errors.code(Code::SellerUnavailable))?;
 
-    let body = admit::read_body(gateway, incoming, head.body, BODY_BYTES_MAX).await?;
-    identify::still_good(gateway, caller).await?;
+    let body = admit::read_body(gateway, incoming, caller, head.body, BODY_BYTES_MAX).await?;
     if !body.bytes.is_empty() && head.body.has_type && !head.body.is_json {
         return Err(errors.code(Code::UnsupportedMediaType));
     }

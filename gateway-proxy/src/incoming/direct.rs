@@ -61,6 +61,10 @@ impl Direct {
         &self.headers
     }
 
+    pub(super) fn has_whole_body(&self) -> bool {
+        self.pending.len() >= self.rest
+    }
+
     pub(super) const fn is_body_done(&self) -> bool {
         self.rest == 0
     }

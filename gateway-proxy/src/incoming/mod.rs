@@ -48,6 +48,15 @@ impl Incoming<'_> {
         }
     }
 
+    /// Whether all of the body is here already, and takes no time to read.
+    pub fn has_whole_body(&self) -> bool {
+        match self {
+            Self::Direct(direct) => direct.has_whole_body(),
+            // Nobody can tell.
+            Self::Session(_) => false,
+        }
+    }
+
     /// The next part of the body; `None` after the last.
     pub async fn body(&mut self) -> Result<Option<Bytes>, Broken> {
         match self {

@@ -167,7 +167,8 @@ async fn begin_and_reset<F: Future<Output = Option<()>>>(
     let relay = Some(quote.relay_request_id.as_str());
     let head = stage.head(buyer, call, relay);
     let (answer, mut body) = client.send_request(head, false).unwrap();
-    body.send_data(call.body.clone(), true).unwrap();
+    // It may have been refused already.
+    drop(body.send_data(call.body.clone(), true));
     until_within(
         "the call is begun or refused",
         Duration::from_secs(30),
