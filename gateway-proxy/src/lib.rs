@@ -1,8 +1,9 @@
 //! The front door of Crochet: it issues 402s, claims payments, forwards signed calls, and passes the
 //! rest to the control plane.
 //!
-//! Read it in this order: [`proxy`] says which request is whose, [`call`] is the life of a gateway
-//! call, [`seller`] talks to sellers, [`cache`] and [`adapter`] talk to the control plane and Redis,
+//! Read it in this order: [`front`] reads requests off connections, and [`incoming`] is a call as it
+//! comes in; [`proxy`] says whose any other request is; [`call`] is the life of a gateway call,
+//! [`seller`] talks to sellers, [`cache`] and [`adapter`] talk to the control plane and Redis,
 //! [`serve`] starts and stops it all.
 //!
 //! What it never does: hold a database credential, decide about money, believe Redis, log a key, a
