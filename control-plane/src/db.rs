@@ -16,8 +16,8 @@ use crate::metrics::names;
 const RUNS_MAX: u32 = 5;
 /// Longest wait for a free connection; then the caller is refused rather than kept.
 const ACQUIRE_SECONDS_MAX: u64 = 5;
-/// A connection that idled for longer is asked whether it still lives before it is used. Under load none does, and
-/// asking each time would double the round trips of a batch.
+/// A connection that idled for longer is asked whether it still lives before it is used. sqlx has asked it when it was
+/// given back; under load that was a moment ago, and asking again would be a round trip more for each batch.
 const TRUSTED_IDLE: Duration = Duration::from_millis(500);
 /// Browsing may take so many connections for one of the others: whatever is searched for, calls are
 /// claimed and settled beside it.

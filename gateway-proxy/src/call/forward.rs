@@ -221,26 +221,32 @@ impl Drop for Guard {
     }
 }
 
+/// A grant of the usual times.
+#[cfg(test)]
+pub(super) fn a_grant() -> Grant {
+    use crochet_shared::internal::Redelivery;
+    use crochet_shared::money::{FEE_RATE, Micros};
+    Grant {
+        request_id: RequestId::new(crochet_shared::clock::now()),
+        epoch: 1,
+        attempt: 1,
+        max_attempts: 5,
+        gross: Micros(1),
+        fee_rate: FEE_RATE,
+        timeout_ms: 30_000,
+        lease_ms: 60_000,
+        redelivery: Redelivery::Never,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use crochet_shared::internal::Redelivery;
-    use crochet_shared::money::{FEE_RATE, Micros};
 
     #[test]
     fn a_lease_must_leave_the_timeout_and_ten_seconds() {
-        let grant = Grant {
-            request_id: RequestId::new(crochet_shared::clock::now()),
-            epoch: 1,
-            attempt: 1,
-            max_attempts: 5,
-            gross: Micros(1),
-            fee_rate: FEE_RATE,
-            timeout_ms: 30_000,
-            lease_ms: 60_000,
-            redelivery: Redelivery::Never,
-        };
+        let grant = a_grant();
         assert!(lease_suffices(&grant, Duration::from_secs(20)));
         assert!(!lease_suffices(&grant, Duration::from_millis(20_001)));
         assert!(!lease_suffices(&grant, Duration::from_hours(1)));

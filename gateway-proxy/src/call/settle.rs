@@ -255,9 +255,6 @@ async fn not_ours(
 mod tests {
     use super::*;
     use crate::seller::SellerAnswer;
-    use crochet_shared::id::RequestId;
-    use crochet_shared::internal::Redelivery;
-    use crochet_shared::money::{FEE_RATE, Micros};
     use tokio::sync::Semaphore;
 
     #[test]
@@ -285,17 +282,7 @@ mod tests {
         let budget = Arc::new(Semaphore::new(10));
         let share = Arc::clone(&budget).try_acquire_many_owned(4).unwrap();
         let now = crochet_shared::clock::now();
-        let grant = Grant {
-            request_id: RequestId::new(now),
-            epoch: 1,
-            attempt: 1,
-            max_attempts: 5,
-            gross: Micros(1),
-            fee_rate: FEE_RATE,
-            timeout_ms: 30_000,
-            lease_ms: 60_000,
-            redelivery: Redelivery::Never,
-        };
+        let grant = super::super::forward::a_grant();
         let arrival = Arrival {
             at: Instant::now(),
             now_ms: now.timestamp_millis(),

@@ -210,6 +210,21 @@ async fn a_redirect_is_an_answer_and_is_not_followed() {
     assert!(canary.is_silent());
 }
 
+/// A seller of large answers, whose network has this budget for them.
+async fn drawing_on(budget: &Arc<Semaphore>, answer: String) -> (Seller, Network) {
+    let network = Network::new(NetworkConfig {
+        egress: loopback(),
+        answer_budget: Some(Arc::clone(budget)),
+        ..NetworkConfig::default()
+    })
+    .unwrap();
+    let (at, _) = script::answering(answer).await;
+    let mut record = endpoint(&format!("http://{at}/"));
+    record.max_response_bytes = 8 * 1024 * 1024;
+    let seller = Seller::new(listing(), &record, &network, None).unwrap();
+    (seller, network)
+}
+
 #[tokio::test]
 async fn an_answer_above_a_mebibyte_draws_on_the_budget() {
     const MIB: usize = 1024 * 1024;
@@ -219,16 +234,7 @@ async fn an_answer_above_a_mebibyte_draws_on_the_budget() {
         "1".repeat(2 * MIB)
     );
     let budget = Arc::new(Semaphore::new(3 * MIB));
-    let network = Network::new(NetworkConfig {
-        egress: loopback(),
-        answer_budget: Some(Arc::clone(&budget)),
-        ..NetworkConfig::default()
-    })
-    .unwrap();
-    let (at, _) = script::answering(large).await;
-    let mut record = endpoint(&format!("http://{at}/"));
-    record.max_response_bytes = 8 * 1024 * 1024;
-    let seller = Seller::new(listing(), &record, &network, None).unwrap();
+    let (seller, network) = drawing_on(&budget, large).await;
     let held = send_one(&seller, &network).await.unwrap();
     assert_eq!(held.body.len(), 2 * MIB);
     assert_eq!(budget.available_permits(), MIB);
@@ -251,16 +257,7 @@ async fn an_answer_without_a_length_gives_back_what_it_did_not_need() {
         "1".repeat(2 * MIB)
     );
     let budget = Arc::new(Semaphore::new(9 * MIB));
-    let network = Network::new(NetworkConfig {
-        egress: loopback(),
-        answer_budget: Some(Arc::clone(&budget)),
-        ..NetworkConfig::default()
-    })
-    .unwrap();
-    let (at, _) = script::answering(large).await;
-    let mut record = endpoint(&format!("http://{at}/"));
-    record.max_response_bytes = 8 * 1024 * 1024;
-    let seller = Seller::new(listing(), &record, &network, None).unwrap();
+    let (seller, network) = drawing_on(&budget, large).await;
     let held = send_one(&seller, &network).await.unwrap();
     assert_eq!(held.body.len(), 2 * MIB);
     assert_eq!(budget.available_permits(), 7 * MIB);
