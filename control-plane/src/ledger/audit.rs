@@ -37,7 +37,7 @@ pub struct Violation {
 }
 
 /// All of them.
-pub const INVARIANTS: [Invariant; 12] = [
+pub const INVARIANTS: [Invariant; 13] = [
     Invariant {
         name: "payments_balance",
         says: "of each request, payments = credits + fees + refunds due + what is still in clearing, never below zero",
@@ -176,6 +176,17 @@ pub const INVARIANTS: [Invariant; 12] = [
             select r.id::text as what, format('state %s, due %s', r.state, d.due_at) as found
             from gateway_request r left join deadline d on d.request_id = r.id
             where r.id >= $1 and (r.state in ('quoted', 'paid', 'claimed')) <> (d.request_id is not null)
+            limit $2",
+    },
+    Invariant {
+        name: "claims_are_watched",
+        says: "every claim is looked at when its lease is over, or at a deadline before",
+        sql: "
+            select r.id::text as what, format('lease until %s, deadline %s', r.lease_until, d.due_at) as found
+            from gateway_request r left join deadline d on d.request_id = r.id
+            where r.id >= $1 and r.state = 'claimed'
+                and r.id not in (select unnest(l.request_ids) from lease l)
+                and (d.due_at is null or d.due_at > r.lease_until + interval '10 minutes')
             limit $2",
     },
     Invariant {

@@ -198,9 +198,9 @@ pub async fn settlements(
                 $7::bool[], $8::int4[], $9::int4[], $10::int4[], $11::int4[], $12::bytea[], $13::uuid[], $14::uuid[])
             as t (place, id, epoch, owner, kind, outcome, answered, seller_status, seller_latency,
                 latency, bytes, sha256, first_id, second_id)
-        ), held as materialized (
+        ), seen as materialized (
             select i.*, r.buyer_id, r.seller_id, r.listing_id, r.price_micros, r.redeem_until,
-                r.lease_until, r.timeout_ms, r.paid_at,
+                r.lease_until, r.timeout_ms, r.paid_at, r.state, r.epoch = i.epoch and r.owner = i.owner as is_newest,
                 (r.price_micros * r.fee_rate_ppm + 500000) / 1000000 as fee,
                 r.attempts - (i.kind = 'unsent')::int4 as used,
                 case
@@ -216,23 +216,24 @@ pub async fn settlements(
                     else 'time_over'
                 end as reason
             from item i join gateway_request r on r.id = i.id
-            where r.state = 'claimed' and r.epoch = i.epoch and r.owner = i.owner
             order by r.id
-            for update of r
-        ), moved as (
+        ), held as (
+            -- What was seen of a claim is so until its end: judged and ended at once, without a lock before.
             update gateway_request r set
-                state = h.next,
-                attempts = h.used,
-                seller_status = coalesce(h.seller_status, r.seller_status),
-                seller_latency_ms = coalesce(h.seller_latency, r.seller_latency_ms),
-                latency_ms = coalesce(h.latency, r.latency_ms),
-                response_bytes = h.bytes,
-                response_sha256 = h.sha256,
-                answer_day = case when h.next = 'delivered' then $18::date end,
-                delivered_at = case when h.next = 'delivered' then now() end,
-                closed_reason = case when h.next = 'refund_due' then h.reason end,
-                closed_at = case when h.next in ('delivered', 'refund_due') then now() end
-            from held h where r.id = h.id
+                state = s.next,
+                attempts = s.used,
+                seller_status = coalesce(s.seller_status, r.seller_status),
+                seller_latency_ms = coalesce(s.seller_latency, r.seller_latency_ms),
+                latency_ms = coalesce(s.latency, r.latency_ms),
+                response_bytes = s.bytes,
+                response_sha256 = s.sha256,
+                answer_day = case when s.next = 'delivered' then $18::date end,
+                delivered_at = case when s.next = 'delivered' then now() end,
+                closed_reason = case when s.next = 'refund_due' then s.reason end,
+                closed_at = case when s.next in ('delivered', 'refund_due') then now() end
+            from seen s
+            where r.id = s.id and r.state = 'claimed' and r.epoch = s.epoch and r.owner = s.owner
+            returning s.*
         ), posted as (
             insert into transfer (party_id, id, request_id, kind, debit_account, credit_account,
                 amount_micros, counterparty_id, listing_id)
@@ -266,15 +267,16 @@ pub async fn settlements(
             on conflict (request_id) do update set due_at = excluded.due_at, unpaid_by = null
         )
         select i.place as "place!", h.next as "next?: State", h.used as "used?",
-            r.state as "state?: State", r.epoch = i.epoch and r.owner = i.owner as "is_newest?",
+            case when h.place is null then s.state end as "state?: State",
+            case when h.place is null then s.is_newest end as "is_newest?",
             a.attempts as "journal_attempts?", a.refund_due as "journal_refund_due?", a.outcome as "journal_outcome?",
             case when h.next = 'delivered' then h.price_micros - h.fee end as "credit?",
             case when h.next = 'delivered' then h.fee end as "fee?",
             case when h.next = 'delivered' then extract(epoch from now() - h.paid_at)::float8 end as "waited_seconds?"
         from item i
+        left join seen s on s.place = i.place
         left join held h on h.place = i.place
-        -- Only what was not moved now is looked up once more: nothing equals null.
-        left join gateway_request r on r.id = case when h.place is null then i.id end
+        -- Only what was not moved now is looked up: nothing equals null.
         left join attempt a on a.request_id = case when h.place is null then i.id end and a.epoch = i.epoch and a.owner = i.owner
         "#,
         &batch.places,

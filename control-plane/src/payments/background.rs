@@ -19,6 +19,8 @@ use crate::metrics::{names, worked};
 const DEADLINES: Duration = Duration::from_secs(1);
 /// Most deadlines taken at once.
 const DEADLINES_MAX: i64 = 200;
+/// Most batches of claims looked at at once.
+const LEASES_MAX: i64 = 50;
 /// How often the partitions of stored answers are tended.
 const ANSWERS: Duration = Duration::from_mins(10);
 /// How often attempts are looked for that are older than they are kept.
@@ -123,6 +125,7 @@ async fn every<F>(
 /// Looks at what is due: quotes whose time is over are asked about (and so expire, if no deposit is
 /// known), claims and payments whose time is over are ended.
 pub(super) async fn deadlines(app: Arc<App>) -> anyhow::Result<()> {
+    leases(&app).await?;
     loop {
         let due = store::take_due(app.db.pool(), DEADLINES_MAX).await?;
         let taken = i64::try_from(due.len())?;
@@ -150,6 +153,20 @@ pub(super) async fn deadlines(app: Arc<App>) -> anyhow::Result<()> {
             lapse::lapse(&app, &over).await?;
         }
         if taken < DEADLINES_MAX {
+            return Ok(());
+        }
+    }
+}
+
+/// Ends claims whose leases are over.
+async fn leases(app: &App) -> anyhow::Result<()> {
+    let grace = app.config.lease_grace.as_secs_f64();
+    loop {
+        let over = store::take_leases(app.db.pool(), LEASES_MAX, grace).await?;
+        if !over.open.is_empty() {
+            lapse::lapse(app, &over.open).await?;
+        }
+        if over.batches < LEASES_MAX {
             return Ok(());
         }
     }

@@ -107,6 +107,8 @@ catches! {
         "delete from deadline where request_id in (select id from gateway_request where state = 'quoted')";
     a_closed_request_still_watched_is_seen: "open_requests_are_watched",
         "insert into deadline select id, now() from gateway_request where state = 'delivered'";
+    a_claim_nobody_looks_at_again_is_seen: "claims_are_watched",
+        "delete from lease";
 }
 
 #[sqlx::test(migrations = "./migrations")]

@@ -282,14 +282,17 @@ impl Stage {
         .execute(self.pool())
         .await
         .unwrap();
-        sqlx::query(
+        for watched in [
             "update deadline set due_at = due_at - make_interval(secs => $2) where request_id = $1",
-        )
-        .bind(request.id)
-        .bind(seconds)
-        .execute(self.pool())
-        .await
-        .unwrap();
+            "update lease set due_at = due_at - make_interval(secs => $2) where $1 = any(request_ids)",
+        ] {
+            sqlx::query(watched)
+                .bind(request.id)
+                .bind(seconds)
+                .execute(self.pool())
+                .await
+                .unwrap();
+        }
     }
 
     /// Every violation the audit finds.

@@ -61,7 +61,8 @@ pub(in crate::operator) async fn waits(
         Waits,
         r#"
         select now() as "now!",
-            (select count(*) from deadline where due_at < now() - make_interval(secs => $1)) as "overdue!",
+            (select count(*) from deadline where due_at < now() - make_interval(secs => $1))
+                + (select count(*) from lease where due_at < now() - make_interval(secs => $1)) as "overdue!",
             (select count(*) from outbox) as "outbox!",
             (select min(created_at) from outbox) as outbox_oldest
         "#,

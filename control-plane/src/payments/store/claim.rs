@@ -81,6 +81,8 @@ pub struct Seen {
 ///
 /// Rows are locked in id order; one that is locked already is skipped and so not granted. Each
 /// request is claimed for one place of the batch at most. `held` carries the one condition.
+///
+/// What must be looked at when the lease is over stands in one row for all claims of equal length.
 pub async fn claim(
     pool: &PgPool,
     batch: &Claims,
@@ -128,9 +130,8 @@ pub async fn claim(
             select id, epoch, owner, attempts, false, 'lease_expired', was_until, was_timeout_ms
             from held where state = 'claimed'
         ), watched as (
-            insert into deadline (request_id, due_at)
-            select id, lease_until + make_interval(secs => $9) from claimed
-            on conflict (request_id) do update set due_at = excluded.due_at, unpaid_by = null
+            insert into lease (due_at, request_ids)
+            select max(lease_until) + make_interval(secs => $9), array_agg(id) from claimed group by timeout_ms
         )
         select s.place as "place!", s.id as "id!", s.is_buyers as "is_buyers!", s.is_bound as "is_bound!",
             s.serve as "serve!", s.state as "state!: State",

@@ -43,10 +43,56 @@ pub async fn take_due(pool: &PgPool, limit: i64) -> Result<Vec<Due>, sqlx::Error
     .await
 }
 
-/// How many requests are past their due time by more than `seconds`: the sweeps' own lag.
+/// Batches of claims whose leases are over.
+#[derive(Debug)]
+pub struct Leases {
+    /// How many batches were looked at.
+    pub batches: i64,
+    /// Their claims that are still open.
+    pub open: Vec<Uuid>,
+}
+
+/// Looks at claims whose leases are over, oldest first, and forgets the batches of which none is open. The
+/// others are put off: so that another replica, or this one after a crash, comes back to them.
+pub async fn take_leases(
+    pool: &PgPool,
+    limit: i64,
+    grace_seconds: f64,
+) -> Result<Leases, sqlx::Error> {
+    sqlx::query_as!(
+        Leases,
+        r#"
+        with due as materialized (
+            select id, request_ids from lease where due_at <= now()
+            order by due_at limit $1
+            for update skip locked
+        ), open as materialized (
+            select d.id as lease_id, r.id as request_id
+            from due d cross join lateral unnest(d.request_ids) wanted (id)
+            join gateway_request r on r.id = wanted.id
+            where r.state = 'claimed' and r.lease_until + make_interval(secs => $2) <= now()
+        ), put_off as (
+            update lease l set due_at = now() + interval '20 seconds'
+            where l.id in (select lease_id from open)
+        ), forgotten as (
+            delete from lease l using due d where l.id = d.id and d.id not in (select lease_id from open)
+        )
+        select (select count(*) from due) as "batches!",
+            coalesce((select array_agg(distinct request_id) from open), '{}') as "open!"
+        "#,
+        limit,
+        grace_seconds,
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// How many requests, and batches of claims, are past their due time by more than `seconds`: the sweeps'
+/// own lag.
 pub async fn overdue(pool: &PgPool, seconds: f64) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
-        r#"select count(*) as "count!" from deadline where due_at < now() - make_interval(secs => $1)"#,
+        r#"select (select count(*) from deadline where due_at < now() - make_interval(secs => $1))
+            + (select count(*) from lease where due_at < now() - make_interval(secs => $1)) as "count!""#,
         seconds,
     )
     .fetch_one(pool)

@@ -387,12 +387,14 @@ async fn missing_body(mut fault: Fault<'_>, stage: &mut Stage) -> Result<()> {
     let head = format!(
         "POST /api/v1/gateway/{} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\n\
          Content-Type: application/json\r\nX-Crochet-Relay-Request-Id: 0x{}\r\n\
-         Content-Length: 8388608\r\n\r\n",
+         Content-Length: {LARGEST_BODY}\r\n\r\n",
         stage.listing.id,
         stage.buyer.key,
         random_hex::<32>()?,
     );
     stream.write_all(head.as_bytes()).await?;
+    // A body draws on the budget as it arrives: all of this one does but its end.
+    stream.write_all(&vec![b' '; LARGEST_BODY - 1]).await?;
     fault.fires().await?;
     drop(stream);
     Ok(())
