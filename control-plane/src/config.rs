@@ -61,7 +61,7 @@ pub struct Settings {
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true)]
     pub database_url: Option<String>,
     /// Most connections to Postgres
-    #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=1000), global = true)]
+    #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(3..=1000), global = true)]
     pub database_connections: u32,
     /// Redis, as a URL, or cluster: and such URLs of some of a cluster's nodes; the control plane runs
     /// without it, gateways then ask it directly

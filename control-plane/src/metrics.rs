@@ -107,6 +107,7 @@ impl Shown {
         for (name, pool) in [
             ("main", self.app.db.pool()),
             ("browsing", self.app.db.browsing()),
+            ("calling", self.app.db.calling()),
         ] {
             let idle = pool.num_idle();
             let used = usize::try_from(pool.size())

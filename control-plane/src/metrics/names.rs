@@ -18,7 +18,7 @@ const INTERNAL_KIND: Label = (
         "probes",
     ],
 );
-const POOL: Label = ("pool", &["main", "browsing"]);
+const POOL: Label = ("pool", &["main", "browsing", "calling"]);
 const INVARIANTS: [&str; audit::INVARIANTS.len()] = invariants();
 const WORK: Label = (
     "work",

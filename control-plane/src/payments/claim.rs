@@ -34,7 +34,7 @@ pub async fn claim(app: &App, items: &[Claim]) -> Result<Vec<ClaimAnswer>, sqlx:
 }
 
 async fn claim_once(app: &App, items: Vec<&Claim>) -> Result<Vec<ClaimAnswer>, sqlx::Error> {
-    let pool = app.db.pool();
+    let pool = app.db.calling();
     let grace = app.config.lease_grace.as_secs_f64();
     fault::pass(Point::BeforeClaim);
     let seen = claim::claim(pool, &columns(&items), app.config.max_attempts, grace).await?;

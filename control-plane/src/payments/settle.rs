@@ -113,7 +113,7 @@ async fn settle_once(
     items: Vec<&&Sealed<'_>>,
 ) -> Result<Vec<SettleAnswer>, sqlx::Error> {
     let max_attempts = app.config.max_attempts;
-    let pool = app.db.pool();
+    let pool = app.db.calling();
     let mut answers = vec![SettleAnswer::Undecided; items.len()];
     let mut open: Vec<usize> = (0..items.len()).collect();
     for _ in 0..3 {

@@ -19,6 +19,8 @@ use super::{Drill, certificate};
 /// How many calls are made at once where a queue or a pool is to be filled.
 const CROWD: usize = 700;
 const READERS: usize = 60;
+/// The largest body a gateway reads, in bytes (contract §4): the stage's whole budget of them.
+const LARGEST_BODY: usize = 8 * 1024 * 1024;
 
 /// A way to break a stack.
 #[derive(Clone, Copy)]
