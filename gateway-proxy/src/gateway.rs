@@ -6,15 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crochet_shared::id::{self, ProfileId, RequestId};
-use crochet_shared::internal::StoredAnswer;
+use crochet_shared::id;
 use crochet_shared::limit::{self, Kind};
 use crochet_shared::redis_key;
 use http::{HeaderMap, HeaderValue};
 use quick_cache::sync::Cache;
 use secrecy::ExposeSecret as _;
 
-use crate::adapter::batch::Unanswered;
 use crate::adapter::control_plane::ControlPlane;
 use crate::adapter::redis::Redis;
 use crate::cache::flight::Flights;
@@ -23,6 +21,7 @@ use crate::cache::keys::Keys;
 use crate::cache::quotes::Quotes;
 use crate::cache::routes::Routes;
 use crate::call::quote::Learned;
+use crate::call::replay::Replays;
 use crate::client;
 use crate::config::Config;
 use crate::error::Errors;
@@ -55,8 +54,8 @@ pub struct Gateway {
     pub quotes: Quotes,
     /// Quotes being found or made, by the digest of their identity.
     pub quoting: Flights<[u8; 32], Learned>,
-    /// Stored answers being read, by their request and who asks.
-    pub replaying: Flights<(RequestId, ProfileId), Result<StoredAnswer, Unanswered>>,
+    /// Stored answers that are read and sent again.
+    pub replays: Replays,
     pub network: Network,
     /// For requests' bodies.
     pub budget: Budget,
@@ -111,7 +110,7 @@ impl Gateway {
             routes: Routes::default(),
             quotes: Quotes::default(),
             quoting: Flights::default(),
-            replaying: Flights::default(),
+            replays: Replays::of(&answers),
             network,
             budget,
             answers,

@@ -13,7 +13,10 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// Bytes of bodies that may be held at once.
 #[derive(Clone, Debug)]
-pub struct Budget(Arc<Semaphore>);
+pub struct Budget {
+    left: Arc<Semaphore>,
+    bytes: usize,
+}
 
 /// A part of the budget, given back on drop.
 #[derive(Debug)]
@@ -22,7 +25,11 @@ pub struct Share(Option<OwnedSemaphorePermit>);
 impl Budget {
     /// A budget of so many bytes.
     pub fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
+        let bytes = bytes.min(Semaphore::MAX_PERMITS);
+        Self {
+            left: Arc::new(Semaphore::new(bytes)),
+            bytes,
+        }
     }
 
     /// Half for requests' bodies, and half for sellers' answers above a size. An answer waits for room while
@@ -38,18 +45,25 @@ impl Budget {
             return Some(Share(None));
         }
         let permits = u32::try_from(bytes).ok()?;
-        let permit = Arc::clone(&self.0).try_acquire_many_owned(permits).ok()?;
+        let permit = Arc::clone(&self.left)
+            .try_acquire_many_owned(permits)
+            .ok()?;
         Some(Share(Some(permit)))
+    }
+
+    /// All its bytes, taken or not.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Bytes not taken.
     pub fn left(&self) -> usize {
-        self.0.available_permits()
+        self.left.available_permits()
     }
 
     /// The same budget, one permit a byte, for the room that waits for it.
     pub fn semaphore(&self) -> Arc<Semaphore> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.left)
     }
 }
 

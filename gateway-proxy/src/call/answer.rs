@@ -1,4 +1,4 @@
-//! What the buyer gets: the envelope around the seller's bytes, the replay, the failure, the wait.
+//! What the buyer gets: the envelope around the seller's bytes, the failure, the wait.
 //!
 //! The envelope is built once, before the settlement, in one allocation; its bytes are what is
 //! settled, stored, sent and replayed.
@@ -11,12 +11,11 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use crochet_shared::code::{Code, NextAction};
 use crochet_shared::envelope::{Amount, Failure, Fees, Success};
-use crochet_shared::id::{ProfileId, RequestId};
-use crochet_shared::internal::{Grant, ReadAnswer, StoredAnswer};
+use crochet_shared::id::RequestId;
+use crochet_shared::internal::Grant;
 use crochet_shared::outcome::Encoding;
 use serde::Serialize;
 
-use super::claim;
 use super::settle::{Settled, Told};
 use crate::error::{Kind, Refusal, Reply};
 use crate::gateway::Gateway;
@@ -73,29 +72,6 @@ struct FailedData {
 }
 
 const AWAIT_REFUND: &str = "This payment cannot be used again: await its refund. To call again, start a new payment without X-Crochet-Relay-Request-Id.";
-
-/// The stored answer again, byte for byte. All who ask for it at once share one reading: however often
-/// a payment is retried, the control plane reads its answer for each gateway once at a time.
-pub async fn replay(
-    gateway: &Arc<Gateway>,
-    buyer: ProfileId,
-    request_id: RequestId,
-) -> Result<Reply, Refusal> {
-    let read = ReadAnswer { request_id, buyer };
-    let reading = || gateway.control_plane.answer(&read);
-    let stored = gateway.replaying.join(&(request_id, buyer), reading).await;
-    match stored {
-        Ok(StoredAnswer::Stored(bytes)) => {
-            Ok(Reply::ok(200, Kind::Replayed, bytes).about(request_id))
-        }
-        Ok(StoredAnswer::NoLongerStored(facts)) => Err(claim::no_longer_stored(gateway, &facts)),
-        Ok(StoredAnswer::Unknown) => {
-            tracing::error!(request = %request_id, "a delivered answer is unknown");
-            Err(gateway.errors.about(Code::InternalError, request_id))
-        }
-        Err(_) => Err(gateway.errors.about(Code::ServiceUnavailable, request_id)),
-    }
-}
 
 /// 202: the payment is known and not done.
 pub fn pending(

@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use super::admit::{Place, Presented};
 use super::body::Body;
-use super::{answer, quote, settle};
+use super::{answer, quote, replay, settle};
 use crate::adapter::batch::Unanswered;
 use crate::error::Refusal;
 use crate::gateway::Gateway;
@@ -305,8 +305,8 @@ async fn stands(
         ClaimAnswer::Unknown => errors.code(Code::RelayRequestNotFound),
         ClaimAnswer::Mismatch => errors.code(Code::RelayRequestMismatch),
         ClaimAnswer::Delivered { request_id } => {
-            let replay = answer::replay(gateway, call.buyer, request_id).await;
-            replay.map_or_else(|refusal| refusal, Into::into)
+            let again = replay::replay(gateway, call.buyer, request_id).await;
+            again.map_or_else(|refusal| refusal, Into::into)
         }
         ClaimAnswer::NoLongerStored(facts) => no_longer_stored(gateway, &facts),
         ClaimAnswer::Closed { request_id } => errors.about(Code::RelayRequestClosed, request_id),
@@ -343,8 +343,8 @@ pub async fn look_again(gateway: &Arc<Gateway>, claim: &Claim, settled: RequestI
     let buyer = claim.buyer;
     match gateway.control_plane.claims.ask(claim).await {
         Ok(ClaimAnswer::Delivered { request_id }) => {
-            let replay = answer::replay(gateway, buyer, request_id).await;
-            replay.map_or_else(|refusal| refusal, Into::into)
+            let again = replay::replay(gateway, buyer, request_id).await;
+            again.map_or_else(|refusal| refusal, Into::into)
         }
         Ok(ClaimAnswer::NoLongerStored(facts)) => no_longer_stored(gateway, &facts),
         Ok(ClaimAnswer::Closed { request_id }) => {

@@ -26,6 +26,7 @@ pub mod identify;
 pub mod probe;
 pub mod quote;
 pub mod record;
+pub mod replay;
 pub mod settle;
 
 use std::net::IpAddr;
