@@ -12,6 +12,7 @@ use crochet_shared::redis_key;
 use http::{HeaderMap, HeaderValue};
 use quick_cache::sync::Cache;
 use secrecy::ExposeSecret as _;
+use tokio::sync::Semaphore;
 
 use crate::adapter::control_plane::ControlPlane;
 use crate::adapter::redis::Redis;
@@ -61,6 +62,8 @@ pub struct Gateway {
     pub budget: Budget,
     /// For sellers' answers above a size.
     pub answers: Budget,
+    /// For the one answer at a time that is settled although that is spent.
+    pub beyond_budget: Arc<Semaphore>,
     pub underway: Underway,
     /// Connections that are told to end, rather than ended, when the process stops.
     pub http2_connections: Underway,
@@ -114,6 +117,7 @@ impl Gateway {
             network,
             budget,
             answers,
+            beyond_budget: Arc::new(Semaphore::new(1)),
             underway: Underway::default(),
             http2_connections: Underway::default(),
             certificate: config
@@ -129,6 +133,12 @@ impl Gateway {
             metrics,
             config,
         }))
+    }
+
+    /// One that is configured so, and contacts nobody.
+    #[cfg(test)]
+    pub(crate) fn for_test(settings: &[(&str, &str)]) -> Arc<Self> {
+        Self::new(crate::config::tests::check(settings).unwrap()).unwrap()
     }
 
     /// Milliseconds since the start, wrapping: the clock of the rate windows.

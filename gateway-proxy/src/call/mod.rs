@@ -27,6 +27,7 @@ pub mod probe;
 pub mod quote;
 pub mod record;
 pub mod replay;
+pub mod room;
 pub mod settle;
 
 use std::net::IpAddr;
