@@ -42,6 +42,8 @@ pub struct Hearing {
     /// Milliseconds from `started` to when everything was told; 0 while nobody has said so since the
     /// channel opened.
     told: AtomicU64,
+    /// Whether anybody ever said so.
+    was_told: AtomicBool,
     started: Instant,
 }
 
@@ -51,6 +53,7 @@ impl Default for Hearing {
             epoch: AtomicU64::default(),
             connected: AtomicBool::default(),
             told: AtomicU64::default(),
+            was_told: AtomicBool::default(),
             started: Instant::now(),
         }
     }
@@ -76,16 +79,22 @@ impl Hearing {
         (told > 0 && young && self.connected()).then_some(until.min(now))
     }
 
+    /// Whether anybody ever said that everything was told, however long ago.
+    pub fn was_told(&self) -> bool {
+        self.was_told.load(Ordering::Relaxed)
+    }
+
     /// Somebody says that everything from before `age` ago was told.
-    fn told(&self, age: Duration, now: Instant) {
+    pub(crate) fn told(&self, age: Duration, now: Instant) {
         let until = now
             .saturating_duration_since(self.started)
             .saturating_sub(age);
         let until = u64::try_from(until.as_millis()).unwrap_or(0);
         self.told.fetch_max(until, Ordering::AcqRel);
+        self.was_told.store(true, Ordering::Relaxed);
     }
 
-    fn open(&self) {
+    pub(crate) fn open(&self) {
         self.told.store(0, Ordering::Release);
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.connected.store(true, Ordering::Release);
@@ -106,7 +115,6 @@ pub async fn listen(gateway: Arc<Gateway>) {
         {
             wait = RETRY_MIN;
             gateway.hearing.open();
-            gateway.redis.note_answer();
             gateway.metrics.changes_connected.set(1.0);
             tracing::info!("hearing of changes");
             follow(&gateway, sink, stream).await;
