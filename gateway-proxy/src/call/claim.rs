@@ -110,7 +110,8 @@ pub async fn claim(gateway: &Arc<Gateway>, mut call: Presented) -> Result<Claime
         fault::pass(Point::AfterClaim);
         let Ok(place) = call.place else {
             // Not asked for: `serve` was false. What was granted all the same is given back.
-            tokio::spawn(release(Arc::clone(gateway), claim.owner, grant, since));
+            let releasing = release(Arc::clone(gateway), claim.owner, grant, since);
+            gateway.underway.spawn(releasing);
             return Err(gateway.errors.code(Code::SellerUnavailable));
         };
         return Ok(Claimed {
@@ -184,7 +185,8 @@ impl Asking {
             }
             if self.began.elapsed() + wait >= PATIENCE {
                 if let Some(since) = self.unknown_since {
-                    tokio::spawn(find_out(Arc::clone(gateway), claim.clone(), since));
+                    let asking = find_out(Arc::clone(gateway), claim.clone(), since);
+                    gateway.underway.spawn(asking);
                 }
                 return Ok(last);
             }
@@ -207,7 +209,6 @@ const fn may_hide_ours(answer: &ClaimAnswer) -> bool {
 ///
 /// With `serve: false` the asking can find a claim and never make one.
 async fn find_out(gateway: Arc<Gateway>, mut claim: Claim, since: Instant) {
-    let _underway = gateway.underway.begin();
     claim.serve = false;
     while since.elapsed() < ORPHAN_TIME {
         tokio::time::sleep(AGAIN_MAX).await;

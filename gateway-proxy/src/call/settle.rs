@@ -101,11 +101,10 @@ pub async fn settle(
     Metrics::took(&gateway.metrics.settle, began.elapsed());
     let Ok(settled) = settled else {
         gateway.metrics.settle_late.increment(1);
-        let underway = gateway.underway.begin();
         let gateway_on = Arc::clone(gateway);
-        tokio::spawn(async move {
+        gateway.underway.spawn(async move {
             until_durable(&gateway_on, &settle, lease_end).await;
-            drop((underway, budget));
+            drop(budget);
         });
         let code = Code::ServiceUnavailable;
         return Err(gateway.errors.about(code, grant.request_id));
@@ -132,9 +131,8 @@ fn settle_later(
 ) -> Refusal {
     gateway.metrics.settle_late.increment(1);
     let request_id = grant.request_id;
-    let underway = gateway.underway.begin();
     let gateway_on = Arc::clone(gateway);
-    tokio::spawn(async move {
+    gateway.underway.spawn(async move {
         let lease_end = guard.lease_end;
         if let Some(more) = unwritten.wants(&gateway_on) {
             let latest = room::latest(lease_end);
@@ -144,7 +142,7 @@ fn settle_later(
         let settle = guard.settle(ready.outcome);
         until_durable(&gateway_on, &settle, lease_end).await;
         guard.disarm();
-        drop((underway, ready.budget));
+        drop(ready.budget);
     });
     gateway.errors.about(Code::ServiceUnavailable, request_id)
 }
