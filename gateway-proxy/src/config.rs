@@ -431,4 +431,4 @@ pub mod tls;
 mod reference;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

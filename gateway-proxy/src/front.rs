@@ -275,7 +275,8 @@ impl ServerApp for Front {
                 }
             };
             is_first = false;
-            let underway = self.gateway.underway.begin();
+            // Too late: the process is gone before this could be answered, and nothing of it has begun.
+            let underway = self.gateway.underway.enter()?;
             stream = if let Some(plain) = take_plain(&mut pending, end) {
                 let keep = !*shutdown.borrow();
                 let Plain {

@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crochet_shared::id::{self, ProfileId, RequestId};
-use crochet_shared::internal::StoredAnswer;
+use crochet_shared::id;
 use crochet_shared::limit::{self, Kind};
 use crochet_shared::redis_key;
 use http::{HeaderMap, HeaderValue};
 use quick_cache::sync::Cache;
 use secrecy::ExposeSecret as _;
+use tokio::sync::Semaphore;
 
-use crate::adapter::batch::Unanswered;
 use crate::adapter::control_plane::ControlPlane;
 use crate::adapter::redis::Redis;
 use crate::cache::flight::Flights;
@@ -23,6 +22,7 @@ use crate::cache::keys::Keys;
 use crate::cache::quotes::Quotes;
 use crate::cache::routes::Routes;
 use crate::call::quote::Learned;
+use crate::call::replay::Replays;
 use crate::client;
 use crate::config::Config;
 use crate::error::Errors;
@@ -55,13 +55,15 @@ pub struct Gateway {
     pub quotes: Quotes,
     /// Quotes being found or made, by the digest of their identity.
     pub quoting: Flights<[u8; 32], Learned>,
-    /// Stored answers being read, by their request and who asks.
-    pub replaying: Flights<(RequestId, ProfileId), Result<StoredAnswer, Unanswered>>,
+    /// Stored answers that are read and sent again.
+    pub replays: Replays,
     pub network: Network,
     /// For requests' bodies.
     pub budget: Budget,
     /// For sellers' answers above a size.
     pub answers: Budget,
+    /// For the one answer at a time that is settled although that is spent.
+    pub beyond_budget: Arc<Semaphore>,
     pub underway: Underway,
     /// Connections that are told to end, rather than ended, when the process stops.
     pub http2_connections: Underway,
@@ -111,10 +113,11 @@ impl Gateway {
             routes: Routes::default(),
             quotes: Quotes::default(),
             quoting: Flights::default(),
-            replaying: Flights::default(),
+            replays: Replays::of(&answers),
             network,
             budget,
             answers,
+            beyond_budget: Arc::new(Semaphore::new(1)),
             underway: Underway::default(),
             http2_connections: Underway::default(),
             certificate: config
@@ -130,6 +133,12 @@ impl Gateway {
             metrics,
             config,
         }))
+    }
+
+    /// One that is configured so, and contacts nobody.
+    #[cfg(test)]
+    pub(crate) fn for_test(settings: &[(&str, &str)]) -> Arc<Self> {
+        Self::new(crate::config::tests::check(settings).unwrap()).unwrap()
     }
 
     /// Milliseconds since the start, wrapping: the clock of the rate windows.

@@ -5,7 +5,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -13,7 +13,10 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// Bytes of bodies that may be held at once.
 #[derive(Clone, Debug)]
-pub struct Budget(Arc<Semaphore>);
+pub struct Budget {
+    left: Arc<Semaphore>,
+    bytes: usize,
+}
 
 /// A part of the budget, given back on drop.
 #[derive(Debug)]
@@ -22,7 +25,11 @@ pub struct Share(Option<OwnedSemaphorePermit>);
 impl Budget {
     /// A budget of so many bytes.
     pub fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
+        let bytes = bytes.min(Semaphore::MAX_PERMITS);
+        Self {
+            left: Arc::new(Semaphore::new(bytes)),
+            bytes,
+        }
     }
 
     /// Half for requests' bodies, and half for sellers' answers above a size. An answer waits for room while
@@ -38,18 +45,25 @@ impl Budget {
             return Some(Share(None));
         }
         let permits = u32::try_from(bytes).ok()?;
-        let permit = Arc::clone(&self.0).try_acquire_many_owned(permits).ok()?;
+        let permit = Arc::clone(&self.left)
+            .try_acquire_many_owned(permits)
+            .ok()?;
         Some(Share(Some(permit)))
+    }
+
+    /// All its bytes, taken or not.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Bytes not taken.
     pub fn left(&self) -> usize {
-        self.0.available_permits()
+        self.left.available_permits()
     }
 
     /// The same budget, one permit a byte, for the room that waits for it.
     pub fn semaphore(&self) -> Arc<Semaphore> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.left)
     }
 }
 
@@ -92,6 +106,8 @@ pub struct Underway(Arc<UnderwayInner>);
 #[derive(Debug, Default)]
 struct UnderwayInner {
     count: AtomicUsize,
+    /// Nothing new is let in.
+    closed: AtomicBool,
     none: Notify,
 }
 
@@ -100,15 +116,45 @@ struct UnderwayInner {
 pub struct UnderwayGuard(Underway);
 
 impl Underway {
-    /// One more.
+    /// One more, of those that are under way already.
     pub fn begin(&self) -> UnderwayGuard {
-        self.0.count.fetch_add(1, Ordering::AcqRel);
+        self.0.count.fetch_add(1, Ordering::SeqCst);
         UnderwayGuard(self.clone())
+    }
+
+    /// One more from outside, unless nothing is let in any more. It is counted first, and then looks; who closes
+    /// does it in the other order, so that one of the two sees the other.
+    pub fn enter(&self) -> Option<UnderwayGuard> {
+        let guard = self.begin();
+        (!self.0.closed.load(Ordering::SeqCst)).then_some(guard)
+    }
+
+    /// Runs `work` beside, counted from now on, rather than from its own first step: whoever hands over the rest
+    /// of a call may be the last that is counted.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let guard = self.begin();
+        tokio::spawn(async move {
+            work.await;
+            drop(guard);
+        });
     }
 
     /// How many.
     pub fn count(&self) -> usize {
-        self.0.count.load(Ordering::Acquire)
+        self.0.count.load(Ordering::SeqCst)
+    }
+
+    /// Lets nothing in from now on.
+    pub fn shut(&self) {
+        self.0.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Resolves when none is left and none can come.
+    pub async fn close(&self) {
+        self.none().await;
+        self.shut();
+        // What came in just before.
+        self.none().await;
     }
 
     /// Resolves when none is left.
@@ -127,7 +173,7 @@ impl Underway {
 
 impl Drop for UnderwayGuard {
     fn drop(&mut self) {
-        if self.0.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+        if self.0.0.count.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.0.0.none.notify_waiters();
         }
     }
@@ -136,6 +182,7 @@ impl Drop for UnderwayGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt as _;
 
     #[test]
     fn a_budget_gets_back_what_was_taken() {
@@ -175,5 +222,47 @@ mod tests {
         assert!(!waiting.is_finished());
         drop(guard);
         waiting.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_comes_in_while_it_closes_is_waited_for_or_turned_away() {
+        for _ in 0..1_000 {
+            let (underway, stopped) = (Underway::default(), Arc::new(AtomicBool::new(false)));
+            let (inside, ended) = (underway.clone(), Arc::clone(&stopped));
+            let calls = std::thread::spawn(move || {
+                // Nothing is under way when the stop looks, and then something may be.
+                while let Some(call) = inside.enter() {
+                    assert!(!ended.load(Ordering::SeqCst), "a call began after the stop");
+                    drop(call);
+                }
+            });
+            underway.close().await;
+            stopped.store(true, Ordering::SeqCst);
+            assert_eq!(underway.enter().map(drop), None);
+            calls.join().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn closing_waits_for_what_is_under_way_and_lets_in_what_comes_meanwhile() {
+        let underway = Underway::default();
+        let call = underway.begin();
+        let mut closing = Box::pin(underway.close());
+        assert!((&mut closing).now_or_never().is_none());
+        let next = underway.enter();
+        assert!(next.is_some(), "there is time while another is waited for");
+        drop(call);
+        assert!((&mut closing).now_or_never().is_none());
+        drop(next);
+        closing.await;
+        assert!(underway.enter().is_none());
+    }
+
+    #[tokio::test]
+    async fn work_is_counted_before_its_first_step() {
+        let underway = Underway::default();
+        underway.spawn(async {});
+        assert_eq!(underway.count(), 1);
+        underway.none().await;
     }
 }

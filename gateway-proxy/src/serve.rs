@@ -318,8 +318,9 @@ impl StopSignal {
         // HTTP/2 says goodbye: until its client has heard it, another request may be on its way.
         let goodbye = self.gateway.http2_connections.none();
         let _ = tokio::time::timeout(GOODBYE_TIME, goodbye).await;
-        let finished = tokio::time::timeout(config.finish_time, self.gateway.underway.none());
+        let finished = tokio::time::timeout(config.finish_time, self.gateway.underway.close());
         if finished.await.is_err() {
+            self.gateway.underway.shut();
             let left = self.gateway.underway.count();
             tracing::warn!(left, "stopping although calls are under way");
         }

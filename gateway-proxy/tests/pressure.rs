@@ -5,14 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crochet_dev::Options;
 use demo_agent::{Answer, Chain, PaidCall, Quote};
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
 
-use crate::harness::{Gate, Market, Reply, World, ok, refused, trials, until};
+use crate::harness::{Gate, Market, Reply, World, ok, refused, request, trials, until};
 
 trials!(
     two_hundred_retries_of_one_payment_are_one_call_and_one_settlement,
     hundreds_of_replays_at_once_are_all_the_same_bytes,
+    slow_readers_of_old_answers_hold_no_more_than_their_part_of_the_budget,
+    an_answer_that_is_longer_than_the_budget_in_its_envelope_is_delivered,
     flushing_redis_each_100_ms_costs_nobody_anything,
     many_payments_at_once_are_each_delivered_once,
     a_seller_is_never_called_beyond_her_limit,
@@ -90,6 +95,121 @@ async fn hundreds_of_replays_at_once_are_all_the_same_bytes() {
         assert!(answer.body == first.body, "other bytes: {answer}");
     }
     market.assert_settled(&quote, 1).await;
+}
+
+async fn slow_readers_of_old_answers_hold_no_more_than_their_part_of_the_budget() {
+    const MEBIBYTE: usize = 1024 * 1024;
+    // Half of it is for answers, and half of that for replays: one of these answers and a little.
+    const BUDGET: usize = 16 * MEBIBYTE;
+    const ANSWER_BYTES: usize = 15 * MEBIBYTE / 4;
+    let set = |options: Options| {
+        let options = options.gateways(1);
+        options
+            .set("BODY_BUDGET_BYTES", &BUDGET.to_string())
+            .unwrap()
+    };
+    let world = World::own("slow_readers", set).await;
+    let market = Market::within(&world.door, json!({})).await;
+    let mut bought = Vec::new();
+    for _ in 0..2 {
+        market.service.then(Reply::json(&json_of(ANSWER_BYTES)));
+        let call = market.call();
+        let quote = market.evidenced(&call).await;
+        let answer = patiently(&market, &call, &quote).await;
+        ok(&answer);
+        bought.push((call, quote, answer));
+    }
+    let [(slow_call, slow, first), (call, quote, answer)] = &bought[..] else {
+        unreachable!("two were bought");
+    };
+    // Its head is there, and the rest stays in the gateway.
+    let mut reader = unhurried(&market, slow_call, slow).await;
+    let mut begun = [0; 15];
+    reader.read_exact(&mut begun).await.unwrap();
+    assert_eq!(&begun, b"HTTP/1.1 200 OK");
+
+    let refusal = market.once_as(&market.buyer, call, quote).await;
+    refused(&refusal, 503, "SERVICE_UNAVAILABLE");
+    assert_eq!(refusal.header("retry-after"), Some("1"), "{refusal}");
+    // What somebody is sent already is told to others too.
+    let shared = market.once_as(&market.buyer, slow_call, slow).await;
+    assert!(ok(&shared).is_object() && shared.body == first.body);
+    // Nobody else is kept from buying, whose answers need room of the same budget.
+    market.service.then(Reply::json(&json_of(ANSWER_BYTES)));
+    let other = market.call();
+    let other_quote = market.evidenced(&other).await;
+    ok(&patiently(&market, &other, &other_quote).await);
+
+    drop(reader);
+    let replay = patiently(&market, call, quote).await;
+    assert!(ok(&replay).is_object() && replay.body == answer.body);
+    for quote in [slow, quote, &other_quote] {
+        market.assert_settled(quote, 1).await;
+    }
+    world.close().await;
+}
+
+async fn an_answer_that_is_longer_than_the_budget_in_its_envelope_is_delivered() {
+    const MEBIBYTE: usize = 1024 * 1024;
+    // Half of it is for answers; this one is six times as long as it came.
+    const BUDGET: usize = 16 * MEBIBYTE;
+    let set = |options: Options| {
+        let options = options.gateways(1);
+        options
+            .set("BODY_BUDGET_BYTES", &BUDGET.to_string())
+            .unwrap()
+    };
+    let world = World::own("grown", set).await;
+    let market = Market::within(&world.door, json!({})).await;
+    let controls = vec![1; 3 * MEBIBYTE / 2];
+    let mut buying = Vec::new();
+    for _ in 0..2 {
+        market.service.then(Reply::new(200, &[], controls.clone()));
+        let call = market.call();
+        let quote = market.evidenced(&call).await;
+        buying.push((call, quote));
+    }
+    let redeeming = buying
+        .iter()
+        .map(|(call, quote)| market.redeem(call, quote));
+    let answers = futures_util::future::join_all(redeeming).await;
+    for (answer, (call, quote)) in answers.iter().zip(&buying) {
+        assert_eq!(ok(answer)["seller_response_encoding"], "text");
+        assert!(answer.body.len() > BUDGET / 2);
+        let again = patiently(&market, call, quote).await;
+        assert!(ok(&again).is_object() && again.body == answer.body);
+        market.assert_settled(quote, 1).await;
+    }
+    world.close().await;
+}
+
+/// The answer of a paid call that takes its time to be settled, or read again: whoever is told to retry retries.
+async fn patiently(market: &Market, call: &PaidCall, quote: &Quote) -> Answer {
+    until("the call is answered", || async {
+        let answer = market.redeem(call, quote).await;
+        (answer.code().as_deref() != Some("SERVICE_UNAVAILABLE")).then_some(answer)
+    })
+    .await
+}
+
+/// Asks for the answer of a paid call over a connection that takes next to nothing unread.
+async fn unhurried(market: &Market, call: &PaidCall, quote: &Quote) -> TcpStream {
+    const RECEIVE_BYTES: u32 = 4096;
+    let authority = market.api().base_url().trim_start_matches("http://");
+    let authority = authority.trim_end_matches("/api/v1").parse().unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(RECEIVE_BYTES).unwrap();
+    let mut stream = socket.connect(authority).await.unwrap();
+    let line = format!("POST /api/v1/gateway/{}", call.listing);
+    let bearer = format!("Bearer {}", market.buyer.key);
+    let headers = [
+        ("Authorization", bearer.as_str()),
+        ("Content-Type", "application/json"),
+        ("X-Crochet-Relay-Request-Id", &quote.relay_request_id),
+    ];
+    let asked = request(&line, &headers, &call.body);
+    stream.write_all(&asked).await.unwrap();
+    stream
 }
 
 async fn flushing_redis_each_100_ms_costs_nobody_anything() {

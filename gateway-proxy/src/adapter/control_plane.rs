@@ -4,6 +4,8 @@
 //! look-ups and settlements leave in batches, each kind with a bounded queue of its own, so that a
 //! flood of quotes delays no settlement.
 
+mod stored;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -18,8 +20,9 @@ use crochet_shared::internal::{
 use crochet_traces::{Asking, Followed};
 use futures_util::FutureExt as _;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -44,7 +47,6 @@ const SETTLE_TIME: Duration = Duration::from_secs(3);
 const CREATE_TIME: Duration = Duration::from_secs(15);
 /// Contract: the provider is asked for at most 3 s; the rest is the way there and back.
 const CHECK_TIME: Duration = Duration::from_millis(3_500);
-const ANSWER_TIME: Duration = Duration::from_secs(5);
 
 /// Room for a question of any kind but the two below, written, in bytes; a longer one makes its own.
 const QUESTION_BYTES: usize = 512;
@@ -226,11 +228,14 @@ impl ControlPlane {
             .await
     }
 
-    /// Reads a stored answer.
-    pub async fn answer(&self, ask: &ReadAnswer) -> Result<StoredAnswer, Unanswered> {
-        self.wire
-            .ask((internal::ANSWERS, InternalCall::Answers), ask, ANSWER_TIME)
-            .await
+    /// Reads a stored answer into the room that `room` gives it, once its size is known. `None` when there
+    /// is none: then nothing of it was read.
+    pub async fn answer<R>(
+        &self,
+        ask: &ReadAnswer,
+        room: impl FnOnce(usize) -> Option<R>,
+    ) -> Result<Option<(StoredAnswer, R)>, Unanswered> {
+        self.wire.stored_answer(ask, room).await
     }
 
     /// Tells how an endpoint's test went.
@@ -331,19 +336,26 @@ impl Wire {
             Unanswered::Failed
         })?;
         let began = Instant::now();
-        let asked = tokio::time::timeout(time, self.exchange(uri, written.into(), asking));
+        let asked = tokio::time::timeout(time, async {
+            let response = self.exchange(uri, written.into(), asking).await?;
+            let body = response.into_body().collect().await;
+            body.map(http_body_util::Collected::to_bytes)
+                .map_err(|_| Unanswered::Lost)
+        });
         let answered = asked.await.unwrap_or(Err(Unanswered::Lost));
+        self.note(call, &answered, began);
+        rmp_serde::from_slice(&answered?).map_err(|error| unreadable(&error))
+    }
+
+    /// Counts how a question ended, and whether there is somebody to ask.
+    fn note<T>(&self, call: InternalCall, answered: &Result<T, Unanswered>, began: Instant) {
         if let Some(counts) = self.counts.get(call as usize) {
-            counts.count(&answered, began.elapsed());
+            counts.count(answered, began.elapsed());
         }
         let up = answered.is_ok();
         if self.up.swap(up, Ordering::Relaxed) != up {
             tracing::warn!(up, "the internal API");
         }
-        rmp_serde::from_slice(&answered?).map_err(|error| {
-            tracing::error!(%error, "an answer of the internal API could not be read");
-            Unanswered::Lost
-        })
     }
 
     async fn exchange(
@@ -351,7 +363,7 @@ impl Wire {
         uri: Uri,
         body: Bytes,
         asking: Option<Asking>,
-    ) -> Result<Bytes, Unanswered> {
+    ) -> Result<Response<Incoming>, Unanswered> {
         let path = uri.path().to_owned();
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
@@ -383,10 +395,13 @@ impl Wire {
                 Unanswered::Failed
             });
         }
-        let body = response.into_body().collect().await;
-        body.map(http_body_util::Collected::to_bytes)
-            .map_err(|_| Unanswered::Lost)
+        Ok(response)
     }
+}
+
+fn unreadable(error: &rmp_serde::decode::Error) -> Unanswered {
+    tracing::error!(%error, "an answer of the internal API could not be read");
+    Unanswered::Lost
 }
 
 fn client(ca_file: Option<&std::path::Path>) -> anyhow::Result<HttpClient> {

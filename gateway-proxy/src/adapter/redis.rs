@@ -5,7 +5,7 @@
 //! call nothing.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use crochet_redis::{Connection, NoAddress, Patience, Place};
@@ -31,7 +31,6 @@ pub struct Redis {
     connection: OnceLock<Connection>,
     keys: Keyring,
     resting_until_ms: AtomicI64,
-    answered: AtomicBool,
     gets: RedisCounts,
     pipelines: RedisCounts,
 }
@@ -50,7 +49,6 @@ impl Redis {
             connection: OnceLock::new(),
             keys,
             resting_until_ms: AtomicI64::new(0),
-            answered: AtomicBool::new(false),
             gets: metrics.redis_get.clone(),
             pipelines: metrics.redis_pipeline.clone(),
         })
@@ -76,16 +74,6 @@ impl Redis {
     /// What seals records and changes.
     pub const fn keys(&self) -> &Keyring {
         &self.keys
-    }
-
-    /// Whether it ever answered.
-    pub fn ever_answered(&self) -> bool {
-        self.answered.load(Ordering::Relaxed)
-    }
-
-    /// Notes that it answered, here or on the channel.
-    pub fn note_answer(&self) {
-        self.answered.store(true, Ordering::Relaxed);
     }
 
     /// The answers to several commands at once, or nothing. Off every call's path.
@@ -116,7 +104,6 @@ impl Redis {
                 .store(now_ms + REST_MS, Ordering::Relaxed);
             return None;
         };
-        self.note_answer();
         redis_key::open(&self.keys, name, &sealed?, now_ms).ok()
     }
 }

@@ -5,7 +5,9 @@
 //!
 //! An open subscription to which nobody publishes says nothing. So whoever publishes also says until
 //! when everything is told ([`Change::Told`]); what Redis holds is as old as that, and is not believed
-//! at all when that is too long ago ([`TOLD_AGE_MAX`]).
+//! at all when that is too long ago ([`TOLD_AGE_MAX`]). A node may answer pings and hear of nothing, because
+//! it is cut off from those who publish; so a subscription that stays untold is given up, and made again
+//! ([`UNTOLD_TIME`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,6 +29,10 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 /// How long ago it may be until when everything was told: several times what lies between two such
 /// messages, and less than [`FRESH`](super::FRESH), for which what was learned then is believed.
 const TOLD_AGE_MAX: Duration = Duration::from_secs(3);
+/// How long a subscription may go without a word that everything was told: ten times what lies between two
+/// such messages, so that a publisher that restarts costs none. The next one may find another node, or the
+/// same at the end of another connection; where nobody publishes it costs a connection each time.
+const UNTOLD_TIME: Duration = Duration::from_secs(5);
 
 /// Whether changes are heard of, and since when.
 #[derive(Debug)]
@@ -36,6 +42,8 @@ pub struct Hearing {
     /// Milliseconds from `started` to when everything was told; 0 while nobody has said so since the
     /// channel opened.
     told: AtomicU64,
+    /// Whether anybody ever said so.
+    was_told: AtomicBool,
     started: Instant,
 }
 
@@ -45,6 +53,7 @@ impl Default for Hearing {
             epoch: AtomicU64::default(),
             connected: AtomicBool::default(),
             told: AtomicU64::default(),
+            was_told: AtomicBool::default(),
             started: Instant::now(),
         }
     }
@@ -70,16 +79,22 @@ impl Hearing {
         (told > 0 && young && self.connected()).then_some(until.min(now))
     }
 
+    /// Whether anybody ever said that everything was told, however long ago.
+    pub fn was_told(&self) -> bool {
+        self.was_told.load(Ordering::Relaxed)
+    }
+
     /// Somebody says that everything from before `age` ago was told.
-    fn told(&self, age: Duration, now: Instant) {
+    pub(crate) fn told(&self, age: Duration, now: Instant) {
         let until = now
             .saturating_duration_since(self.started)
             .saturating_sub(age);
         let until = u64::try_from(until.as_millis()).unwrap_or(0);
         self.told.fetch_max(until, Ordering::AcqRel);
+        self.was_told.store(true, Ordering::Relaxed);
     }
 
-    fn open(&self) {
+    pub(crate) fn open(&self) {
         self.told.store(0, Ordering::Release);
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.connected.store(true, Ordering::Release);
@@ -100,7 +115,6 @@ pub async fn listen(gateway: Arc<Gateway>) {
         {
             wait = RETRY_MIN;
             gateway.hearing.open();
-            gateway.redis.note_answer();
             gateway.metrics.changes_connected.set(1.0);
             tracing::info!("hearing of changes");
             follow(&gateway, sink, stream).await;
@@ -119,18 +133,38 @@ async fn subscribe(gateway: &Gateway) -> redis::RedisResult<(PubSubSink, PubSubS
     Ok((sink, stream))
 }
 
-/// Takes messages until the channel closes or stops answering.
+/// Takes messages until the channel closes, stops answering, or goes on without a word that everything
+/// was told.
 async fn follow(gateway: &Gateway, mut sink: PubSubSink, mut stream: PubSubStream) {
     let mut silence = std::pin::pin!(until_silent(&mut sink));
+    let mut untold = std::pin::pin!(tokio::time::sleep(UNTOLD_TIME));
     loop {
         tokio::select! {
+            // Messages first: a process that was held up has some to take before it may call anybody silent.
+            biased;
             message = stream.next() => match message {
-                Some(message) => take(gateway, message.get_payload_bytes()),
+                Some(message) => {
+                    if take(gateway, message.get_payload_bytes()) == Taken::Told {
+                        untold.as_mut().reset(tokio::time::Instant::now() + UNTOLD_TIME);
+                    }
+                }
                 None => return,
             },
             () = &mut silence => return,
+            () = &mut untold => return,
         }
     }
+}
+
+/// What a message was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    /// The word that everything was told.
+    Told,
+    /// A change.
+    Change,
+    /// Not ours.
+    Nothing,
 }
 
 async fn until_silent(sink: &mut PubSubSink) {
@@ -144,12 +178,12 @@ async fn until_silent(sink: &mut PubSubSink) {
 }
 
 /// A message that does not open is not ours, and could at worst make us look again.
-fn take(gateway: &Gateway, payload: &[u8]) {
+fn take(gateway: &Gateway, payload: &[u8]) -> Taken {
     let now_ms = clock::now().timestamp_millis();
     let opened =
         redis_key::open_stamped::<Change>(gateway.redis.keys(), CHANGES_CHANNEL, payload, now_ms);
     let Ok((change, published_ms)) = opened else {
-        return;
+        return Taken::Nothing;
     };
     let now = Instant::now();
     let metrics = &gateway.metrics;
@@ -171,54 +205,14 @@ fn take(gateway: &Gateway, payload: &[u8]) {
             gateway.quotes.forget(identity, now);
             metrics.quotes.changed.increment(1);
         }
-        Change::Told(until_ms) => return gateway.hearing.told(since(until_ms), now),
+        Change::Told(until_ms) => {
+            gateway.hearing.told(since(until_ms), now);
+            return Taken::Told;
+        }
     }
     Metrics::took(&metrics.invalidation_lag, since(published_ms));
+    Taken::Change
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    #[test]
-    fn redis_is_believed_while_somebody_says_that_everything_was_told() {
-        let hearing = Hearing::default();
-        let start = hearing.started;
-        hearing.open();
-        assert_eq!(hearing.told_until(start + SECOND), None, "nobody said so");
-        hearing.told(SECOND, start + 10 * SECOND);
-        let told = start + 9 * SECOND;
-        assert_eq!(hearing.told_until(start + 10 * SECOND), Some(told));
-        hearing.told(5 * SECOND, start + 11 * SECOND);
-        assert_eq!(
-            hearing.told_until(start + 11 * SECOND),
-            Some(told),
-            "an older word changes nothing"
-        );
-        assert_eq!(
-            hearing.told_until(told + TOLD_AGE_MAX),
-            None,
-            "publishing stopped"
-        );
-        hearing.told(Duration::ZERO, start + 20 * SECOND);
-        assert!(hearing.told_until(start + 20 * SECOND).is_some());
-        hearing.close();
-        assert_eq!(hearing.told_until(start + 20 * SECOND), None);
-        hearing.open();
-        assert_eq!(
-            hearing.told_until(start + 20 * SECOND),
-            None,
-            "the channel was closed meanwhile"
-        );
-    }
-
-    #[test]
-    fn a_word_from_before_the_start_says_nothing() {
-        let hearing = Hearing::default();
-        hearing.open();
-        hearing.told(50 * SECOND, hearing.started + SECOND);
-        assert_eq!(hearing.told_until(hearing.started + SECOND), None);
-    }
-}
+mod tests;

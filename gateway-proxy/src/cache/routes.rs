@@ -29,21 +29,27 @@ pub struct Route {
     pub record: RouteRecord,
     /// The seller's endpoint, when there is one that this gateway may call.
     pub seller: Option<Arc<Seller>>,
+    /// That, or the last there was. A listing that is free for a while, or an endpoint that nobody can open for
+    /// a while, comes back as it went: with its breaker, and with its calls that are still under way.
+    last: Option<Arc<Seller>>,
 }
 
 impl Route {
     fn new(record: RouteRecord, network: &Network, before: Option<&Self>) -> Self {
+        let before = before.and_then(|route| route.last.as_ref());
         let seller = record.endpoint.as_ref().and_then(|endpoint| {
-            let before = before.and_then(|route| route.seller.as_deref());
+            let before = before.map(Arc::as_ref);
             Seller::new(record.listing_id, endpoint, network, before)
                 .map_err(|error| {
                     tracing::error!(listing = %record.listing_id, %error, "cannot be served");
                 })
                 .ok()
         });
+        let seller = seller.map(Arc::new);
         Self {
             record,
-            seller: seller.map(Arc::new),
+            last: seller.as_ref().or(before).map(Arc::clone),
+            seller,
         }
     }
 
@@ -134,7 +140,7 @@ impl Routes {
     pub fn sellers(&self, now: Instant) -> (usize, usize, usize) {
         let (mut open, mut half_open, mut underway) = (0, 0, 0);
         for (_, known) in self.known.iter() {
-            let Some(seller) = &known.route.seller else {
+            let Some(seller) = &known.route.last else {
                 continue;
             };
             let (health, calls) = seller.standing(now);
@@ -244,7 +250,7 @@ fn redis_name(name: &RouteName) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seller::NetworkConfig;
+    use crate::seller::{BreakerConfig, NetworkConfig, SendError, Unsent};
     use crochet_shared::id::ProfileId;
     use crochet_shared::internal::Redelivery;
     use crochet_shared::money::Micros;
@@ -302,6 +308,41 @@ mod tests {
         routes.keep(&network, record(2), (now, 1), true);
         assert!(routes.knows_newer(&record(1)));
         assert!(!routes.knows_newer(&record(2)));
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_comes_back_has_its_breaker_and_its_calls_under_way() {
+        let routes = Routes::default();
+        let network = Network::new(NetworkConfig::default()).unwrap();
+        let now = Instant::now();
+        let keep = |record| routes.keep(&network, record, (now, 1), true);
+        let buyer = record(0).seller_id;
+        let seller = |route: Arc<Route>| route.seller.clone();
+        let first = seller(keep(record(1))).unwrap();
+        for _ in 0..BreakerConfig::default().connect_failures {
+            let unreachable = Err(SendError::Unsent(Unsent::Connect));
+            first.try_admit().unwrap().report(buyer, &unreachable, now);
+        }
+        let underway = first.try_admit_test().unwrap();
+        assert_eq!(first.standing(now), (Health::Open, 1));
+
+        // As it is told while its secrets do not open, and while the listing is free.
+        let mut sealed = record(2);
+        if let Some(endpoint) = &mut sealed.endpoint {
+            endpoint.url.clear();
+            endpoint.secrets.clear();
+            endpoint.paused = true;
+        }
+        let mut free = record(3);
+        free.endpoint = None;
+        for gone in [sealed, free] {
+            assert!(seller(keep(gone)).is_none(), "nobody can be served");
+            assert_eq!(routes.sellers(now), (1, 0, 1), "and nothing is forgotten");
+        }
+        let back = seller(keep(record(4))).unwrap();
+        assert_eq!(back.standing(now), (Health::Open, 1));
+        drop(underway);
+        assert_eq!(back.standing(now).1, 0);
     }
 
     #[test]

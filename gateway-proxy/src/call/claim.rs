@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use super::admit::{Place, Presented};
 use super::body::Body;
-use super::{answer, quote, settle};
+use super::{answer, quote, replay, settle};
 use crate::adapter::batch::Unanswered;
 use crate::error::Refusal;
 use crate::gateway::Gateway;
@@ -110,7 +110,8 @@ pub async fn claim(gateway: &Arc<Gateway>, mut call: Presented) -> Result<Claime
         fault::pass(Point::AfterClaim);
         let Ok(place) = call.place else {
             // Not asked for: `serve` was false. What was granted all the same is given back.
-            tokio::spawn(release(Arc::clone(gateway), claim.owner, grant, since));
+            let releasing = release(Arc::clone(gateway), claim.owner, grant, since);
+            gateway.underway.spawn(releasing);
             return Err(gateway.errors.code(Code::SellerUnavailable));
         };
         return Ok(Claimed {
@@ -184,7 +185,8 @@ impl Asking {
             }
             if self.began.elapsed() + wait >= PATIENCE {
                 if let Some(since) = self.unknown_since {
-                    tokio::spawn(find_out(Arc::clone(gateway), claim.clone(), since));
+                    let asking = find_out(Arc::clone(gateway), claim.clone(), since);
+                    gateway.underway.spawn(asking);
                 }
                 return Ok(last);
             }
@@ -207,7 +209,6 @@ const fn may_hide_ours(answer: &ClaimAnswer) -> bool {
 ///
 /// With `serve: false` the asking can find a claim and never make one.
 async fn find_out(gateway: Arc<Gateway>, mut claim: Claim, since: Instant) {
-    let _underway = gateway.underway.begin();
     claim.serve = false;
     while since.elapsed() < ORPHAN_TIME {
         tokio::time::sleep(AGAIN_MAX).await;
@@ -305,8 +306,8 @@ async fn stands(
         ClaimAnswer::Unknown => errors.code(Code::RelayRequestNotFound),
         ClaimAnswer::Mismatch => errors.code(Code::RelayRequestMismatch),
         ClaimAnswer::Delivered { request_id } => {
-            let replay = answer::replay(gateway, call.buyer, request_id).await;
-            replay.map_or_else(|refusal| refusal, Into::into)
+            let again = replay::replay(gateway, call.buyer, request_id).await;
+            again.map_or_else(|refusal| refusal, Into::into)
         }
         ClaimAnswer::NoLongerStored(facts) => no_longer_stored(gateway, &facts),
         ClaimAnswer::Closed { request_id } => errors.about(Code::RelayRequestClosed, request_id),
@@ -343,8 +344,8 @@ pub async fn look_again(gateway: &Arc<Gateway>, claim: &Claim, settled: RequestI
     let buyer = claim.buyer;
     match gateway.control_plane.claims.ask(claim).await {
         Ok(ClaimAnswer::Delivered { request_id }) => {
-            let replay = answer::replay(gateway, buyer, request_id).await;
-            replay.map_or_else(|refusal| refusal, Into::into)
+            let again = replay::replay(gateway, buyer, request_id).await;
+            again.map_or_else(|refusal| refusal, Into::into)
         }
         Ok(ClaimAnswer::NoLongerStored(facts)) => no_longer_stored(gateway, &facts),
         Ok(ClaimAnswer::Closed { request_id }) => {

@@ -211,10 +211,9 @@ impl Drop for Guard {
         let settle = self.settlement(outcome);
         tracing::error!(request = %self.request_id, "a claimed call broke off; settling it");
         // Without a runtime the process is ending, and the sweep takes the lease back.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        if tokio::runtime::Handle::try_current().is_ok() {
             let (gateway, lease_end) = (Arc::clone(&self.gateway), self.lease_end);
-            runtime.spawn(async move {
-                let _underway = gateway.underway.begin();
+            self.gateway.underway.spawn(async move {
                 settle::until_durable(&gateway, &settle, lease_end).await;
             });
         }
@@ -250,6 +249,22 @@ mod tests {
         assert!(lease_suffices(&grant, Duration::from_secs(20)));
         assert!(!lease_suffices(&grant, Duration::from_millis(20_001)));
         assert!(!lease_suffices(&grant, Duration::from_hours(1)));
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_broke_off_is_under_way_from_the_moment_it_did() {
+        let gateway = Gateway::for_test(&[]);
+        drop(Guard {
+            gateway: Arc::clone(&gateway),
+            request_id: a_grant().request_id,
+            epoch: 1,
+            owner: Owner::new(),
+            lease_end: Instant::now(),
+            started: Started::default(),
+            outcome: None,
+            armed: true,
+        });
+        assert_eq!(gateway.underway.count(), 1);
     }
 
     fn answer(status: u16) -> SellerAnswer {

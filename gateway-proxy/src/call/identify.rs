@@ -20,7 +20,7 @@ use crate::cache::keys::{Cached, Key};
 use crate::error::Refusal;
 use crate::gateway::Gateway;
 use crate::metrics::Full as Why;
-use crate::rate::doubt::Doubt;
+use crate::rate::doubt::{Doubt, NoPlace};
 use crate::rate::{Full, Window};
 
 /// A caller with a good key, within its rate.
@@ -110,7 +110,11 @@ async fn known(
     } else {
         let stranger = gateway.stranger(arrival.client);
         let doubt = stranger.doubt(gateway.millis(arrival.at)).await;
-        Some(doubt.map_err(|full| limited(gateway, stranger.window(), full, Why::Stranger))?)
+        Some(doubt.map_err(|why| match why {
+            NoPlace::Full(full) => limited(gateway, stranger.window(), full, Why::Stranger),
+            // As the look-ups it waited for are told themselves when they fail.
+            NoPlace::Slow => gateway.errors.code(Code::ServiceUnavailable),
+        })?)
     };
     Ok((fetch(gateway, digest).await?, doubt))
 }
@@ -140,6 +144,30 @@ fn limited(gateway: &Gateway, window: &Window, full: Full, why: Why) -> Refusal 
 mod tests {
     use super::*;
     use crochet_shared::id::ApiKeyId;
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_look_ups_are_not_held_against_those_behind_one_address() {
+        let gateway = Gateway::for_test(&[("--rate-limit-unknown-keys-per-minute", "1")]);
+        let arrival = Arrival {
+            at: Instant::now(),
+            now_ms: 0,
+            client: std::net::Ipv4Addr::LOCALHOST.into(),
+        };
+        let stranger = gateway.stranger(arrival.client);
+        let now = gateway.millis(arrival.at);
+        // Somebody else's look-up, which does not end.
+        let doubt = stranger.doubt(now).await.unwrap();
+        let asked = identify(&gateway, Ok(KeyDigest([7; 32])), arrival).await;
+        let refused = asked.unwrap_err().into_reply();
+        let unavailable = gateway.errors.code(Code::ServiceUnavailable).into_reply();
+        assert_eq!(refused.body, unavailable.body);
+        assert_eq!((refused.status, refused.retry_after), (503, Some(1)));
+        // It was of an unknown key: now the limit is reached.
+        gateway.rates.take(stranger.window(), now).await.unwrap();
+        drop(doubt);
+        let asked = identify(&gateway, Ok(KeyDigest([7; 32])), arrival).await;
+        assert_eq!(asked.unwrap_err().into_reply().status, 429);
+    }
 
     #[test]
     fn a_key_ends_when_revoked_or_at_its_expiry() {

@@ -26,6 +26,8 @@ pub mod identify;
 pub mod probe;
 pub mod quote;
 pub mod record;
+pub mod replay;
+pub mod room;
 pub mod settle;
 
 use std::net::IpAddr;
@@ -44,6 +46,7 @@ use crate::client;
 use crate::error::{Refusal, Reply};
 use crate::gateway::Gateway;
 use crate::incoming::Incoming;
+use crate::limits::UnderwayGuard;
 use finish::Finish;
 use head::{Head, Once};
 use identify::Identified;
@@ -143,7 +146,9 @@ async fn retry(
 ) -> Result<Reply, Refusal> {
     let presented =
         admit::for_claim(gateway, incoming, caller, name, relay_request_id, head.body).await?;
-    let call = Finish::new(paid(Arc::clone(gateway), presented, arrival));
+    // Counted here, because whoever is given up before its first step still makes it.
+    let underway = gateway.underway.begin();
+    let call = Finish::new(paid(Arc::clone(gateway), presented, arrival, underway));
     AssertUnwindSafe(call)
         .catch_unwind()
         .await
@@ -159,8 +164,8 @@ async fn paid(
     gateway: Arc<Gateway>,
     presented: admit::Presented,
     arrival: Arrival,
+    _underway: UnderwayGuard,
 ) -> Result<Reply, Refusal> {
-    let _underway = gateway.underway.begin();
     let claimed = claim::claim(&gateway, presented).await?;
     let forwarded = Box::pin(forward::forward(&gateway, claimed));
     let ended = crochet_traces::step("seller", Kind::Client, forwarded).await;

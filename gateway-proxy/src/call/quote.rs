@@ -22,7 +22,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::admit::{self, Admitted};
-use super::answer;
+use super::{answer, replay};
 use crate::adapter::batch::Unanswered;
 use crate::cache::REDIS_AGE_MAX;
 use crate::cache::quotes::{OpenQuote, Wanted};
@@ -292,7 +292,7 @@ async fn stands(
             retry_after_seconds,
         )),
         QuoteFound::Delivered { request_id, .. } => {
-            answer::replay(gateway, buyer, request_id).await
+            replay::replay(gateway, buyer, request_id).await
         }
         QuoteFound::KeyReused => Err(gateway.errors.code(Code::IdempotencyKeyReused)),
         // The control plane resolves both before it answers a creation.

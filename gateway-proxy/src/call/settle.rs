@@ -13,10 +13,10 @@ use crochet_shared::fault::{self, Point};
 use crochet_shared::internal::{Claim, Delivery, Grant, Outcome, Settle, SettleAnswer};
 use crochet_shared::outcome::SellerFailure;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::OwnedSemaphorePermit;
 
-use super::answer::envelope;
-use super::forward::{Ended, Ending};
+use super::answer::{Shape, envelope};
+use super::forward::{Ended, Ending, Guard};
+use super::room::{self, Room};
 use super::{Arrival, claim};
 use crate::aside::aside;
 use crate::error::Refusal;
@@ -74,27 +74,37 @@ pub async fn settle(
         claim,
         took,
     } = ended;
+    let mut unwritten = Unwritten::of(ending);
+    let mut patience = PATIENCE;
+    if let Some(more) = unwritten.wants(gateway) {
+        let began = Instant::now();
+        let latest = room::latest(guard.lease_end);
+        let waiting = Box::pin(unwritten.budget.widen(gateway, more, latest));
+        if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
+            return Err(settle_later(gateway, unwritten, guard, grant, arrival));
+        }
+        patience = PATIENCE.saturating_sub(began.elapsed());
+    }
     let Ready {
         outcome,
         telling,
         budget,
-    } = prepare(&grant, ending, arrival);
+    } = prepare(&grant, unwritten, arrival);
     let settle = guard.settle(outcome);
     let lease_end = guard.lease_end;
     let began = Instant::now();
     fault::pass(Point::BeforeSettlement);
     let trying = until_durable(gateway, &settle, lease_end);
-    let settled = tokio::time::timeout(PATIENCE, trying).await;
+    let settled = tokio::time::timeout(patience, trying).await;
     fault::pass(Point::AfterSettlement);
     guard.disarm();
     Metrics::took(&gateway.metrics.settle, began.elapsed());
     let Ok(settled) = settled else {
         gateway.metrics.settle_late.increment(1);
-        let underway = gateway.underway.begin();
         let gateway_on = Arc::clone(gateway);
-        tokio::spawn(async move {
+        gateway.underway.spawn(async move {
             until_durable(&gateway_on, &settle, lease_end).await;
-            drop((underway, budget));
+            drop(budget);
         });
         let code = Code::ServiceUnavailable;
         return Err(gateway.errors.about(code, grant.request_id));
@@ -109,6 +119,32 @@ pub async fn settle(
         }),
         None => Err(not_ours(gateway, &claim, &grant, settled).await),
     }
+}
+
+/// Settles an answer for which there was no room as long as the buyer waits. She is told to retry.
+fn settle_later(
+    gateway: &Arc<Gateway>,
+    mut unwritten: Unwritten,
+    mut guard: Guard,
+    grant: Grant,
+    arrival: Arrival,
+) -> Refusal {
+    gateway.metrics.settle_late.increment(1);
+    let request_id = grant.request_id;
+    let gateway_on = Arc::clone(gateway);
+    gateway.underway.spawn(async move {
+        let lease_end = guard.lease_end;
+        if let Some(more) = unwritten.wants(&gateway_on) {
+            let latest = room::latest(lease_end);
+            unwritten.budget.widen(&gateway_on, more, latest).await;
+        }
+        let ready = prepare(&grant, unwritten, arrival);
+        let settle = guard.settle(ready.outcome);
+        until_durable(&gateway_on, &settle, lease_end).await;
+        guard.disarm();
+        drop(ready.budget);
+    });
+    gateway.errors.about(Code::ServiceUnavailable, request_id)
 }
 
 /// Asks until the settlement is answered, or its lease has ended.
@@ -138,12 +174,40 @@ pub async fn until_durable(
     }
 }
 
+/// How forwarding ended, not yet written down.
+struct Unwritten {
+    ending: Ending,
+    /// Of a handled call's answer.
+    shape: Option<Shape>,
+    budget: Room,
+}
+
+impl Unwritten {
+    fn of(mut ending: Ending) -> Self {
+        let (mut shape, mut budget) = (None, Room::default());
+        if let Ending::Handled(answer) = &mut ending {
+            shape = Some(aside(answer.body.len(), || Shape::of(answer)));
+            budget = Room::of(answer.budget.take());
+        }
+        Self {
+            ending,
+            shape,
+            budget,
+        }
+    }
+
+    /// How much room writing it takes that it has not.
+    fn wants(&self, gateway: &Gateway) -> Option<u32> {
+        self.budget.wants(self.shape?, gateway.answers.bytes())
+    }
+}
+
 /// What is settled, and what may be told once it is.
 struct Ready {
     outcome: Outcome,
     telling: Telling,
     /// The share of the byte budget that a large answer holds while it waits to be settled.
-    budget: Option<OwnedSemaphorePermit>,
+    budget: Room,
 }
 
 impl Ready {
@@ -152,7 +216,7 @@ impl Ready {
         Self {
             outcome,
             telling,
-            budget: None,
+            budget: Room::default(),
         }
     }
 }
@@ -165,11 +229,17 @@ enum Telling {
     TooLate,
 }
 
-fn prepare(grant: &Grant, ending: Ending, arrival: Arrival) -> Ready {
+fn prepare(grant: &Grant, unwritten: Unwritten, arrival: Arrival) -> Ready {
+    let Unwritten {
+        ending,
+        shape,
+        budget,
+    } = unwritten;
     match ending {
         Ending::Handled(answer) => {
             let (envelope, sha256) = aside(answer.body.len(), || {
-                let envelope = envelope(grant, &answer);
+                let shape = shape.unwrap_or_else(|| Shape::of(&answer));
+                let envelope = envelope(grant, &answer, shape);
                 let sha256 = Sha256::digest(&envelope);
                 (envelope, sha256)
             });
@@ -183,7 +253,7 @@ fn prepare(grant: &Grant, ending: Ending, arrival: Arrival) -> Ready {
             Ready {
                 outcome: Outcome::Delivered(delivery),
                 telling: Telling::Delivered(envelope),
-                budget: answer.budget,
+                budget,
             }
         }
         Ending::Failed(failure, seller_status, took) => Ready::without_answer(
@@ -296,7 +366,7 @@ mod tests {
             latency: Duration::ZERO,
             budget: Some(share),
         };
-        let ready = prepare(&grant, Ending::Handled(answer), arrival);
+        let ready = prepare(&grant, Unwritten::of(Ending::Handled(answer)), arrival);
         drop(ready.outcome);
         assert_eq!(budget.available_permits(), 6);
         drop(ready.budget);

@@ -8,7 +8,8 @@ const GOOD: [(&str, &str); 2] = [
     ),
 ];
 
-fn check(more: &[(&str, &str)]) -> Result<Config, String> {
+/// A configuration with its secrets, and what else is said.
+pub(crate) fn check(more: &[(&str, &str)]) -> Result<Config, String> {
     let said: Vec<_> = GOOD
         .iter()
         .filter(|(name, _)| !more.iter().any(|(other, _)| other == name))

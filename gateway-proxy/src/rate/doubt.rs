@@ -3,7 +3,8 @@
 //! Until its answer is there, such a look-up may turn out to be of an unknown key. So it takes a place
 //! among those that its address has left before it is made, and gives it back when the key proves known:
 //! many at once make no more look-ups than the limit. Where all that is left is in doubt the next one
-//! waits, rather than being refused for the sake of keys that may all be good.
+//! waits, rather than being refused for the sake of keys that may all be good. If it waits too long, whoever
+//! is asked is slow: that is not its address's fault, and it is told so.
 //!
 //! Places are this process's own: what others are in doubt about is not counted here.
 
@@ -17,9 +18,6 @@ use super::{Full, Window};
 
 /// Longest wait for the look-ups of others: a look-up takes some milliseconds.
 const WAIT: Duration = Duration::from_secs(2);
-/// What a caller is told to wait who waited so long, in seconds.
-const RETRY_SECONDS: u32 = 1;
-
 /// An address, and the unknown keys it tries.
 #[derive(Debug)]
 pub struct Stranger {
@@ -31,6 +29,15 @@ pub struct Stranger {
 /// A look-up that may be of an unknown key, until this is dropped: after its key was counted, if it was.
 #[derive(Debug)]
 pub struct Doubt(Arc<Stranger>);
+
+/// Why there is no place for a look-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoPlace {
+    /// The address has tried too many unknown keys.
+    Full(Full),
+    /// The look-ups before it do not end.
+    Slow,
+}
 
 impl Stranger {
     /// Of an address whose unknown keys are counted in this window.
@@ -48,21 +55,26 @@ impl Stranger {
     }
 
     /// A place for one look-up, or why there is none.
-    pub async fn doubt(self: &Arc<Self>, now: u32) -> Result<Doubt, Full> {
+    pub async fn doubt(self: &Arc<Self>, now: u32) -> Result<Doubt, NoPlace> {
         let place = async {
             loop {
                 let mut ended = std::pin::pin!(self.ended.notified());
                 ended.as_mut().enable();
-                self.window.check(now)?;
+                self.window.check(now).map_err(NoPlace::Full)?;
                 if let Some(doubt) = self.take(now) {
                     return Ok(doubt);
                 }
                 ended.await;
             }
         };
-        tokio::time::timeout(WAIT, place).await.unwrap_or(Err(Full {
-            retry_after_seconds: RETRY_SECONDS,
-        }))
+        let waited = tokio::time::timeout(WAIT, place).await;
+        // Others may have counted meanwhile, elsewhere.
+        waited.unwrap_or_else(|_| {
+            Err(self
+                .window
+                .check(now)
+                .map_or_else(NoPlace::Full, |()| NoPlace::Slow))
+        })
     }
 
     fn take(self: &Arc<Self>, now: u32) -> Option<Doubt> {
@@ -137,7 +149,8 @@ mod tests {
             }
         }
         assert_eq!(looked_up, LIMIT);
-        assert!(stranger.doubt(0).await.is_err());
+        let refused = stranger.doubt(0).await.unwrap_err();
+        assert!(matches!(refused, NoPlace::Full(_)), "{refused:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -147,7 +160,6 @@ mod tests {
         for _ in 0..LIMIT {
             doubts.push(stranger.doubt(0).await.unwrap());
         }
-        let full = stranger.doubt(0).await.unwrap_err();
-        assert_eq!(full.retry_after_seconds, RETRY_SECONDS);
+        assert_eq!(stranger.doubt(0).await.unwrap_err(), NoPlace::Slow);
     }
 }

@@ -29,7 +29,7 @@ use super::wire::{Stream, Watch};
 /// Longest head of an answer, in bytes, all its 1xx heads included. Also the size of the buffer.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Answers up to this many bytes draw on no budget (architecture, "Memory").
-pub(super) const BUDGET_FREE_BYTES: usize = 1024 * 1024;
+pub const BUDGET_FREE_BYTES: usize = 1024 * 1024;
 /// Longest `Content-Type` and `Content-Encoding` passed on, in characters.
 const HEADER_CHARS_MAX: usize = 255;
 /// Longest time a connection idles.

@@ -38,6 +38,7 @@ mod tests;
 pub use breaker::{BreakerConfig, Health};
 pub use connect::{Network, NetworkConfig, NetworkError};
 pub use endpoint::{Seller, Unservable};
+pub use exchange::BUDGET_FREE_BYTES;
 pub use permit::{Closed, Permit, Unavailable};
 pub use request::SignedCall;
 pub use send::{SellerAnswer, SendError, Started, Unsent, send};

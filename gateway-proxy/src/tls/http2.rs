@@ -137,7 +137,10 @@ impl HttpServerApp for Connection {
             self.refuse(&mut session);
             return None;
         };
-        let _underway = self.gateway.underway.begin();
+        let Some(_underway) = self.gateway.underway.enter() else {
+            self.refuse(&mut session);
+            return None;
+        };
         session.set_write_timeout(Some(WRITE_TIME));
         self.proxy.process_new_http(session, shutdown).await
     }
