@@ -24,6 +24,18 @@ const HISTORY: &str = "
     cross join lateral (select now() - n * interval '7 minutes' as at) times
     where t.kind = 'seller_credit'";
 
+/// What `pg_restore --clean` does: the same rows, in a table of the same name, by other transactions.
+const RESTORED: &str = "
+    alter table transfer rename to dumped;
+    create table transfer (like dumped including all);
+    insert into transfer select * from dumped;
+    drop table dumped";
+/// The home of before, which a restore over the same database did not change.
+const OLD_HOME: &str = "
+    update ledger_fold set since = now(), home = (select system_identifier from pg_control_system()) || '/'
+        || (select oid from pg_database where datname = current_database())";
+const NEW_HOME: &str = include_str!("../../migrations/0024_ledger_home.sql");
+
 async fn fold(stage: &Stage) {
     totals::fold(&stage.app.db).await.unwrap();
 }
@@ -178,6 +190,67 @@ async fn a_ledger_in_a_restored_database_is_counted_anew(pool: PgPool) {
     assert_agrees(&stage, &seller).await;
     stage.delivered().await;
     fold_until(&stage, 9).await;
+    assert_agrees(&stage, &seller).await;
+    stage.assert_audit_empty().await;
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_ledger_restored_over_itself_is_counted_anew(pool: PgPool) {
+    let stage = unlimited(pool).await;
+    let seller = key(&stage, stage.seller).await;
+    stage.delivered().await;
+    fold_until(&stage, 3).await;
+    stage.run(RESTORED).await;
+    stage.delivered().await;
+    fold_until(&stage, 6).await;
+    assert_agrees(&stage, &seller).await;
+    stage.delivered().await;
+    fold_until(&stage, 9).await;
+    assert_agrees(&stage, &seller).await;
+    stage.assert_audit_empty().await;
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn what_was_counted_finds_its_new_home_unless_it_was_restored_before(pool: PgPool) {
+    let stage = unlimited(pool).await;
+    stage.delivered().await;
+    stage.run(NOTHING_COUNTED).await;
+    stage.run(HISTORY).await;
+    fold_until(&stage, 63).await;
+    for (is_restored, is_at_home) in [(false, true), (true, false)] {
+        if is_restored {
+            stage.run(RESTORED).await;
+        }
+        stage.run(OLD_HOME).await;
+        stage.run(NEW_HOME).await;
+        let found: bool = sqlx::query_scalar("select home = ledger_home() from ledger_fold")
+            .fetch_one(stage.pool())
+            .await
+            .unwrap();
+        assert_eq!(found, is_at_home);
+    }
+    fold_until(&stage, 63).await;
+    let wrong = stage.audit().await;
+    let of_hours = |(name, _): &(&str, _)| *name == "hours_agree_with_ledger";
+    assert!(!wrong.iter().any(of_hours), "{wrong:?}");
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn what_is_posted_after_the_clock_went_back_is_in_the_sums_from_the_next_count_on(
+    pool: PgPool,
+) {
+    let stage = unlimited(pool).await;
+    let seller = key(&stage, stage.seller).await;
+    stage.delivered().await;
+    fold_until(&stage, 3).await;
+    // As after a step of ten minutes: whatever was counted before was later than now.
+    stage
+        .run("update ledger_fold set since = now() + interval '10 minutes', mark_at = now() + interval '10 minutes'")
+        .await;
+    stage.delivered().await;
+    fold_until(&stage, 6).await;
+    assert_agrees(&stage, &seller).await;
+    stage.delivered().await;
     assert_agrees(&stage, &seller).await;
     stage.assert_audit_empty().await;
 }
