@@ -20,7 +20,7 @@ use super::entry::{Account, Kind};
 use crate::db::{Db, work};
 
 /// No transaction of ours is open longer than this; a transfer's time is that of its transaction's start.
-const OPEN_SECONDS_MAX: f64 = 120.0;
+pub(super) const OPEN_SECONDS_MAX: f64 = 120.0;
 /// How far the clock that made a transfer's id may be from the database's.
 const CLOCKS_APART: TimeDelta = TimeDelta::minutes(15);
 /// Longest time the count may take: it reads far when it has not run for long.

@@ -275,7 +275,12 @@ pub const OVERDUE: Metric = Metric::gauge(
 pub const VIOLATIONS: Metric = Metric::gauge(
     "crochet_invariant_violations",
     &[("invariant", &INVARIANTS)],
-    "Rows that violate an invariant, of the last two days and at most 100. Always 0. `successes_are_in_evidence` counts the provider's successes without evidence.",
+    "Rows that violate an invariant, of the last two days and at most 100. Always 0. `hours_agree_with_ledger` looks at each hour once, when it is over, and goes on when it is as it should be. `successes_are_in_evidence` counts the provider's successes without evidence.",
+);
+pub const UNFINISHED: Metric = Metric::gauge(
+    "crochet_invariant_unfinished",
+    &[("invariant", &INVARIANTS)],
+    "1 when the last look at an invariant failed or ran out of its time: its violations are those of a look before.",
 );
 
 pub const BACKGROUND: Metric = Metric::counter(
@@ -300,7 +305,7 @@ pub const SCORE_LAG: Metric = Metric::gauge(
 );
 
 /// All of them.
-pub const ALL: [Metric; 44] = [
+pub const ALL: [Metric; 45] = [
     HTTP,
     INTERNAL,
     INTERNAL_BATCH,
@@ -341,6 +346,7 @@ pub const ALL: [Metric; 44] = [
     REFUND_DUE_OLDEST,
     OVERDUE,
     VIOLATIONS,
+    UNFINISHED,
     BACKGROUND,
     BACKGROUND_DONE,
     SCORES,

@@ -38,6 +38,7 @@ const LAG_SECONDS: f64 = 30.0;
 pub async fn run(app: Arc<App>, stopped: watch::Receiver<bool>) {
     let (sweep_every, audit_every) = (app.config.relay_sweep, app.config.audit_every);
     let walk = Arc::new(catalog::Walk::default());
+    let hours = Arc::new(audit::Walk::default());
     tokio::join!(
         every("deadlines", DEADLINES, &app, stopped.clone(), deadlines),
         every(
@@ -79,13 +80,10 @@ pub async fn run(app: Arc<App>, stopped: watch::Receiver<bool>) {
             let walk = Arc::clone(&walk);
             async move { Ok(walk.go_on(&app).await?) }
         }),
-        every(
-            "invariants",
-            audit_every,
-            &app,
-            stopped.clone(),
-            |app| async move { Ok(audit::observe(app.db.pool()).await?) }
-        ),
+        every("invariants", audit_every, &app, stopped.clone(), |app| {
+            let hours = Arc::clone(&hours);
+            async move { Ok(audit::observe(&app.db, &hours).await?) }
+        }),
         every("refunds", audit_every, &app, stopped.clone(), refunds),
         every("gauges", GAUGES, &app, stopped, gauges),
     );

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use control_plane::ledger::audit::{self, Walk};
 use control_plane::ledger::totals;
 use crochet_shared::clock;
 use serde_json::{Value, json};
@@ -253,4 +254,93 @@ async fn what_is_posted_after_the_clock_went_back_is_in_the_sums_from_the_next_c
     stage.delivered().await;
     assert_agrees(&stage, &seller).await;
     stage.assert_audit_empty().await;
+}
+
+/// What the background job finds wrong of the hours that are over.
+async fn wrong(stage: &Stage, walk: &Walk) -> usize {
+    walk.go_on(&stage.app.db).await.unwrap().len()
+}
+
+/// As if all that is counted were counted long enough ago that every hour before `since` is over.
+async fn close(stage: &Stage, since: &'static str) {
+    sqlx::query("update ledger_fold set since = $1::text::timestamptz")
+        .bind(since)
+        .execute(stage.pool())
+        .await
+        .unwrap();
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn each_hour_is_compared_with_its_transfers_once_when_it_is_over(pool: PgPool) {
+    let stage = unlimited(pool).await;
+    stage.delivered().await;
+    let walk = Walk::default();
+    // A credit of 07:30, as a transfer and not in its sum.
+    stage
+        .run(
+            "insert into transfer (party_id, id, request_id, kind, debit_account, credit_account, amount_micros,
+                counterparty_id, listing_id, corrects, created_at)
+            select party_id, gen_random_uuid(), request_id, 'correction', 'fees', 'seller', 5, counterparty_id,
+                listing_id, id, '2001-01-02 07:30Z' from transfer where kind = 'seller_credit'",
+        )
+        .await;
+    close(&stage, "2001-01-02 07:59Z").await;
+    for _ in 0..10 {
+        assert_eq!(wrong(&stage, &walk).await, 0, "the hour is not over");
+    }
+    close(&stage, "2001-01-02 08:02Z").await;
+    for _ in 0..2 {
+        assert_eq!(
+            wrong(&stage, &walk).await,
+            1,
+            "what is wrong stays told until it is right"
+        );
+    }
+    stage
+        .run(
+            "insert into ledger_hour select party_id, date_trunc('hour', created_at, 'UTC'), kind, debit_account,
+                credit_account, 1, amount_micros from transfer where created_at < '2002-01-01'",
+        )
+        .await;
+    assert_eq!(wrong(&stage, &walk).await, 0);
+    // Not read again: what changes an hour that was good is for the audit of everything.
+    stage
+        .run("update ledger_hour set entries = 2 where hour < '2002-01-01'")
+        .await;
+    assert_eq!(wrong(&stage, &walk).await, 0);
+    assert_eq!(wrong(&stage, &Walk::default()).await, 0, "not in one look");
+    let anew = Walk::default();
+    let mut looks = 0;
+    while wrong(&stage, &anew).await == 0 {
+        looks += 1;
+        assert!(looks < 10, "a new process never comes to it");
+    }
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn an_hour_that_could_not_be_read_is_told_and_read_again(pool: PgPool) {
+    let stage = unlimited(pool).await;
+    stage.delivered().await;
+    close(&stage, "2001-01-02 08:02Z").await;
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let walk = Walk::default();
+    let looked = async || {
+        let _recorded = metrics::set_default_local_recorder(&recorder);
+        audit::observe(&stage.app.db, &walk).await.is_ok()
+    };
+    let unfinished = || {
+        let wanted = "crochet_invariant_unfinished{invariant=\"hours_agree_with_ledger\"} ";
+        let text = recorder.handle().render();
+        let line = text.lines().find_map(|line| line.strip_prefix(wanted));
+        line.unwrap().to_owned()
+    };
+    assert!(looked().await);
+    assert_eq!(unfinished(), "0");
+    close(&stage, "2001-01-03 08:02Z").await;
+    stage.run("alter table ledger_hour rename to away").await;
+    assert!(!looked().await);
+    assert_eq!(unfinished(), "1");
+    stage.run("alter table away rename to ledger_hour").await;
+    assert!(looked().await);
+    assert_eq!(unfinished(), "0");
 }
