@@ -258,7 +258,7 @@ pub const PAID_OLDEST: Metric = Metric::gauge(
 pub const REFUND_DUE: Metric = Metric::gauge(
     "crochet_refund_due_requests",
     &[],
-    "Purchases whose refund is due, and delivered ones that were paid beyond their price.",
+    "Purchases whose refund is due, and delivered ones that were paid beyond their price by what is worth sending back.",
 );
 pub const REFUND_DUE_MICROS: Metric =
     Metric::gauge("crochet_refund_due_micros", &[], "What is owed for them.");
@@ -267,6 +267,13 @@ pub const REFUND_DUE_OLDEST: Metric = Metric::gauge(
     &[],
     "How long the oldest of them waits.",
 );
+pub const DUST: Metric = Metric::gauge(
+    "crochet_surplus_dust_requests",
+    &[],
+    "Delivered purchases that were paid beyond their price by less than sending it back costs; not in `crochet_refund_due_requests`.",
+);
+pub const DUST_MICROS: Metric =
+    Metric::gauge("crochet_surplus_dust_micros", &[], "What is owed for them.");
 pub const OVERDUE: Metric = Metric::gauge(
     "crochet_deadlines_overdue",
     &[],
@@ -305,7 +312,7 @@ pub const SCORE_LAG: Metric = Metric::gauge(
 );
 
 /// All of them.
-pub const ALL: [Metric; 45] = [
+pub const ALL: [Metric; 47] = [
     HTTP,
     INTERNAL,
     INTERNAL_BATCH,
@@ -344,6 +351,8 @@ pub const ALL: [Metric; 45] = [
     REFUND_DUE,
     REFUND_DUE_MICROS,
     REFUND_DUE_OLDEST,
+    DUST,
+    DUST_MICROS,
     OVERDUE,
     VIOLATIONS,
     UNFINISHED,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::evidence::{self, Urgency};
-use super::model::State;
-use super::store::sweep as store;
+use super::model::{SURPLUS_WORTH_MICROS, State};
+use super::store::{sweep as store, waiting};
 use super::{answers, lapse, outcomes, sweep};
 use crate::app::App;
 use crate::catalog;
@@ -176,10 +176,12 @@ async fn gauges(app: Arc<App>) -> anyhow::Result<()> {
 
 /// Looks for what is owed back. Rarer than the other gauges: closed purchases are not few.
 async fn refunds(app: Arc<App>) -> anyhow::Result<()> {
-    let due = store::refunds_due(app.db.pool()).await?;
+    let due = waiting::refunds_due(app.db.pool(), SURPLUS_WORTH_MICROS).await?;
     metrics::gauge!(names::REFUND_DUE.name).set(amount_as_f64(due.count));
     metrics::gauge!(names::REFUND_DUE_MICROS.name).set(amount_as_f64(due.micros));
     metrics::gauge!(names::REFUND_DUE_OLDEST.name).set(due.oldest_seconds);
+    metrics::gauge!(names::DUST.name).set(amount_as_f64(due.dust_count));
+    metrics::gauge!(names::DUST_MICROS.name).set(amount_as_f64(due.dust_micros));
     Ok(())
 }
 
