@@ -255,6 +255,11 @@ pub const PAID_OLDEST: Metric = Metric::gauge(
     &[],
     "Age of the oldest payment that is neither delivered nor closed.",
 );
+pub const DEPOSIT_OLDEST: Metric = Metric::gauge(
+    "crochet_deposit_oldest_seconds",
+    &[],
+    "How long the oldest deposit is known that the provider has neither filled nor sent back.",
+);
 pub const REFUND_DUE: Metric = Metric::gauge(
     "crochet_refund_due_requests",
     &[],
@@ -312,7 +317,7 @@ pub const SCORE_LAG: Metric = Metric::gauge(
 );
 
 /// All of them.
-pub const ALL: [Metric; 47] = [
+pub const ALL: [Metric; 48] = [
     HTTP,
     INTERNAL,
     INTERNAL_BATCH,
@@ -348,6 +353,7 @@ pub const ALL: [Metric; 47] = [
     OPEN_REQUESTS,
     OPEN_MICROS,
     PAID_OLDEST,
+    DEPOSIT_OLDEST,
     REFUND_DUE,
     REFUND_DUE_MICROS,
     REFUND_DUE_OLDEST,

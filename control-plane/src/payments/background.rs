@@ -169,6 +169,7 @@ async fn gauges(app: Arc<App>) -> anyhow::Result<()> {
         oldest = oldest.max(found.map_or(0.0, |open| open.paid_seconds));
     }
     metrics::gauge!(names::PAID_OLDEST.name).set(oldest);
+    metrics::gauge!(names::DEPOSIT_OLDEST.name).set(waiting::oldest_deposit(pool).await?);
     let overdue = store::overdue(pool, LAG_SECONDS).await?;
     metrics::gauge!(names::OVERDUE.name).set(amount_as_f64(overdue));
     Ok(())

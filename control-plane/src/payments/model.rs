@@ -75,7 +75,11 @@ pub fn news(record: Option<&Record>, quoted: &Quoted) -> News {
         };
     }
     match record.status {
-        // The first deposit is still to be filled, or to be sent back.
+        // The first deposit is still to be filled, or to be sent back: a second one is not what tells. Nor does it
+        // when the provider never lists what it sent back, and it may have filled the first. To call that a success
+        // would be to deliver without evidence; to call it a failure, to ask a buyer for a second payment whose
+        // first we may have kept. So it stays under way, is asked about again, and is told to operators by its age
+        // (`crochet_deposit_oldest_seconds`): what became of the first only the provider knows.
         Status::Refund if record.only_second_is_refunded() => News::UnderWay,
         Status::Failure | Status::Refund => News::Failed,
         Status::Waiting => News::Nothing,

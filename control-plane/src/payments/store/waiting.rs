@@ -1,4 +1,4 @@
-//! What waits for a person: what buyers are owed back.
+//! What waits for a person: deposits that stay undecided, and what buyers are owed back.
 
 use sqlx::PgPool;
 
@@ -42,6 +42,16 @@ pub async fn refunds_due(pool: &PgPool, worth: i64) -> Result<RefundsDue, sqlx::
             coalesce(sum(micros) filter (where is_dust), 0)::int8 as "dust_micros!"
         from owed"#,
         worth,
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// How long the oldest deposit is known that the provider has neither filled nor sent back; 0 when there is none.
+pub async fn oldest_deposit(pool: &PgPool) -> Result<f64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select coalesce(extract(epoch from now() - min(r.deposit_seen_at)), 0)::float8 as "seconds!"
+        from deadline d join gateway_request r on r.id = d.request_id where r.state = 'quoted'"#
     )
     .fetch_one(pool)
     .await

@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::stage::Stage;
-use super::{Drill, certificate};
+use super::{Drill, certificate, unsaid};
 
 /// How many calls are made at once where a queue or a pool is to be filled.
 const CROWD: usize = 700;
@@ -29,6 +29,7 @@ enum Kind {
     Books,
     UnknownSuccess,
     Mismatch,
+    Undecided,
     LeftLying,
     Poison,
     Sealed,
@@ -46,7 +47,7 @@ enum Kind {
 }
 
 /// The faults with their alerts, in the order they are made: cheap ones first, those that kill last.
-const FAULTS: [(Kind, &str, &[&str]); 20] = [
+const FAULTS: [(Kind, &str, &[&str]); 21] = [
     (
         Kind::Stranger,
         "stranger at the internal API",
@@ -72,6 +73,11 @@ const FAULTS: [(Kind, &str, &[&str]); 20] = [
         Kind::Mismatch,
         "payment to somebody else",
         &["PaymentsMismatch"],
+    ),
+    (
+        Kind::Undecided,
+        "deposit that stays under way",
+        &["DepositUndecided"],
     ),
     (
         Kind::LeftLying,
@@ -173,6 +179,7 @@ async fn make(kind: Kind, fault: Fault<'_>, stage: &mut Stage) -> Result<()> {
         Kind::Books => books(fault, stage).await,
         Kind::UnknownSuccess => unknown_success(fault, stage).await,
         Kind::Mismatch => mismatch(fault, stage).await,
+        Kind::Undecided => unsaid::undecided(fault, stage).await,
         Kind::LeftLying => left_lying(fault, stage).await,
         Kind::Poison => poison(fault, stage).await,
         Kind::Sealed => sealed(fault, stage).await,
