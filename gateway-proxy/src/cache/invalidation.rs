@@ -70,6 +70,14 @@ impl Hearing {
         (told > 0 && young && self.connected()).then_some(until.min(now))
     }
 
+    /// How long ago it is, by the clocks, until when everything was told; since the start, while nobody has said so
+    /// since the channel opened. From [`TOLD_AGE_MAX`] on nothing is believed that Redis holds.
+    pub fn told_age(&self, now: Instant) -> Duration {
+        let told = Duration::from_millis(self.told.load(Ordering::Acquire));
+        now.saturating_duration_since(self.started)
+            .saturating_sub(told)
+    }
+
     /// Somebody says that everything from before `age` ago was told.
     fn told(&self, age: Duration, now: Instant) {
         let until = now
@@ -171,9 +179,21 @@ fn take(gateway: &Gateway, payload: &[u8]) {
             gateway.quotes.forget(identity, now);
             metrics.quotes.changed.increment(1);
         }
-        Change::Told(until_ms) => return gateway.hearing.told(since(until_ms), now),
+        Change::Told(until_ms) => {
+            metrics.clock_ahead.set(seconds(now_ms, published_ms));
+            return gateway.hearing.told(since(until_ms), now);
+        }
     }
     Metrics::took(&metrics.invalidation_lag, since(published_ms));
+}
+
+/// From one time to another in Unix milliseconds, in seconds; below zero when the second is the later.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a gauge shows it, nobody computes with it"
+)]
+fn seconds(now_ms: i64, then_ms: i64) -> f64 {
+    now_ms.saturating_sub(then_ms) as f64 / 1_000.0
 }
 
 #[cfg(test)]
@@ -188,8 +208,10 @@ mod tests {
         let start = hearing.started;
         hearing.open();
         assert_eq!(hearing.told_until(start + SECOND), None, "nobody said so");
+        assert_eq!(hearing.told_age(start + 7 * SECOND), 7 * SECOND);
         hearing.told(SECOND, start + 10 * SECOND);
         let told = start + 9 * SECOND;
+        assert_eq!(hearing.told_age(start + 10 * SECOND), SECOND);
         assert_eq!(hearing.told_until(start + 10 * SECOND), Some(told));
         hearing.told(5 * SECOND, start + 11 * SECOND);
         assert_eq!(
@@ -202,6 +224,7 @@ mod tests {
             None,
             "publishing stopped"
         );
+        assert_eq!(hearing.told_age(told + TOLD_AGE_MAX), TOLD_AGE_MAX);
         hearing.told(Duration::ZERO, start + 20 * SECOND);
         assert!(hearing.told_until(start + 20 * SECOND).is_some());
         hearing.close();
@@ -220,5 +243,21 @@ mod tests {
         hearing.open();
         hearing.told(50 * SECOND, hearing.started + SECOND);
         assert_eq!(hearing.told_until(hearing.started + SECOND), None);
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_makes_what_was_told_old_and_one_that_is_behind_does_not() {
+        let hearing = Hearing::default();
+        let now = hearing.started + 60 * SECOND;
+        hearing.open();
+        // Told this moment, by a clock four seconds behind this one.
+        hearing.told(4 * SECOND, now);
+        assert_eq!(hearing.told_age(now), 4 * SECOND);
+        assert_eq!(hearing.told_until(now), None);
+        assert!((seconds(5_000, 1_000) - 4.0).abs() < f64::EPSILON);
+        // By one that is ahead of this one it is told now.
+        hearing.told(Duration::ZERO, now);
+        assert_eq!(hearing.told_age(now), Duration::ZERO);
+        assert!((seconds(1_000, 5_000) + 4.0).abs() < f64::EPSILON);
     }
 }

@@ -36,6 +36,7 @@ enum Kind {
     FailingSweeps,
     LockedMoments,
     LateHearing,
+    Untold,
     MissingBody,
     WaitingConnections,
     Seller,
@@ -47,7 +48,7 @@ enum Kind {
 }
 
 /// The faults with their alerts, in the order they are made: cheap ones first, those that kill last.
-const FAULTS: [(Kind, &str, &[&str]); 21] = [
+const FAULTS: [(Kind, &str, &[&str]); 22] = [
     (
         Kind::Stranger,
         "stranger at the internal API",
@@ -104,6 +105,11 @@ const FAULTS: [(Kind, &str, &[&str]); 21] = [
         Kind::LateHearing,
         "gateway that hears late",
         &["InvalidationSlow"],
+    ),
+    (
+        Kind::Untold,
+        "outbox that cannot be read",
+        &["RecordsNotBelieved"],
     ),
     (
         Kind::MissingBody,
@@ -186,6 +192,7 @@ async fn make(kind: Kind, fault: Fault<'_>, stage: &mut Stage) -> Result<()> {
         Kind::FailingSweeps => failing_sweeps(fault, stage).await,
         Kind::LockedMoments => locked_moments(fault, stage).await,
         Kind::LateHearing => late_hearing(fault, stage).await,
+        Kind::Untold => unsaid::untold(fault, stage).await,
         Kind::MissingBody => missing_body(fault, stage).await,
         Kind::WaitingConnections => waiting_connections(fault, stage).await,
         Kind::Seller => seller(fault, stage).await,

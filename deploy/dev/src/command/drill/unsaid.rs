@@ -1,4 +1,4 @@
-//! What nobody says: what becomes of a deposit.
+//! What nobody says: what becomes of a deposit, and until when everything was told.
 
 use anyhow::Result;
 use serde_json::json;
@@ -21,4 +21,17 @@ pub(super) async fn undecided(mut fault: Fault<'_>, stage: &mut Stage) -> Result
     sandbox.scenario(&told("success")).await?;
     let set = "update gateway_request set deposit_seen_at = now() where relay_request_id = $1";
     stage.change(set, &stuck.quote).await
+}
+
+/// Nothing is published, and so nobody says until when everything was told.
+pub(super) async fn untold(mut fault: Fault<'_>, stage: &mut Stage) -> Result<()> {
+    stage
+        .statements("alter table outbox rename to drill_outbox")
+        .await?;
+    let fired = fault.fires().await;
+    stage
+        .statements("alter table drill_outbox rename to outbox")
+        .await?;
+    fired?;
+    stage.wait_until_told().await
 }
