@@ -85,6 +85,8 @@ pub struct Metrics {
     pub invalidation_lag: Histogram,
     /// 1 while the channel of changes is open.
     pub changes_connected: Gauge,
+    /// How far this clock is ahead of the last control plane's that told until when everything is told.
+    pub clock_ahead: Gauge,
     /// 1 while calls are counted together with other gateways.
     pub limits_shared: Gauge,
     /// Claims, quotes and settlements in batches, in this order.
@@ -129,6 +131,7 @@ struct LookedAt {
     budget: Gauge,
     control_plane_up: Gauge,
     draining: Gauge,
+    told_age: Gauge,
     certificate_ends: Gauge,
     certificate_refused: Gauge,
     queues: [(Gauge, Gauge); 3],
@@ -178,6 +181,7 @@ impl Metrics {
             quotes: CacheCounts::new("quote"),
             invalidation_lag: timer(&names::LAG, &[]),
             changes_connected: level(&names::CHANGES_CONNECTED, &[]),
+            clock_ahead: level(&names::CLOCK_AHEAD, &[]),
             limits_shared: level(&names::LIMITS_SHARED, &[]),
             batches: names::BATCHES.map(BatchCounts::new),
             redis_get: RedisCounts::new("get"),
@@ -273,8 +277,10 @@ impl Metrics {
 
     /// Sets the gauges that are read off something else. Asks nobody outside this process.
     pub fn observe(&self, gateway: &Gateway) {
-        let (open, half_open, underway) = gateway.routes.sellers(Instant::now());
+        let now = Instant::now();
+        let (open, half_open, underway) = gateway.routes.sellers(now);
         let to = &self.looked_at;
+        to.told_age.set(gateway.hearing.told_age(now).as_secs_f64());
         let show = |gauge: &Gauge, value: usize| gauge.set(as_f64(value));
         show(&to.underway, gateway.underway.count());
         show(&to.sellers_underway, underway);
@@ -385,6 +391,7 @@ impl LookedAt {
             budget: plain(&names::BUDGET),
             control_plane_up: plain(&names::CONTROL_PLANE_UP),
             draining: plain(&names::DRAINING),
+            told_age: plain(&names::TOLD_AGE),
             certificate_ends: plain(&names::CERTIFICATE_ENDS),
             certificate_refused: plain(&names::CERTIFICATE_REFUSED),
             queues: names::BATCHES.map(|kind| {

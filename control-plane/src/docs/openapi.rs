@@ -119,6 +119,7 @@ fn headers() -> Value {
         "WWW-Authenticate": text("Always `Bearer`.", "Bearer"),
         "RateLimit-Policy": text("The limit in force: requests `q` in seconds `w`.", "\"default\";q=60;w=60"),
         "RateLimit": text("What is left of it: requests `r` for seconds `t`.", "\"default\";r=59;t=60"),
+        "Set-Cookie": text("The session, for browsers to keep; at its end, an empty one that is over.", "crochet_session=x5Tn0w; HttpOnly; SameSite=Lax; Path=/; Max-Age=1209600"),
         "Location": text("Path of what was created.", "/api/v1/api-keys/01890a5d-ac96-774b-bcce-b302099a8057"),
     })
 }
@@ -253,7 +254,10 @@ fn has_required(document: &Value, schema: &Value) -> bool {
 
 /// Headers and an example of each success.
 fn finish_successes(operation: &mut Map<String, Value>, document: &Value) {
-    let limited = operation.get("security") != Some(&json!([]));
+    // Who comes without a credential is counted by her address where a limit is named.
+    let codes = operation.get("x-error-codes").and_then(Value::as_array);
+    let limited = operation.get("security") != Some(&json!([]))
+        || codes.is_some_and(|codes| codes.contains(&json!(Code::RateLimited)));
     let gateway = operation.get("tags") == Some(&json!(["Gateway"]));
     let summary = operation.get("summary").cloned();
     let responses = operation
@@ -263,7 +267,11 @@ fn finish_successes(operation: &mut Map<String, Value>, document: &Value) {
         let Some(response) = response.as_object_mut() else {
             continue;
         };
-        let mut names = vec!["X-Request-Id"];
+        // Those that the route names itself, too.
+        let own = response.get("headers").and_then(Value::as_object).cloned();
+        let own = own.unwrap_or_default();
+        let mut names: Vec<&str> = own.keys().map(String::as_str).collect();
+        names.push("X-Request-Id");
         if limited {
             names.extend(["RateLimit-Policy", "RateLimit"]);
         }

@@ -58,7 +58,7 @@ impl FromFields for LogIn {
 /// The answer sets the session cookie; a session that the request carries ends. An unknown address
 /// and a wrong password look the same.
 #[utoipa::path(post, path = "/auth/login", tag = "Identity", operation_id = "logIn",
-    request_body = Credentials, responses((status = 200, body = Success<SignedIn>)),
+    request_body = Credentials, responses((status = 200, body = Success<SignedIn>, headers(("Set-Cookie" = String)))),
     extensions(("x-error-codes" = json!([Code::InvalidCredentials, Code::OriginForbidden, Code::RateLimited]))))]
 pub(super) async fn log_in(
     State(app): State<Arc<App>>,
@@ -106,7 +106,7 @@ pub(super) struct LoggedOut {
 ///
 /// Ends the session that the request carries, if it carries one, and clears the cookie.
 #[utoipa::path(post, path = "/auth/logout", tag = "Identity", operation_id = "logOut",
-    responses((status = 200, body = Success<LoggedOut>)),
+    responses((status = 200, body = Success<LoggedOut>, headers(("Set-Cookie" = String)))),
     extensions(("x-error-codes" = json!([Code::OriginForbidden]))))]
 pub(super) async fn log_out(
     State(app): State<Arc<App>>,

@@ -79,7 +79,7 @@ impl SignedIn {
 ///
 /// Makes a human account and signs in to it: the answer sets the session cookie.
 #[utoipa::path(post, path = "/auth/signup", tag = "Identity", operation_id = "signUp",
-    request_body = SignUpPerson, responses((status = 201, body = Success<SignedIn>)),
+    request_body = SignUpPerson, responses((status = 201, body = Success<SignedIn>, headers(("Set-Cookie" = String)))),
     extensions(("x-error-codes" = json!([Code::OriginForbidden, Code::EmailAlreadyRegistered,
         Code::RateLimited]))))]
 pub(super) async fn sign_up(

@@ -1,15 +1,23 @@
 //! The invariants between payments and ledger. Each is a query that must return no row.
 //!
 //! Run by `control-plane audit` over everything, and by a background job over what was quoted in
-//! the last two days (a payment lives shorter than that by default), which sets a gauge for each.
+//! the last two days (a payment lives shorter than that by default), which sets a gauge for each. Of the
+//! sums by hour the job looks at each hour once ([`Walk`]).
 
 use chrono::TimeDelta;
 use crochet_shared::clock;
 use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
+use crate::db::Db;
 use crate::metrics::names;
 
+mod hours;
+
+pub use hours::Walk;
+
+/// The invariant that the background job looks at by the hour.
+const HOURS: &str = "hours_agree_with_ledger";
 /// How far back the background job looks.
 const OBSERVED: TimeDelta = TimeDelta::hours(48);
 /// Most rows told of one invariant.
@@ -190,7 +198,7 @@ pub const INVARIANTS: [Invariant; 13] = [
             limit $2",
     },
     Invariant {
-        name: "hours_agree_with_ledger",
+        name: HOURS,
         says: "the sums by hour are those of the transfers that are counted into them",
         sql: "
             with since as materialized (
@@ -285,14 +293,26 @@ pub async fn recent_violations(
 }
 
 /// Runs the invariants over the last two days and sets their gauges. One that cannot be looked at hides none of
-/// the others; the first failure is told at the end.
-pub async fn observe(pool: &PgPool) -> Result<(), sqlx::Error> {
+/// the others, and its own gauge says so; the first failure is told at the end.
+pub async fn observe(db: &Db, walk: &Walk) -> Result<(), sqlx::Error> {
     let least = recent();
     let mut failed = None;
     for invariant in &INVARIANTS {
-        let found = match invariant.violations(pool, least).await {
+        let looked = if invariant.name == HOURS {
+            walk.go_on(db).await
+        } else {
+            invariant.violations(db.pool(), least).await
+        };
+        metrics::gauge!(names::UNFINISHED.name, "invariant" => invariant.name)
+            .set(f64::from(u8::from(looked.is_err())));
+        let found = match looked {
             Ok(found) => found,
             Err(error) => {
+                tracing::warn!(
+                    invariant = invariant.name,
+                    %error,
+                    "an invariant could not be looked at"
+                );
                 failed.get_or_insert(error);
                 continue;
             }

@@ -35,6 +35,8 @@ pub enum PayoutNote {
     },
     /// The same payout was booked before.
     Known {
+        /// Its id.
+        id: Uuid,
         /// When.
         at: DateTime<Utc>,
         /// To which wallet.
@@ -107,6 +109,7 @@ async fn other_payment(
         let is_same = found.seller_id == new.seller && found.amount_micros == new.amount_micros;
         return Ok(Some(if is_same {
             PayoutNote::Known {
+                id: found.id,
                 at: found.created_at,
                 address: found.address,
                 still_owed: owed,
@@ -133,13 +136,18 @@ async fn other_payment(
 }
 
 /// A payout that was not taken back.
-#[derive(Debug)]
-struct Payout {
-    id: Uuid,
-    seller_id: Uuid,
-    amount_micros: i64,
-    address: String,
-    created_at: DateTime<Utc>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payout {
+    /// Its id.
+    pub id: Uuid,
+    /// To whom.
+    pub seller_id: Uuid,
+    /// How much, in micro-dollars.
+    pub amount_micros: i64,
+    /// To which wallet.
+    pub address: String,
+    /// When it was noted.
+    pub created_at: DateTime<Utc>,
 }
 
 /// The payout that a transaction stands noted for.
@@ -154,11 +162,37 @@ async fn standing(tx: &mut PgConnection, tx_hash: &str) -> Result<Option<Payout>
     .await
 }
 
+/// A payout that an operator takes back.
+#[derive(Clone, Copy, Debug)]
+pub struct NewReversal<'a> {
+    /// Whom it was noted for.
+    pub seller: Uuid,
+    /// With which transaction.
+    pub tx_hash: &'a str,
+    /// Which of the payouts that were noted for her with it, one after the other. When absent, the only one.
+    pub payout: Option<Uuid>,
+    /// Why.
+    pub reason: &'a str,
+}
+
+/// That a payout was taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakenBack {
+    /// Which.
+    pub payout_id: Uuid,
+    /// When.
+    pub created_at: DateTime<Utc>,
+    /// Why.
+    pub reason: String,
+}
+
 /// What became of taking a payout back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reversal {
     /// It is taken back now.
     Reversed {
+        /// Which.
+        id: Uuid,
         /// The payout's amount, in micro-dollars.
         amount: i64,
         /// Micro-dollars owed after it.
@@ -166,15 +200,17 @@ pub enum Reversal {
     },
     /// It was taken back before.
     Known {
-        /// When.
-        at: DateTime<Utc>,
-        /// Why.
-        reason: String,
+        /// When and why.
+        before: TakenBack,
+        /// What the transaction was noted for anew since, when nothing said which payout is meant. It stands.
+        noted_anew: Option<Payout>,
     },
     /// The transaction is noted for another seller.
     OtherSeller {
         /// Who.
         seller: Uuid,
+        /// What it was noted for before that, which was taken back.
+        before: Option<TakenBack>,
     },
     /// No payout was noted for the transaction.
     None,
@@ -182,44 +218,59 @@ pub enum Reversal {
 
 /// Takes back the payout that a transaction stands noted for: a row of its own, whose amount is the
 /// payout's, so the account is what it was before. Under the same locks as a payout.
+///
+/// Asked again after the transaction was noted anew, it finds what it took back: the newer payout is touched only
+/// by who names it.
 pub async fn reverse(
     tx: &mut PgConnection,
-    seller: Uuid,
-    tx_hash: &str,
-    reason: &str,
+    new: &NewReversal<'_>,
 ) -> Result<Reversal, sqlx::Error> {
-    lock_transaction(tx, tx_hash).await?;
-    lock_seller(tx, seller).await?;
-    let Some(found) = standing(tx, tx_hash).await? else {
-        let before = sqlx::query!(
-            "select r.created_at, r.reason from payout_reversal r join payout p on p.id = r.payout_id
-             where p.tx_hash = $1 and p.seller_id = $2 order by r.created_at desc limit 1",
-            tx_hash,
-            seller,
-        )
-        .fetch_optional(tx)
-        .await?;
-        return Ok(before.map_or(Reversal::None, |row| Reversal::Known {
-            at: row.created_at,
-            reason: row.reason,
-        }));
+    lock_transaction(tx, new.tx_hash).await?;
+    lock_seller(tx, new.seller).await?;
+    let before = taken_back(tx, new).await?;
+    let is_meant = |found: &Payout| new.payout.is_none_or(|payout| payout == found.id);
+    let found = standing(tx, new.tx_hash).await?.filter(is_meant);
+    let found = match (before, found) {
+        (before, Some(found)) if found.seller_id != new.seller => {
+            return Ok(Reversal::OtherSeller {
+                seller: found.seller_id,
+                before,
+            });
+        }
+        (Some(before), noted_anew) => return Ok(Reversal::Known { before, noted_anew }),
+        (None, Some(found)) => found,
+        (None, None) => return Ok(Reversal::None),
     };
-    if found.seller_id != seller {
-        return Ok(Reversal::OtherSeller {
-            seller: found.seller_id,
-        });
-    }
     sqlx::query!(
         "insert into payout_reversal (payout_id, reason) values ($1, $2)",
         found.id,
-        reason,
+        new.reason,
     )
     .execute(&mut *tx)
     .await?;
     Ok(Reversal::Reversed {
+        id: found.id,
         amount: found.amount_micros,
-        owed: owed(tx, seller).await?,
+        owed: owed(tx, new.seller).await?,
     })
+}
+
+/// The newest of the payouts that may be meant which was taken back.
+async fn taken_back(
+    tx: &mut PgConnection,
+    new: &NewReversal<'_>,
+) -> Result<Option<TakenBack>, sqlx::Error> {
+    sqlx::query_as!(
+        TakenBack,
+        "select r.payout_id, r.created_at, r.reason from payout_reversal r join payout p on p.id = r.payout_id
+         where p.tx_hash = $1 and p.seller_id = $2 and ($3::uuid is null or p.id = $3)
+         order by r.created_at desc limit 1",
+        new.tx_hash,
+        new.seller,
+        new.payout,
+    )
+    .fetch_optional(tx)
+    .await
 }
 
 async fn lock_seller(tx: &mut PgConnection, seller: Uuid) -> Result<(), sqlx::Error> {

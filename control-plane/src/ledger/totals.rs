@@ -5,8 +5,12 @@
 //! ended since the last run. A sum adds hours, and reads transfers only of what is not counted yet and of
 //! the hours that its time begins and ends in: however long a ledger is, that is little of it.
 //!
-//! Numbers of transactions mean something in one database only. In one that was restored from a dump all is
-//! counted anew. The audit compares the hours with the transfers ([`super::audit`]).
+//! Numbers of transactions mean something in one table only. In one that was restored from a dump, also over the
+//! database that the dump is of, all is counted anew (`ledger_home`), and so it is when the database's clock went
+//! back: what is posted then bears times at which nobody looks any more. A clock that goes back while nothing is
+//! counted, and has caught up again when the next run comes, is not seen here, nor is a dump of which the data alone
+//! is put into tables that stand: nothing that is cheap to look at is another then. The audit compares the hours with
+//! the transfers ([`super::audit`]), and `select count_ledger_anew()` mends what it finds.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgPool;
@@ -16,7 +20,7 @@ use super::entry::{Account, Kind};
 use crate::db::{Db, work};
 
 /// No transaction of ours is open longer than this; a transfer's time is that of its transaction's start.
-const OPEN_SECONDS_MAX: f64 = 120.0;
+pub(super) const OPEN_SECONDS_MAX: f64 = 120.0;
 /// How far the clock that made a transfer's id may be from the database's.
 const CLOCKS_APART: TimeDelta = TimeDelta::minutes(15);
 /// Longest time the count may take: it reads far when it has not run for long.
@@ -57,12 +61,19 @@ pub async fn fold(db: &Db) -> Result<(), sqlx::Error> {
             sqlx::query_scalar!("select set_config('statement_timeout', $1, true)", PATIENCE)
                 .fetch_one(&mut *tx)
                 .await?;
-            let is_elsewhere =
-                sqlx::query_scalar!(r#"select home <> ledger_home() as "is!" from ledger_fold"#)
-                    .fetch_one(&mut *tx)
-                    .await?;
-            if is_elsewhere {
-                tracing::warn!("the database is another one than the ledger was summed in: it is summed anew");
+            // A transfer bears the time of the clock as it was. As long as the count runs more often than a
+            // transaction may be open, a step back that hides any is seen here before the clock has caught up.
+            let lost = sqlx::query!(
+                r#"select home <> ledger_home() as "is_elsewhere!", now() < since as "went_back!" from ledger_fold"#
+            )
+            .fetch_one(&mut *tx)
+            .await?;
+            if lost.is_elsewhere || lost.went_back {
+                tracing::warn!(
+                    lost.is_elsewhere,
+                    lost.went_back,
+                    "the ledger was summed in another table, or the clock went back: it is summed anew"
+                );
                 sqlx::query_scalar!("select count_ledger_anew()")
                     .fetch_one(&mut *tx)
                     .await?;

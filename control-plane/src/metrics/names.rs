@@ -255,10 +255,15 @@ pub const PAID_OLDEST: Metric = Metric::gauge(
     &[],
     "Age of the oldest payment that is neither delivered nor closed.",
 );
+pub const DEPOSIT_OLDEST: Metric = Metric::gauge(
+    "crochet_deposit_oldest_seconds",
+    &[],
+    "How long the oldest deposit is known that the provider has neither filled nor sent back.",
+);
 pub const REFUND_DUE: Metric = Metric::gauge(
     "crochet_refund_due_requests",
     &[],
-    "Purchases whose refund is due, and delivered ones that were paid beyond their price.",
+    "Purchases whose refund is due, and delivered ones that were paid beyond their price by what is worth sending back.",
 );
 pub const REFUND_DUE_MICROS: Metric =
     Metric::gauge("crochet_refund_due_micros", &[], "What is owed for them.");
@@ -267,6 +272,13 @@ pub const REFUND_DUE_OLDEST: Metric = Metric::gauge(
     &[],
     "How long the oldest of them waits.",
 );
+pub const DUST: Metric = Metric::gauge(
+    "crochet_surplus_dust_requests",
+    &[],
+    "Delivered purchases that were paid beyond their price by less than sending it back costs; not in `crochet_refund_due_requests`.",
+);
+pub const DUST_MICROS: Metric =
+    Metric::gauge("crochet_surplus_dust_micros", &[], "What is owed for them.");
 pub const OVERDUE: Metric = Metric::gauge(
     "crochet_deadlines_overdue",
     &[],
@@ -275,7 +287,12 @@ pub const OVERDUE: Metric = Metric::gauge(
 pub const VIOLATIONS: Metric = Metric::gauge(
     "crochet_invariant_violations",
     &[("invariant", &INVARIANTS)],
-    "Rows that violate an invariant, of the last two days and at most 100. Always 0. `successes_are_in_evidence` counts the provider's successes without evidence.",
+    "Rows that violate an invariant, of the last two days and at most 100. Always 0. `hours_agree_with_ledger` looks at each hour once, when it is over, and goes on when it is as it should be. `successes_are_in_evidence` counts the provider's successes without evidence.",
+);
+pub const UNFINISHED: Metric = Metric::gauge(
+    "crochet_invariant_unfinished",
+    &[("invariant", &INVARIANTS)],
+    "1 when the last look at an invariant failed or ran out of its time: its violations are those of a look before.",
 );
 
 pub const BACKGROUND: Metric = Metric::counter(
@@ -300,7 +317,7 @@ pub const SCORE_LAG: Metric = Metric::gauge(
 );
 
 /// All of them.
-pub const ALL: [Metric; 44] = [
+pub const ALL: [Metric; 48] = [
     HTTP,
     INTERNAL,
     INTERNAL_BATCH,
@@ -336,11 +353,15 @@ pub const ALL: [Metric; 44] = [
     OPEN_REQUESTS,
     OPEN_MICROS,
     PAID_OLDEST,
+    DEPOSIT_OLDEST,
     REFUND_DUE,
     REFUND_DUE_MICROS,
     REFUND_DUE_OLDEST,
+    DUST,
+    DUST_MICROS,
     OVERDUE,
     VIOLATIONS,
+    UNFINISHED,
     BACKGROUND,
     BACKGROUND_DONE,
     SCORES,

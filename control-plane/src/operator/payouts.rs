@@ -5,13 +5,14 @@ use crochet_shared::clock;
 use crochet_shared::id::{ProfileId, uuid_v7};
 use crochet_shared::money::Micros;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::paper::Paper;
 use super::store::payouts as store;
 use super::transaction::TxHash;
 use super::{Change, EXITS, Exit, Form, Outcome, Stop};
 use crate::db::{Db, work};
-use crate::ledger::payout::{self, NewPayout, Owed, PayoutNote, Reversal};
+use crate::ledger::payout::{self, NewPayout, NewReversal, Owed, PayoutNote, Reversal, TakenBack};
 
 /// What sellers are owed
 #[derive(Clone, Debug, Subcommand)]
@@ -73,6 +74,11 @@ pub struct Reverse {
     /// The transaction that it was noted with.
     #[arg(long, value_name = "HASH")]
     pub tx: TxHash,
+    /// Which payout, where the transaction was noted for her more than once: an id that `mark` or a reversal
+    /// named. Without it only a payout is taken back that is her first with this transaction, so that the same
+    /// again never takes back another.
+    #[arg(long, value_name = "ID")]
+    pub payout: Option<Uuid>,
     /// Why; it is kept with the reversal.
     #[arg(long, value_name = "REASON", value_parser = reason)]
     pub why: String,
@@ -287,14 +293,14 @@ pub async fn mark(db: &Db, wanted: &Mark) -> anyhow::Result<Outcome> {
             &format!("{} paid out", wanted.amount),
         );
     }
-    Ok(told(wanted, &paid.address, &note))
+    Ok(told(wanted, new, &note))
 }
 
-fn told(wanted: &Mark, address: &str, note: &PayoutNote) -> Outcome {
-    let address = if let PayoutNote::Known { address, .. } = note {
-        address
+fn told(wanted: &Mark, new: &NewPayout<'_>, note: &PayoutNote) -> Outcome {
+    let (id, address) = if let PayoutNote::Known { id, address, .. } = note {
+        (*id, address.as_str())
     } else {
-        address
+        (new.id, new.address)
     };
     let done = |changed: bool, still_owed: i64, text: String| Outcome {
         exit: Exit::Done,
@@ -302,6 +308,7 @@ fn told(wanted: &Mark, address: &str, note: &PayoutNote) -> Outcome {
         json: json!({
             "changed": changed,
             "dry_run": wanted.change.dry_run,
+            "payout_id": id,
             "seller_id": wanted.seller,
             "amount_micros": wanted.amount,
             "address": address,
@@ -325,11 +332,7 @@ fn told(wanted: &Mark, address: &str, note: &PayoutNote) -> Outcome {
             );
             done(true, *still_owed, text)
         }
-        PayoutNote::Known {
-            at,
-            address,
-            still_owed,
-        } => {
+        PayoutNote::Known { at, still_owed, .. } => {
             let text = format!(
                 "this payout was booked before, {}, at {address}; {} still owed\n",
                 clock::rfc3339(*at),
@@ -354,12 +357,17 @@ fn told(wanted: &Mark, address: &str, note: &PayoutNote) -> Outcome {
 
 /// Takes back what was noted. The ledger's own statement does it, once.
 pub async fn reverse(db: &Db, wanted: &Reverse) -> anyhow::Result<Outcome> {
-    let (seller, tx_hash, why) = (wanted.seller.0, wanted.tx.as_str(), wanted.why.as_str());
+    let new = &NewReversal {
+        seller: wanted.seller.0,
+        tx_hash: wanted.tx.as_str(),
+        payout: wanted.payout,
+        reason: &wanted.why,
+    };
     let dry_run = wanted.change.dry_run;
     let done = db
         .run("operator.payout_reversal", |tx| {
             work(async move {
-                let done = payout::reverse(tx, seller, tx_hash, why).await?;
+                let done = payout::reverse(tx, new).await?;
                 Stop::or_keep(dry_run, done)
             })
         })
@@ -369,7 +377,7 @@ pub async fn reverse(db: &Db, wanted: &Reverse) -> anyhow::Result<Outcome> {
         wanted.change.log(
             "payouts reverse",
             format_args!("seller {} by {}", wanted.seller, wanted.tx),
-            &format!("{} taken back: {why}", Micros(amount)),
+            &format!("{} taken back: {}", Micros(amount), wanted.why),
         );
     }
     Ok(reversed(wanted, &done))
@@ -388,7 +396,7 @@ fn reversed(wanted: &Reverse, done: &Reversal) -> Outcome {
         }),
     };
     match done {
-        Reversal::Reversed { amount, owed } => {
+        Reversal::Reversed { id, amount, owed } => {
             let word = wanted.change.tense("is", "would be");
             let text = format!(
                 "the payout of {} to seller {} by {} {word} taken back; {} owed\n",
@@ -400,23 +408,64 @@ fn reversed(wanted: &Reverse, done: &Reversal) -> Outcome {
             told(
                 true,
                 text,
-                json!({ "amount_micros": amount, "owed_micros": owed }),
+                json!({ "payout_id": id, "amount_micros": amount, "owed_micros": owed }),
             )
         }
-        Reversal::Known { at, reason } => {
-            let at = clock::rfc3339(*at);
-            let text = format!("this payout was taken back before, {at}: {reason}\n");
-            told(false, text, json!({ "at": at, "why": reason }))
+        Reversal::Known { before, noted_anew } => {
+            let text = format!("this payout {}\n", taken_back(before));
+            let newer = noted_anew.as_ref().map(|newer| {
+                json!({
+                    "payout_id": newer.id,
+                    "at": clock::rfc3339(newer.created_at),
+                    "amount_micros": newer.amount_micros,
+                })
+            });
+            let more = json!({
+                "payout_id": before.payout_id,
+                "at": clock::rfc3339(before.created_at),
+                "why": before.reason,
+                "noted_anew": newer,
+            });
+            let Some(newer) = noted_anew else {
+                return told(false, text, more);
+            };
+            let text = format!(
+                "{text}the transaction was noted anew, {}: payout {} of {} stands; only --payout {} takes it back\n",
+                clock::rfc3339(newer.created_at),
+                newer.id,
+                Micros(newer.amount_micros),
+                newer.id
+            );
+            // Who meant the newer one must not take this for done.
+            Outcome {
+                exit: Exit::Attention,
+                ..told(false, text, more)
+            }
         }
-        Reversal::OtherSeller { seller } => Outcome::not(
-            Exit::Refused,
-            format!("{} is noted for seller {seller}", wanted.tx),
-        ),
-        Reversal::None => Outcome::unknown(format_args!(
-            "payout of seller {} by {}",
-            wanted.seller, wanted.tx
-        )),
+        Reversal::OtherSeller { seller, before } => {
+            let before = before.as_ref().map_or_else(String::new, |before| {
+                format!("; her own payout by it {}", taken_back(before))
+            });
+            Outcome::not(
+                Exit::Refused,
+                format!("{} is noted for seller {seller}{before}", wanted.tx),
+            )
+        }
+        Reversal::None => {
+            let which = wanted
+                .payout
+                .map_or_else(String::new, |payout| format!(" with id {payout}"));
+            Outcome::unknown(format_args!(
+                "payout{which} of seller {} by {}",
+                wanted.seller, wanted.tx
+            ))
+        }
     }
+}
+
+fn taken_back(before: &TakenBack) -> String {
+    let at = clock::rfc3339(before.created_at);
+    format!("was taken back before, {at}: {}", before.reason)
 }
 
 #[cfg(test)]

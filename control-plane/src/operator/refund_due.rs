@@ -13,6 +13,7 @@ use super::{Change, EXITS, Exit, Form, Outcome, Stop};
 use crate::db::{Db, work};
 use crate::ledger::entry::RequestState;
 use crate::ledger::{payout, post};
+use crate::payments::model::SURPLUS_WORTH_MICROS;
 
 /// Refunds that are due
 #[derive(Clone, Debug, Subcommand)]
@@ -78,6 +79,18 @@ pub async fn list(db: &Db) -> anyhow::Result<Outcome> {
         due.len(),
         Micros(total)
     ));
+    let dust: Vec<_> = due.iter().filter(|due| due.is_dust).collect();
+    let dust_micros = dust
+        .iter()
+        .fold(0_i64, |sum, due| sum.saturating_add(due.amount_micros));
+    if !dust.is_empty() {
+        paper.line(format_args!(
+            "{} of them, {} together, are surpluses of buyers who are owed less than {}: no alert asks for these",
+            dust.len(),
+            Micros(dust_micros),
+            Micros(SURPLUS_WORTH_MICROS)
+        ));
+    }
     if surplus.requests > 0 {
         paper.line(format_args!(
             "besides, {} was paid beyond the price of {} requests under way; it is due when they end",
@@ -88,6 +101,8 @@ pub async fn list(db: &Db) -> anyhow::Result<Outcome> {
     let json = json!({
         "refunds": due.iter().map(shown).collect::<Vec<_>>(),
         "total_micros": total,
+        "dust_micros": dust_micros,
+        "dust_requests": dust.len(),
         "surplus_micros": surplus.amount_micros,
         "surplus_requests": surplus.requests,
     });
@@ -123,6 +138,7 @@ fn shown(due: &Due) -> Value {
         "buyer_id": due.buyer_id,
         "buyer_name": due.buyer_name,
         "amount_micros": due.amount_micros,
+        "is_dust": due.is_dust,
         "origin_currency": due.origin_currency,
         "refund_to": due.refund_to,
         "since": due.closed_at.map(clock::rfc3339),

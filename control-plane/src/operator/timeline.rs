@@ -51,7 +51,7 @@ impl Event {
 pub(super) fn events(head: &Head, attempts: &[Attempt], transfers: &[Transfer]) -> Vec<Event> {
     let mut events = vec![quoted(head)];
     events.extend(deposit(head));
-    events.extend(evidence(head));
+    events.extend(evidence(head, transfers));
     for attempt in attempts {
         events.extend(claimed(&Claim::of(attempt)));
         events.push(failed(attempt));
@@ -105,7 +105,7 @@ fn deposit(head: &Head) -> Option<Event> {
     ))
 }
 
-fn evidence(head: &Head) -> Option<Event> {
+fn evidence(head: &Head, transfers: &[Transfer]) -> Option<Event> {
     let at = head.evidence_at?;
     let unknown = || "unknown".to_owned();
     let arrived = format!(
@@ -123,6 +123,13 @@ fn evidence(head: &Head) -> Option<Event> {
         Event::new(at, "paid", "otherwise than quoted".to_owned())
     }
     .and(format!("arrived {arrived}"));
+    let surplus = sum(transfers, &[Kind::Surplus]);
+    if surplus > 0 {
+        event = event.and(format!(
+            "{} of it beyond the price, due back when the call ends",
+            Micros(surplus)
+        ));
+    }
     for (name, hashes) in [
         ("deposit", &head.in_tx_hashes),
         ("fill", &head.out_tx_hashes),
@@ -276,7 +283,7 @@ fn closed(head: &Head, transfers: &[Transfer]) -> Option<Event> {
             format!("the provider failed or refunded the payment: {reason}"),
         )),
         RequestState::RefundDue | RequestState::Refunded => {
-            let owed = owed(transfers);
+            let owed = sum(transfers, &[Kind::RefundDue, Kind::Surplus]);
             let amount = if owed == 0 {
                 "what arrived".to_owned()
             } else {
@@ -294,22 +301,27 @@ fn closed(head: &Head, transfers: &[Transfer]) -> Option<Event> {
     }
 }
 
-fn owed(transfers: &[Transfer]) -> i64 {
+fn sum(transfers: &[Transfer], kinds: &[Kind]) -> i64 {
     transfers
         .iter()
-        .filter(|row| matches!(row.kind, Kind::RefundDue | Kind::Surplus))
+        .filter(|row| kinds.contains(&row.kind))
         .fold(0, |sum: i64, row| sum.saturating_add(row.amount_micros))
 }
 
+/// That it was sent back: all of it, or of a delivered call what was paid beyond its price.
 fn refunded(head: &Head, transfers: &[Transfer]) -> Option<Event> {
-    if head.state != RequestState::Refunded {
-        return None;
-    }
     let paid = transfers.iter().find(|row| row.kind == Kind::RefundPaid);
+    let what = match (head.state, paid) {
+        (RequestState::Refunded, _) => String::new(),
+        (RequestState::Delivered, Some(paid)) => {
+            format!("the surplus of {} ", Micros(paid.amount_micros))
+        }
+        _ => return None,
+    };
     let at = paid.map(|row| row.created_at).or(head.refund_noted_at);
     let told = match &head.refund_tx {
-        Some(hash) => format!("by transaction {hash}"),
-        None => "by the provider itself".to_owned(),
+        Some(hash) => format!("{what}by transaction {hash}"),
+        None => format!("{what}by the provider itself"),
     };
     Some(Event::new(at, "refunded", told))
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::evidence::{self, Urgency};
-use super::model::State;
-use super::store::sweep as store;
+use super::model::{SURPLUS_WORTH_MICROS, State};
+use super::store::{sweep as store, waiting};
 use super::{answers, lapse, outcomes, sweep};
 use crate::app::App;
 use crate::catalog;
@@ -40,6 +40,7 @@ const LAG_SECONDS: f64 = 30.0;
 pub async fn run(app: Arc<App>, stopped: watch::Receiver<bool>) {
     let (sweep_every, audit_every) = (app.config.relay_sweep, app.config.audit_every);
     let walk = Arc::new(catalog::Walk::default());
+    let hours = Arc::new(audit::Walk::default());
     tokio::join!(
         every("deadlines", DEADLINES, &app, stopped.clone(), deadlines),
         every(
@@ -81,13 +82,10 @@ pub async fn run(app: Arc<App>, stopped: watch::Receiver<bool>) {
             let walk = Arc::clone(&walk);
             async move { Ok(walk.go_on(&app).await?) }
         }),
-        every(
-            "invariants",
-            audit_every,
-            &app,
-            stopped.clone(),
-            |app| async move { Ok(audit::observe(app.db.pool()).await?) }
-        ),
+        every("invariants", audit_every, &app, stopped.clone(), |app| {
+            let hours = Arc::clone(&hours);
+            async move { Ok(audit::observe(&app.db, &hours).await?) }
+        }),
         every("refunds", audit_every, &app, stopped.clone(), refunds),
         every("gauges", GAUGES, &app, stopped, gauges),
     );
@@ -188,6 +186,7 @@ async fn gauges(app: Arc<App>) -> anyhow::Result<()> {
         oldest = oldest.max(found.map_or(0.0, |open| open.paid_seconds));
     }
     metrics::gauge!(names::PAID_OLDEST.name).set(oldest);
+    metrics::gauge!(names::DEPOSIT_OLDEST.name).set(waiting::oldest_deposit(pool).await?);
     let overdue = store::overdue(pool, LAG_SECONDS).await?;
     metrics::gauge!(names::OVERDUE.name).set(amount_as_f64(overdue));
     Ok(())
@@ -195,10 +194,12 @@ async fn gauges(app: Arc<App>) -> anyhow::Result<()> {
 
 /// Looks for what is owed back. Rarer than the other gauges: closed purchases are not few.
 async fn refunds(app: Arc<App>) -> anyhow::Result<()> {
-    let due = store::refunds_due(app.db.pool()).await?;
+    let due = waiting::refunds_due(app.db.pool(), SURPLUS_WORTH_MICROS).await?;
     metrics::gauge!(names::REFUND_DUE.name).set(amount_as_f64(due.count));
     metrics::gauge!(names::REFUND_DUE_MICROS.name).set(amount_as_f64(due.micros));
     metrics::gauge!(names::REFUND_DUE_OLDEST.name).set(due.oldest_seconds);
+    metrics::gauge!(names::DUST.name).set(amount_as_f64(due.dust_count));
+    metrics::gauge!(names::DUST_MICROS.name).set(amount_as_f64(due.dust_micros));
     Ok(())
 }
 

@@ -16,6 +16,11 @@ pub const LEASE_MARGIN_MS: u32 = 30_000;
 pub const CHECK_SECONDS_MIN: u32 = 2;
 /// How long an answer is stored, in seconds.
 pub const ANSWER_SECONDS: u32 = 24 * 3600;
+/// What was paid beyond prices is worth sending back from here on, in micro-dollars owed to one buyer together: a
+/// transfer of our own costs up to a cent in gas on the chains that we pay on, and the provider sends no refund that
+/// is smaller than its gas either. Less is dust: owed, in the books and on the list, and sent with what else becomes
+/// due to her; no alert asks for it.
+pub const SURPLUS_WORTH_MICROS: i64 = 10_000;
 /// What a buyer is told to wait when the provider has seen nothing yet, in seconds.
 const RETRY_WAITING_SECONDS: u32 = 2;
 /// What a buyer is told to wait when her deposit is under way, in seconds.
@@ -70,7 +75,11 @@ pub fn news(record: Option<&Record>, quoted: &Quoted) -> News {
         };
     }
     match record.status {
-        // The first deposit is still to be filled, or to be sent back.
+        // The first deposit is still to be filled, or to be sent back: a second one is not what tells. Nor does it
+        // when the provider never lists what it sent back, and it may have filled the first. To call that a success
+        // would be to deliver without evidence; to call it a failure, to ask a buyer for a second payment whose
+        // first we may have kept. So it stays under way, is asked about again, and is told to operators by its age
+        // (`crochet_deposit_oldest_seconds`): what became of the first only the provider knows.
         Status::Refund if record.only_second_is_refunded() => News::UnderWay,
         Status::Failure | Status::Refund => News::Failed,
         Status::Waiting => News::Nothing,

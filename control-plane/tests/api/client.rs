@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use tower::ServiceExt as _;
 
+use super::documented;
 use super::wallet::{Wallet, proof, solve};
 
 const KEY: &str = "k:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
@@ -104,8 +105,10 @@ impl Api {
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let response = self.public.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
+        documented::judge(&method, &path, parts.status, &parts.headers);
         let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         Answer {
             status: parts.status,

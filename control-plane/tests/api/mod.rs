@@ -16,6 +16,7 @@ mod bad_input;
 mod browse;
 mod categories;
 pub(crate) mod client;
+mod documented;
 mod endpoint;
 mod humans;
 mod internal;

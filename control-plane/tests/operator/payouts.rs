@@ -6,6 +6,7 @@ use crochet_shared::money::Micros;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use uuid::Uuid;
 
 use super::{hash, kept, rehearsed};
 use crate::payments::history::{data, key, unlimited};
@@ -40,9 +41,19 @@ async fn paid(stage: &Stage, micros: i64, number: u8, change: Change) -> Outcome
 }
 
 async fn taken_back(stage: &Stage, number: u8, change: Change) -> Outcome {
+    taken_back_named(stage, number, None, change).await
+}
+
+async fn taken_back_named(
+    stage: &Stage,
+    number: u8,
+    payout: Option<Uuid>,
+    change: Change,
+) -> Outcome {
     let wanted = Reverse {
         seller: stage.seller,
         tx: hash(number),
+        payout,
         why: "the wrong hash".to_owned(),
         change,
     };
@@ -58,6 +69,10 @@ fn all() -> List {
         min: Micros(1),
         form: Form::default(),
     }
+}
+
+fn id(value: &Value) -> Uuid {
+    value.as_str().unwrap().parse().unwrap()
 }
 
 async fn rows(stage: &Stage) -> i64 {
@@ -275,8 +290,11 @@ async fn a_payout_noted_by_mistake_is_taken_back_by_a_row_and_owed_again(pool: P
     stage.delivered().await;
     for _ in 0..2 {
         assert_eq!(paid(&stage, CREDIT, 1, kept()).await.exit, Exit::Done);
-        assert_eq!(paid(&stage, CREDIT, 1, kept()).await.json["changed"], false);
-        assert_eq!(taken_back(&stage, 1, kept()).await.json["changed"], true);
+        let again = paid(&stage, CREDIT, 1, kept()).await;
+        assert_eq!(again.json["changed"], false);
+        let noted = id(&again.json["payout_id"]);
+        let outcome = taken_back_named(&stage, 1, Some(noted), kept()).await;
+        assert_eq!(outcome.json["changed"], true);
     }
     assert_eq!(paid(&stage, CREDIT, 1, kept()).await.exit, Exit::Done);
     assert_eq!(owed(&stage).await["payouts"], json!([]));
@@ -291,6 +309,47 @@ async fn a_payout_noted_by_mistake_is_taken_back_by_a_row_and_owed_again(pool: P
         let done = sqlx::raw_sql(statement).execute(stage.pool()).await;
         done.unwrap_err();
     }
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_reversal_asked_again_never_takes_back_what_was_noted_after_it(pool: PgPool) {
+    let stage = sold(pool, 2).await;
+    let first = id(&paid(&stage, CREDIT, 1, kept()).await.json["payout_id"]);
+    let outcome = taken_back(&stage, 1, kept()).await;
+    assert_eq!(id(&outcome.json["reversal"]["payout_id"]), first);
+    let noted = paid(&stage, 2 * CREDIT, 1, kept()).await;
+    let newer = id(&noted.json["payout_id"]);
+
+    let again = taken_back(&stage, 1, kept()).await;
+    assert_eq!(
+        (again.exit, &again.json["changed"]),
+        (Exit::Attention, &json!(false))
+    );
+    let told = &again.json["reversal"];
+    assert_eq!(id(&told["payout_id"]), first);
+    assert_eq!(id(&told["noted_anew"]["payout_id"]), newer);
+    assert!(again.text.contains(&format!("--payout {newer}")));
+    assert_eq!(owed(&stage).await["payouts"], json!([]));
+    // Nor does one that names what it took back.
+    let again = taken_back_named(&stage, 1, Some(first), kept()).await;
+    assert_eq!(
+        (again.exit, &again.json["changed"]),
+        (Exit::Done, &json!(false))
+    );
+    assert_eq!(owed(&stage).await["payouts"], json!([]));
+    let unknown = taken_back_named(&stage, 1, Some(stage.listing.0), kept()).await;
+    assert_eq!(unknown.exit, Exit::NotFound);
+
+    // Who means the newer one names it, and may do so twice.
+    for changed in [true, false] {
+        let outcome = taken_back_named(&stage, 1, Some(newer), kept()).await;
+        assert_eq!(
+            (outcome.exit, &outcome.json["changed"]),
+            (Exit::Done, &json!(changed))
+        );
+    }
+    assert_eq!(owed(&stage).await["total_micros"], 2 * CREDIT);
+    stage.assert_audit_empty().await;
 }
 
 #[sqlx::test(migrations = "./migrations")]

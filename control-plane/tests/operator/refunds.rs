@@ -3,6 +3,8 @@
 use control_plane::ledger::entry::RequestState;
 use control_plane::operator::refund_due::{Mark, list, mark};
 use control_plane::operator::{Change, Exit, Outcome};
+use control_plane::payments::model::SURPLUS_WORTH_MICROS as WORTH;
+use control_plane::payments::store::waiting;
 use crochet_shared::id::{RequestId, uuid_v7};
 use futures_util::future::join_all;
 use serde_json::json;
@@ -288,4 +290,57 @@ async fn what_was_paid_beyond_a_price_is_sent_back_and_the_call_stays_delivered(
 
     let exact = stage.delivered().await;
     assert_eq!(marked(&stage, &exact, 9, kept()).await.exit, Exit::Refused);
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_surplus_that_nobody_would_send_is_told_apart_and_is_owed_all_the_same(pool: PgPool) {
+    let mut stage = unlimited(pool).await;
+    let dust = delivered_overpaid(&stage, 7).await;
+    assert_eq!(waits(&stage).await, (0, 0, 1, 7));
+    let listed = list(&stage.app.db).await.unwrap();
+    assert_eq!(
+        (&listed.json["total_micros"], &listed.json["dust_micros"]),
+        (&json!(7), &json!(7))
+    );
+    assert_eq!(listed.json["refunds"][0]["is_dust"], true);
+    assert!(
+        listed.text.contains("owed less than $0.01"),
+        "{}",
+        listed.text
+    );
+    stage.assert_audit_empty().await;
+
+    // Of one buyer they add up.
+    delivered_overpaid(&stage, WORTH - 7).await;
+    assert_eq!(waits(&stage).await, (2, WORTH, 0, 0));
+    assert_eq!(list(&stage.app.db).await.unwrap().json["dust_requests"], 0);
+
+    // Of another they do not; her refund is due whatever its size.
+    stage.buyer = stage::profile(&stage.app).await;
+    delivered_overpaid(&stage, 1).await;
+    assert_eq!(waits(&stage).await, (2, WORTH, 1, 1));
+    let other = stage.quoted().await;
+    stage.evidence(&other, false, Some(5)).await;
+    assert_eq!(waits(&stage).await, (3, WORTH + 5, 1, 1));
+
+    // It may be sent, as any.
+    assert_eq!(marked(&stage, &dust, 1, kept()).await.exit, Exit::Done);
+    assert_eq!(waits(&stage).await, (1, 5, 2, WORTH - 7 + 1));
+    stage.assert_audit_empty().await;
+}
+
+/// What is due and worth sending, and what is not: how many and how much of each.
+async fn waits(stage: &Stage) -> (i64, i64, i64, i64) {
+    let due = waiting::refunds_due(stage.pool(), WORTH).await.unwrap();
+    assert_eq!(due.oldest_seconds > 0.0, due.count > 0);
+    (due.count, due.micros, due.dust_count, due.dust_micros)
+}
+
+/// A delivered call that was paid with so much more than its price.
+async fn delivered_overpaid(stage: &Stage, surplus: i64) -> Request {
+    let request = stage.quoted().await;
+    stage.evidence(&request, true, Some(PRICE + surplus)).await;
+    let (grant, owner) = stage.claimed(&request).await;
+    stage.settle(stage::delivery(&grant, owner, b"{}")).await;
+    request
 }

@@ -152,6 +152,40 @@ async fn a_refund_is_told_from_its_reason_to_its_transaction(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "./migrations")]
+async fn a_surplus_is_told_from_its_payment_to_the_transaction_that_sent_it_back(pool: PgPool) {
+    let stage = Stage::new(pool).await;
+    let request = stage.quoted().await;
+    stage.evidence(&request, true, Some(stage::PRICE + 7)).await;
+    let (grant, owner) = stage.claimed(&request).await;
+    stage.settle(delivery(&grant, owner, b"{}")).await;
+    let due = story(&stage, &request).await;
+    assert_eq!(events(&due), ["quoted", "paid", "claimed", "delivered"]);
+    let says = "$0.000007 of it beyond the price, due back when the call ends";
+    assert!(due.text.contains(says), "{}", due.text);
+
+    let wanted = Mark {
+        request: request.request_id(),
+        tx: hash(1),
+        change: kept(),
+    };
+    mark(&stage.app.db, &wanted).await.unwrap();
+    let sent = story(&stage, &request).await;
+    assert_eq!(
+        events(&sent),
+        ["quoted", "paid", "claimed", "delivered", "refunded"]
+    );
+    let told = format!(
+        "the surplus of $0.000007 by transaction {}",
+        hash(1).as_str()
+    );
+    assert!(sent.text.contains(&told), "{}", sent.text);
+    let last = &sent.json["timeline"][4];
+    assert_eq!(last["told"], told);
+    assert!(last["at"].is_string());
+    assert_eq!(sent.json["refund_tx"], json!(hash(1).as_str()));
+}
+
+#[sqlx::test(migrations = "./migrations")]
 async fn a_quote_nobody_paid_is_a_short_story(pool: PgPool) {
     let stage = Stage::new(pool).await;
     let request = stage.quoted().await;

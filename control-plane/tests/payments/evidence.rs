@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use control_plane::ledger::entry::RequestState;
 use control_plane::payments::relay::Record;
+use control_plane::payments::store::waiting;
 use control_plane::payments::{evidence, quote};
 use crochet_shared::internal::{Check, CheckAnswer, CreateQuote, QuoteCreated};
 use serde_json::{Value, json};
@@ -505,5 +506,60 @@ async fn a_refund_of_a_second_deposit_is_evidence_of_the_first_that_was_filled(p
         }
         assert_eq!(apply(&request, &records).await, CheckAnswer::Paid);
     }
+    stage.assert_audit_empty().await;
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_second_deposit_sent_back_without_a_list_decides_nothing_and_is_told_by_its_age(
+    pool: PgPool,
+) {
+    let stage = Stage::new(pool).await;
+    let told = |request: &Request, refunds: Value| {
+        let row = json!({"id": request.relay_request_id, "status": "refund", "recipient": super::stage::SETTLEMENT,
+            "updatedAt": "2026-08-01T12:00:00.000Z", "data": {
+                "failReason": "DOUBLE_SPEND", "inTxs": [{"txHash": "first"}, {"txHash": "second"}],
+                "outTxs": [{"txHash": "one"}, {"txHash": "other"}], "refunds": refunds,
+                "route": {"actual": {"destination": {"outputCurrency":
+                    {"currency": {"chainId": 8453, "address": crochet_shared::route::USDC_BASE}, "amount": "1000000"}}}}}});
+        Record::read(&row).unwrap()
+    };
+    let apply = async |request: &Request, record: Record| {
+        let id = &request.relay_request_id;
+        let answers = evidence::apply(&stage.app, std::slice::from_ref(id), &[record]).await;
+        answers.unwrap()[id]
+    };
+    let oldest = || waiting::oldest_deposit(stage.pool());
+    let filled = stage.quoted().await;
+    let refunded = stage.quoted().await;
+    assert!(oldest().await.unwrap() < f64::EPSILON);
+    for request in [&filled, &refunded] {
+        // However long it stays so: nothing is delivered, and no second payment asked for.
+        for _ in 0..3 {
+            let answer = apply(request, told(request, Value::Null)).await;
+            assert!(matches!(answer, CheckAnswer::Pending { .. }), "{answer:?}");
+            assert_eq!(stage.state(request).await, RequestState::Quoted);
+            assert_eq!(stage.transfers(request).await, []);
+            stage.age(request, 100_000.0).await;
+        }
+    }
+    stage
+        .run("update gateway_request set deposit_seen_at = now() - interval '2 hours'")
+        .await;
+    assert!(oldest().await.unwrap() >= 7_200.0);
+    let looked_at = "select count(*) from deadline where due_at is not null";
+    let looked_at: i64 = sqlx::query_scalar(looked_at)
+        .fetch_one(stage.pool())
+        .await
+        .unwrap();
+    assert_eq!(looked_at, 2, "both are asked about again");
+
+    // What the provider lists in the end decides, either way.
+    let back = |hash: &str| json!({"reason": "DOUBLE_SPEND", "txHash": hash});
+    let answer = apply(&filled, told(&filled, json!([back("other")]))).await;
+    assert_eq!(answer, CheckAnswer::Paid);
+    let all = json!([back("one"), back("other")]);
+    let answer = apply(&refunded, told(&refunded, all)).await;
+    assert_eq!(answer, CheckAnswer::Failed);
+    assert!(oldest().await.unwrap() < f64::EPSILON);
     stage.assert_audit_empty().await;
 }

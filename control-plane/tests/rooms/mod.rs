@@ -21,12 +21,13 @@ const ROOMS: [&str; 8] = [
 ];
 /// Where each file is its statements: what posts to the ledger, what pays out, what sums it, what reads it and
 /// what audits it.
-const LEDGER_STATEMENTS: [&str; 5] = [
+const LEDGER_STATEMENTS: [&str; 6] = [
     "ledger/post.rs",
     "ledger/payout.rs",
     "ledger/totals.rs",
     "ledger/view.rs",
     "ledger/audit.rs",
+    "ledger/audit/hours.rs",
 ];
 
 fn sources(folder: &Path) -> Vec<(PathBuf, String)> {

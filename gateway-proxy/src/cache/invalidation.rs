@@ -84,6 +84,14 @@ impl Hearing {
         self.was_told.load(Ordering::Relaxed)
     }
 
+    /// How long ago it is, by the clocks, until when everything was told; since the start, while nobody has said so
+    /// since the channel opened. From [`TOLD_AGE_MAX`] on nothing is believed that Redis holds.
+    pub fn told_age(&self, now: Instant) -> Duration {
+        let told = Duration::from_millis(self.told.load(Ordering::Acquire));
+        now.saturating_duration_since(self.started)
+            .saturating_sub(told)
+    }
+
     /// Somebody says that everything from before `age` ago was told.
     pub(crate) fn told(&self, age: Duration, now: Instant) {
         let until = now
@@ -206,12 +214,22 @@ fn take(gateway: &Gateway, payload: &[u8]) -> Taken {
             metrics.quotes.changed.increment(1);
         }
         Change::Told(until_ms) => {
+            metrics.clock_ahead.set(seconds(now_ms, published_ms));
             gateway.hearing.told(since(until_ms), now);
             return Taken::Told;
         }
     }
     Metrics::took(&metrics.invalidation_lag, since(published_ms));
     Taken::Change
+}
+
+/// From one time to another in Unix milliseconds, in seconds; below zero when the second is the later.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a gauge shows it, nobody computes with it"
+)]
+fn seconds(now_ms: i64, then_ms: i64) -> f64 {
+    now_ms.saturating_sub(then_ms) as f64 / 1_000.0
 }
 
 #[cfg(test)]

@@ -130,6 +130,16 @@ pub(super) const CHANGES_CONNECTED: Metric = Metric::gauge(
     &[],
     "1 while changes are heard of through Redis.",
 );
+pub(super) const TOLD_AGE: Metric = Metric::gauge(
+    "gateway_told_age_seconds",
+    &[],
+    "How long ago it is, by this clock, until when the control plane has told of everything. From 3 s on nothing is believed that Redis holds.",
+);
+pub(super) const CLOCK_AHEAD: Metric = Metric::gauge(
+    "gateway_clock_ahead_seconds",
+    &[],
+    "How far this clock was ahead of the control plane's when it last told so; below zero when it was behind.",
+);
 pub(super) const LIMITS_SHARED: Metric = Metric::gauge(
     "gateway_limits_shared",
     &[],
@@ -230,7 +240,7 @@ pub(super) const STREAMS_REFUSED: Metric = Metric::counter(
 );
 
 /// All of them.
-pub const ALL: [Metric; 37] = [
+pub const ALL: [Metric; 39] = [
     ANSWERS,
     PASSED,
     CALL,
@@ -249,6 +259,8 @@ pub const ALL: [Metric; 37] = [
     CHANGES,
     LAG,
     CHANGES_CONNECTED,
+    TOLD_AGE,
+    CLOCK_AHEAD,
     LIMITS_SHARED,
     REDIS,
     CONTROL_PLANE_UP,

@@ -5,6 +5,7 @@ use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use crate::ledger::entry::RequestState;
+use crate::payments::model::SURPLUS_WORTH_MICROS;
 
 /// A refund that is due: of a whole payment, or of what was paid beyond the price of a delivered call.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(in crate::operator) struct Due {
     pub(in crate::operator) buyer_name: String,
     /// What refunds payable holds for it.
     pub(in crate::operator) amount_micros: i64,
+    /// Whether it is a surplus of a buyer who is owed less than is worth sending.
+    pub(in crate::operator) is_dust: bool,
     /// What she paid in.
     pub(in crate::operator) origin_currency: String,
     /// The wallet that she named for refunds.
@@ -44,14 +47,16 @@ pub(in crate::operator) async fn due(db: impl PgExecutor<'_>) -> Result<Vec<Due>
         Due,
         r#"
         with due as (
-            select id, closed_at as since, closed_reason as reason from gateway_request where state = 'refund_due'
+            select id, closed_at as since, closed_reason as reason, false as is_surplus
+            from gateway_request where state = 'refund_due'
             union all
-            select r.id, r.delivered_at, 'surplus' from transfer s join gateway_request r on r.id = s.request_id
+            select r.id, r.delivered_at, 'surplus', true from transfer s join gateway_request r on r.id = s.request_id
             where s.kind = 'surplus' and r.state = 'delivered' and not exists (
                 select from transfer p where p.request_id = r.id and p.kind = 'refund_paid')
         )
         select r.id, r.relay_request_id, r.buyer_id, b.display_name as buyer_name,
-            coalesce(owed.amount, 0)::int8 as "amount_micros!", r.origin_currency, q.refund_to,
+            coalesce(owed.amount, 0)::int8 as "amount_micros!",
+            d.is_surplus and sum(owed.amount) over (partition by r.buyer_id) < $1::int8 as "is_dust!", r.origin_currency, q.refund_to,
             d.since as "closed_at?", d.reason as "closed_reason?", e.amount::text as "arrived_amount?",
             e.token as "arrived_token?", e.chain_id as "arrived_chain_id?",
             coalesce(e.in_tx_hashes, '{}') as "in_tx_hashes!"
@@ -66,6 +71,7 @@ pub(in crate::operator) async fn due(db: impl PgExecutor<'_>) -> Result<Vec<Due>
         ) owed on true
         order by d.since, r.id
         "#,
+        SURPLUS_WORTH_MICROS,
     )
     .fetch_all(db)
     .await

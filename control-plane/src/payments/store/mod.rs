@@ -7,3 +7,4 @@ pub mod history;
 pub mod outcomes;
 pub mod quote;
 pub mod sweep;
+pub mod waiting;

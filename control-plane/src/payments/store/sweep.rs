@@ -161,40 +161,6 @@ pub async fn open(pool: &PgPool) -> Result<Vec<Open>, sqlx::Error> {
     .await
 }
 
-/// Refunds that are due, also of what was paid beyond the price of delivered calls.
-#[derive(Debug)]
-pub struct RefundsDue {
-    /// How many.
-    pub count: i64,
-    /// What is owed.
-    pub micros: i64,
-    /// How long the first of them waits; 0 when there is none.
-    pub oldest_seconds: f64,
-}
-
-/// What is owed back: gauges for operators.
-pub async fn refunds_due(pool: &PgPool) -> Result<RefundsDue, sqlx::Error> {
-    sqlx::query_as!(
-        RefundsDue,
-        r#"with due as (
-            select id, closed_at as since from gateway_request where state = 'refund_due'
-            union all
-            select r.id, r.delivered_at from transfer s join gateway_request r on r.id = s.request_id
-            where s.kind = 'surplus' and r.state = 'delivered' and not exists (
-                select from transfer p where p.request_id = r.id and p.kind = 'refund_paid')
-        )
-        select count(*) as "count!", coalesce(sum(o.micros), 0)::int8 as "micros!",
-            coalesce(extract(epoch from now() - min(d.since)), 0)::float8 as "oldest_seconds!"
-        from due d
-        cross join lateral (
-            select sum(t.amount_micros) as micros from transfer t
-            where t.request_id = d.id and t.kind in ('refund_due', 'surplus')
-        ) o"#
-    )
-    .fetch_one(pool)
-    .await
-}
-
 /// Notes of the provider's successes that their evidence is there, the oldest first: what is left is all
 /// that the audit has to look at.
 pub async fn note_evidenced(pool: &PgPool, limit: i64) -> Result<u64, sqlx::Error> {

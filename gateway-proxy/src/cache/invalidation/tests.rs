@@ -13,8 +13,10 @@ fn redis_is_believed_while_somebody_says_that_everything_was_told() {
     let start = hearing.started;
     hearing.open();
     assert_eq!(hearing.told_until(start + SECOND), None, "nobody said so");
+    assert_eq!(hearing.told_age(start + 7 * SECOND), 7 * SECOND);
     hearing.told(SECOND, start + 10 * SECOND);
     let told = start + 9 * SECOND;
+    assert_eq!(hearing.told_age(start + 10 * SECOND), SECOND);
     assert_eq!(hearing.told_until(start + 10 * SECOND), Some(told));
     hearing.told(5 * SECOND, start + 11 * SECOND);
     assert_eq!(
@@ -27,6 +29,7 @@ fn redis_is_believed_while_somebody_says_that_everything_was_told() {
         None,
         "publishing stopped"
     );
+    assert_eq!(hearing.told_age(told + TOLD_AGE_MAX), TOLD_AGE_MAX);
     hearing.told(Duration::ZERO, start + 20 * SECOND);
     assert!(hearing.told_until(start + 20 * SECOND).is_some());
     hearing.close();
@@ -45,6 +48,22 @@ fn a_word_from_before_the_start_says_nothing() {
     hearing.open();
     hearing.told(50 * SECOND, hearing.started + SECOND);
     assert_eq!(hearing.told_until(hearing.started + SECOND), None);
+}
+
+#[test]
+fn a_clock_that_is_ahead_makes_what_was_told_old_and_one_that_is_behind_does_not() {
+    let hearing = Hearing::default();
+    let now = hearing.started + 60 * SECOND;
+    hearing.open();
+    // Told this moment, by a clock four seconds behind this one.
+    hearing.told(4 * SECOND, now);
+    assert_eq!(hearing.told_age(now), 4 * SECOND);
+    assert_eq!(hearing.told_until(now), None);
+    assert!((seconds(5_000, 1_000) - 4.0).abs() < f64::EPSILON);
+    // By one that is ahead of this one it is told now.
+    hearing.told(Duration::ZERO, now);
+    assert_eq!(hearing.told_age(now), Duration::ZERO);
+    assert!((seconds(1_000, 5_000) + 4.0).abs() < f64::EPSILON);
 }
 
 /// What a stand-in for Redis says on one of its connections besides answering what it is asked.

@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::stage::Stage;
-use super::{Drill, certificate};
+use super::{Drill, certificate, unsaid};
 
 /// How many calls are made at once where a queue or a pool is to be filled.
 const CROWD: usize = 700;
@@ -31,12 +31,14 @@ enum Kind {
     Books,
     UnknownSuccess,
     Mismatch,
+    Undecided,
     LeftLying,
     Poison,
     Sealed,
     FailingSweeps,
     LockedMoments,
     LateHearing,
+    Untold,
     MissingBody,
     WaitingConnections,
     Seller,
@@ -48,7 +50,7 @@ enum Kind {
 }
 
 /// The faults with their alerts, in the order they are made: cheap ones first, those that kill last.
-const FAULTS: [(Kind, &str, &[&str]); 20] = [
+const FAULTS: [(Kind, &str, &[&str]); 22] = [
     (
         Kind::Stranger,
         "stranger at the internal API",
@@ -76,6 +78,11 @@ const FAULTS: [(Kind, &str, &[&str]); 20] = [
         &["PaymentsMismatch"],
     ),
     (
+        Kind::Undecided,
+        "deposit that stays under way",
+        &["DepositUndecided"],
+    ),
+    (
         Kind::LeftLying,
         "payment left lying",
         &["PaidUndelivered", "RefundsWaiting"],
@@ -100,6 +107,11 @@ const FAULTS: [(Kind, &str, &[&str]); 20] = [
         Kind::LateHearing,
         "gateway that hears late",
         &["InvalidationSlow"],
+    ),
+    (
+        Kind::Untold,
+        "outbox that cannot be read",
+        &["RecordsNotBelieved"],
     ),
     (
         Kind::MissingBody,
@@ -175,12 +187,14 @@ async fn make(kind: Kind, fault: Fault<'_>, stage: &mut Stage) -> Result<()> {
         Kind::Books => books(fault, stage).await,
         Kind::UnknownSuccess => unknown_success(fault, stage).await,
         Kind::Mismatch => mismatch(fault, stage).await,
+        Kind::Undecided => unsaid::undecided(fault, stage).await,
         Kind::LeftLying => left_lying(fault, stage).await,
         Kind::Poison => poison(fault, stage).await,
         Kind::Sealed => sealed(fault, stage).await,
         Kind::FailingSweeps => failing_sweeps(fault, stage).await,
         Kind::LockedMoments => locked_moments(fault, stage).await,
         Kind::LateHearing => late_hearing(fault, stage).await,
+        Kind::Untold => unsaid::untold(fault, stage).await,
         Kind::MissingBody => missing_body(fault, stage).await,
         Kind::WaitingConnections => waiting_connections(fault, stage).await,
         Kind::Seller => seller(fault, stage).await,

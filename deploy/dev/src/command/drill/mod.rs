@@ -9,6 +9,7 @@ mod faults;
 pub(crate) mod page;
 mod stage;
 mod traffic;
+mod unsaid;
 mod upgrade;
 
 use std::collections::BTreeMap;
