@@ -131,7 +131,9 @@ fn calls_a_round(subject: Subject, config: &Config) -> Result<usize> {
         | Subject::Replay
         | Subject::Direct
         | Subject::Commit
-        | Subject::Idle => return Ok(0),
+        | Subject::Idle
+        | Subject::Flat
+        | Subject::Soak => return Ok(0),
     };
     Ok(usize::try_from(measured)? + usize::from(config.connections(subject)))
 }

@@ -208,7 +208,9 @@ impl<'a> Bench<'a> {
                 let measured = warm_up.split_off(connections.min(warm_up.len()));
                 Script { warm_up, measured }
             }
-            Subject::Commit | Subject::Idle => bail!("{} is no request", subject.label()),
+            Subject::Commit | Subject::Idle | Subject::Flat | Subject::Soak => {
+                bail!("{} is no request", subject.label())
+            }
         })
     }
 
@@ -230,7 +232,9 @@ impl<'a> Bench<'a> {
             | Subject::Replay
             | Subject::Half
             | Subject::Commit
-            | Subject::Idle => self.crochet()?.address(),
+            | Subject::Idle
+            | Subject::Flat
+            | Subject::Soak => self.crochet()?.address(),
         }
     }
 
@@ -274,7 +278,7 @@ fn pace(subject: Subject, rounds: &Rounds) -> Result<Option<f64>> {
 }
 
 /// What is wrong with the seller's counts (calls, unsigned calls) before and after a phase, if anything.
-fn miscounted(before: (u64, u64), after: (u64, u64), expected: usize) -> Option<String> {
+pub(crate) fn miscounted(before: (u64, u64), after: (u64, u64), expected: usize) -> Option<String> {
     let (calls, unsigned) = (
         after.0.saturating_sub(before.0),
         after.1.saturating_sub(before.1),

@@ -42,7 +42,8 @@ impl Target {
         Ok(Self { file, own: None })
     }
 
-    async fn start(config: &Config, directory: &Path) -> Result<Self> {
+    /// A fresh one of release builds in `directory`, or one on the data that is there.
+    pub(crate) async fn start(config: &Config, directory: &Path) -> Result<Self> {
         let mut settings = Settings::default();
         // Payments are made by the thousand before anything is measured: no need to watch each one's progress.
         settings.set("RELAY_SANDBOX_STEP_MS", "0")?;
@@ -86,6 +87,24 @@ impl Target {
             None => stack.untell(crochet_dev::Role::ControlPlane),
         }
         stack.restart(crochet_dev::Role::ControlPlane).await?;
+        self.file = stack.describe(DemoKeys::default());
+        Ok(())
+    }
+
+    /// Fills the database while nobody uses it: both services are stopped meanwhile.
+    pub(crate) async fn refill<F>(&mut self, fill: impl FnOnce(String) -> F) -> Result<()>
+    where
+        F: Future<Output = Result<()>>,
+    {
+        use crochet_dev::Role::{ControlPlane, Gateway};
+        let stack = self.own.as_mut().context("the stack is not our own")?;
+        for role in [Gateway(0), ControlPlane] {
+            stack.terminate(role).await?;
+        }
+        fill(self.file.database_url.clone()).await?;
+        for role in [ControlPlane, Gateway(0)] {
+            stack.start_again(role).await?;
+        }
         self.file = stack.describe(DemoKeys::default());
         Ok(())
     }

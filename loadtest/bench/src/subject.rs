@@ -37,6 +37,10 @@ pub(crate) enum Subject {
     Commit,
     /// Connections that are kept open and have nothing to do: once, after all rounds.
     Idle,
+    /// Paid calls among a thousand ledger rows, listings and keys and among millions: by itself.
+    Flat,
+    /// Memory over minutes of steady work: by itself.
+    Soak,
 }
 
 impl Subject {
@@ -72,6 +76,8 @@ impl Subject {
             Self::Half => "paid call, half of saturation",
             Self::Commit => "a durable commit of one row",
             Self::Idle => "idle connections",
+            Self::Flat => "paid call among little and much",
+            Self::Soak => "memory under steady work",
         }
     }
 
@@ -87,7 +93,11 @@ impl Subject {
 
     /// Whether the chart shows it: what is measured as fast as it goes, alone.
     pub(crate) const fn is_charted(self) -> bool {
-        self.has_a_proxy() && !matches!(self, Self::Beside | Self::Half | Self::Idle)
+        self.has_a_proxy()
+            && !matches!(
+                self,
+                Self::Beside | Self::Half | Self::Idle | Self::Flat | Self::Soak
+            )
     }
 
     /// Whether it is sent at a fixed rate, half of what saturates the machine.
@@ -109,8 +119,15 @@ impl Subject {
             | Self::Quote
             | Self::Refused
             | Self::Commit
-            | Self::Idle => &[],
+            | Self::Idle
+            | Self::Flat
+            | Self::Soak => &[],
         }
+    }
+
+    /// Whether it runs by itself, when it is named: it has stacks of its own and takes long.
+    pub(crate) const fn is_by_itself(self) -> bool {
+        matches!(self, Self::Flat | Self::Soak)
     }
 
     /// Whether a quick run leaves it out, because no mark of the quick run needs it.
@@ -136,7 +153,9 @@ impl Subject {
             | Self::Refused
             | Self::Replay
             | Self::Half
-            | Self::Idle => Role::Gateway,
+            | Self::Idle
+            | Self::Flat
+            | Self::Soak => Role::Gateway,
         }
     }
 }

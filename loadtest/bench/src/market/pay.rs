@@ -33,6 +33,19 @@ pub(crate) struct Payment {
 impl Market {
     /// Buys `count` different calls up to the point where they can be redeemed: quotes, deposits, evidence.
     pub(crate) async fn pay(&mut self, count: usize) -> Result<Vec<Payment>> {
+        self.pay_and(count, say).await
+    }
+
+    /// The same without a word.
+    pub(crate) async fn pay_untold(&mut self, count: usize) -> Result<Vec<Payment>> {
+        self.pay_and(count, |_, _, _| ()).await
+    }
+
+    async fn pay_and(
+        &mut self,
+        count: usize,
+        say: fn(usize, &str, Instant),
+    ) -> Result<Vec<Payment>> {
         let begun = Instant::now();
         let payments = self.quotes(count).await?;
         say(count, "quotes", begun);
