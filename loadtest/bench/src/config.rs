@@ -83,7 +83,7 @@ pub(crate) struct Config {
 #[derive(Debug, Args)]
 pub(crate) struct Alone {
     /// Of `--only flat`: rows in the large ledger, with a tenth as many listings and keys. Ten million take some
-    /// 12 GB of disk while they are made; the database is kept below `target/bench` (as root where Postgres may
+    /// 13 GB of disk while they are made; the database is kept below `target/bench` (as root where Postgres may
     /// reach it) and used by the next run that wants the same.
     #[arg(long, default_value_t = LEDGER_ROWS, value_parser = clap::value_parser!(u32).range(10_000..=100_000_000))]
     pub(crate) ledger_rows: u32,
@@ -136,7 +136,9 @@ impl Config {
     /// Whether something is measured, in the rounds or once.
     pub(crate) fn wants(&self, subject: Subject) -> bool {
         if self.only.is_empty() {
-            let is_left_out = self.quick && subject.is_for_the_full_run();
+            // Its gateway has to be told whom to trust.
+            let is_elsewhere = subject == Subject::Tls && self.stack.is_some();
+            let is_left_out = is_elsewhere || self.quick && subject.is_for_the_full_run();
             return !(is_left_out || subject.is_by_itself());
         }
         let brought = |by: &Subject| by.brings().contains(&subject);
@@ -152,9 +154,15 @@ impl Config {
     /// How many connections carry a path's requests.
     pub(crate) const fn connections(&self, subject: Subject) -> u16 {
         match subject {
-            Subject::Paid | Subject::Nginx | Subject::Haproxy | Subject::Direct | Subject::Half => {
-                self.rate_connections
-            }
+            Subject::Paid
+            | Subject::Nginx
+            | Subject::Haproxy
+            | Subject::Hundred
+            | Subject::Tls
+            | Subject::Direct
+            | Subject::Half => self.rate_connections,
+            // Each holds an answer of a megabyte, and the whole machine a few hundred of them.
+            Subject::Mib1 => self.connections.div_ceil(4),
             Subject::Commit => 1,
             Subject::Pingora
             | Subject::Beside
@@ -162,6 +170,9 @@ impl Config {
             | Subject::Quote
             | Subject::Refused
             | Subject::Replay
+            | Subject::Fresh
+            | Subject::Connect
+            | Subject::Kib64
             | Subject::Idle
             | Subject::Flat
             | Subject::Soak => self.connections,

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::market::Goods;
 use crate::measure::Role;
 
 /// A path a request can take, on the gateway or on a baseline.
@@ -29,6 +30,18 @@ pub(crate) enum Subject {
     Refused,
     /// A delivered call again: the stored answer.
     Replay,
+    /// A call without a payment that nobody has made before: the provider is asked for a quote.
+    Fresh,
+    /// A call whose open quote is given again, each on a connection of its own.
+    Connect,
+    /// Paid calls of a hundred listings in turns.
+    Hundred,
+    /// A paid call whose seller is spoken to over TLS.
+    Tls,
+    /// A paid call with an answer of 64 KiB.
+    Kib64,
+    /// A paid call with an answer of 1 MiB.
+    Mib1,
     /// Straight to the seller, at the same rate as the next.
     Direct,
     /// Paid calls at half of the rate that saturates the machine, each sent when it is due.
@@ -45,7 +58,7 @@ pub(crate) enum Subject {
 
 impl Subject {
     /// In the order in which a round measures them: those compared with each other are neighbours.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Pingora,
         Self::Beside,
         Self::Paid,
@@ -53,8 +66,14 @@ impl Subject {
         Self::Nginx,
         Self::Haproxy,
         Self::Quote,
+        Self::Connect,
+        Self::Fresh,
         Self::Refused,
         Self::Replay,
+        Self::Hundred,
+        Self::Tls,
+        Self::Kib64,
+        Self::Mib1,
         Self::Direct,
         Self::Half,
         Self::Commit,
@@ -72,6 +91,12 @@ impl Subject {
             Self::Quote => "402, quote reused",
             Self::Refused => "401, refused key",
             Self::Replay => "replay of a delivered call",
+            Self::Fresh => "402, fresh quote",
+            Self::Connect => "402 reused, new connections",
+            Self::Hundred => "paid call, of 100 listings",
+            Self::Tls => "paid call, seller behind TLS",
+            Self::Kib64 => "paid call, answer of 64 KiB",
+            Self::Mib1 => "paid call, answer of 1 MiB",
             Self::Direct => "straight to the seller, same rate",
             Self::Half => "paid call, half of saturation",
             Self::Commit => "a durable commit of one row",
@@ -105,6 +130,31 @@ impl Subject {
         matches!(self, Self::Direct | Self::Half)
     }
 
+    /// What its payments are for, where it redeems any.
+    pub(crate) const fn goods(self) -> Option<Goods> {
+        match self {
+            Self::Beside | Self::Paid | Self::Half => Some(Goods::Usual),
+            Self::Hundred => Some(Goods::Hundred),
+            Self::Tls => Some(Goods::Tls),
+            Self::Kib64 => Some(Goods::Kib64),
+            Self::Mib1 => Some(Goods::Mib1),
+            Self::Pingora
+            | Self::Nginx
+            | Self::Haproxy
+            | Self::X402
+            | Self::Quote
+            | Self::Refused
+            | Self::Replay
+            | Self::Fresh
+            | Self::Connect
+            | Self::Direct
+            | Self::Commit
+            | Self::Idle
+            | Self::Flat
+            | Self::Soak => None,
+        }
+    }
+
     /// What it cannot be measured, or understood, without.
     pub(crate) const fn brings(self) -> &'static [Self] {
         match self {
@@ -118,6 +168,12 @@ impl Subject {
             | Self::X402
             | Self::Quote
             | Self::Refused
+            | Self::Fresh
+            | Self::Connect
+            | Self::Hundred
+            | Self::Tls
+            | Self::Kib64
+            | Self::Mib1
             | Self::Commit
             | Self::Idle
             | Self::Flat
@@ -134,7 +190,18 @@ impl Subject {
     pub(crate) const fn is_for_the_full_run(self) -> bool {
         matches!(
             self,
-            Self::X402 | Self::Haproxy | Self::Direct | Self::Half | Self::Commit | Self::Idle
+            Self::X402
+                | Self::Haproxy
+                | Self::Fresh
+                | Self::Connect
+                | Self::Hundred
+                | Self::Tls
+                | Self::Kib64
+                | Self::Mib1
+                | Self::Direct
+                | Self::Half
+                | Self::Commit
+                | Self::Idle
         )
     }
 
@@ -152,6 +219,12 @@ impl Subject {
             | Self::Quote
             | Self::Refused
             | Self::Replay
+            | Self::Fresh
+            | Self::Connect
+            | Self::Hundred
+            | Self::Tls
+            | Self::Kib64
+            | Self::Mib1
             | Self::Half
             | Self::Idle
             | Self::Flat

@@ -38,6 +38,8 @@ pub(super) async fn seed(url: &str, size: Size) -> Result<()> {
     let options = options.options([
         ("session_replication_role", "replica"),
         ("synchronous_commit", "off"),
+        // The sums by hour are made at once.
+        ("work_mem", "256MB"),
     ]);
     let pool = PgPoolOptions::new()
         .max_connections(WRITERS)

@@ -9,7 +9,7 @@ use super::seed;
 use super::size::Size;
 use crate::config::Config;
 use crate::load::{self, Exchange, Job, Wrong};
-use crate::market::{Market, Payment};
+use crate::market::{Goods, Market, Payment};
 use crate::measure::{Role, Watched};
 use crate::report::Round;
 use crate::rounds::miscounted;
@@ -68,7 +68,10 @@ impl Side {
     /// Pays for the calls of all rounds, and begins them with nothing left to be written out.
     pub(super) async fn prepare(&mut self, rounds: u32) -> Result<()> {
         let a_round = self.calls + self.connections;
-        self.payments = self.market.pay(a_round * usize::try_from(rounds)?).await?;
+        self.payments = self
+            .market
+            .pay(Goods::Usual, a_round * usize::try_from(rounds)?)
+            .await?;
         let mut connection = PgConnection::connect(&self.target.file.database_url).await?;
         sqlx::raw_sql("checkpoint").execute(&mut connection).await?;
         connection.close().await?;
@@ -83,7 +86,7 @@ impl Side {
             .payments
             .split_off(left.context("more rounds than were paid for")?);
         let redeem = |payment| self.market.redeem(payment, false);
-        let mut measured: Vec<Exchange> = payments.iter().map(redeem).collect();
+        let mut measured: Vec<Exchange> = payments.iter().map(redeem).collect::<Result<_>>()?;
         let warm_up = measured.split_off(self.calls);
         let before = self.market.seller_calls().await?;
         let outcome = load::run(Job {
@@ -93,6 +96,7 @@ impl Side {
             measured,
             pace: None,
             beside: None,
+            anew: false,
             watched: self.watched.clone(),
         })
         .await?;

@@ -73,6 +73,8 @@ pub(crate) struct Job {
     pub(crate) pace: Option<f64>,
     /// What every connection sends somewhere else after each of its requests, on a connection of its own.
     pub(crate) beside: Option<Beside>,
+    /// Whether every request has a connection of its own, opened for it and closed after it.
+    pub(crate) anew: bool,
     /// Whose CPU is read.
     pub(crate) watched: Vec<Watched>,
 }
@@ -182,6 +184,7 @@ async fn do_job(job: &Job) -> Result<Outcome> {
         let begun = Instant::now();
         let sent = match job.pace {
             Some(rate) => paced::send_all(&mut connections, &job.measured, rate).await?,
+            None if job.anew => send_all_anew(&mut connections, &job.measured).await,
             None => {
                 send_all(
                     &mut pair(&mut connections, &mut beside),
@@ -289,6 +292,29 @@ async fn send_all(
     join_all(loops).await
 }
 
+/// The same, each on a connection that is opened for it: its latency counts from before that.
+async fn send_all_anew(connections: &mut [Connection], exchanges: &[Exchange]) -> Vec<Sent> {
+    let next = Cell::new(0);
+    let loops = connections.iter_mut().map(|connection| {
+        let next = &next;
+        async move {
+            let mut sent = Sent::default();
+            loop {
+                let index = next.replace(next.get() + 1);
+                let Some(exchange) = exchanges.get(index) else {
+                    return sent;
+                };
+                let due = Instant::now();
+                match connection.reopen().await {
+                    Ok(()) => send_due(connection, index, exchange, due, &mut sent).await,
+                    Err(error) => sent.wrong.add(format!("connecting: {error}")),
+                }
+            }
+        }
+    });
+    join_all(loops).await
+}
+
 async fn send_one(connection: &mut Connection, index: usize, exchange: &Exchange, sent: &mut Sent) {
     send_due(connection, index, exchange, Instant::now(), sent).await;
 }
@@ -385,6 +411,7 @@ mod tests {
             measured: vec![exchange; count],
             pace: None,
             beside: None,
+            anew: false,
             watched: Vec::new(),
         }
     }
@@ -418,6 +445,34 @@ mod tests {
         let address = server(&[b"", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"]).await;
         let outcome = run(job(address, &exactly(b"ok"), 2)).await.unwrap();
         assert_eq!((outcome.right, outcome.wrong.count), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn anew_every_request_has_a_connection_of_its_own() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (count, mut counted) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                count.send(()).unwrap();
+                tokio::spawn(async move {
+                    while stream.read_exact(&mut [0; 20]).await.is_ok() {
+                        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                        stream.write_all(answer).await.unwrap();
+                    }
+                });
+            }
+        });
+        let mut job = job(address, &exactly(b"ok"), 5);
+        job.anew = true;
+        let outcome = run(job).await.unwrap();
+        assert_eq!((outcome.right, outcome.wrong.count), (5, 0));
+        // And the one that the warm-up would have used.
+        let mut connections = 0;
+        while counted.try_recv().is_ok() {
+            connections += 1;
+        }
+        assert_eq!(connections, 6);
     }
 
     #[tokio::test]

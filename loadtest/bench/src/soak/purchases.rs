@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::config::Config;
 use crate::load::{self, Exchange, Job, Wrong};
-use crate::market::{Market, Payment};
+use crate::market::{Goods, Market, Payment};
 
 /// Made as fast as it goes, twice: the second time every cache and connection is there.
 const SATURATING: usize = 1_000;
@@ -37,7 +37,7 @@ impl Purchases {
         let mut rate = 0.0;
         for _ in 0..2 {
             let begun = Instant::now();
-            let payments = self.market.pay_untold(SATURATING).await?;
+            let payments = self.market.pay_untold(Goods::Usual, SATURATING).await?;
             self.redeem(&payments, None).await?;
             #[expect(clippy::cast_precision_loss, reason = "a thousand")]
             let count = SATURATING as f64;
@@ -49,7 +49,7 @@ impl Purchases {
     /// Makes `count` of them in `time`: paid for as fast as it goes, redeemed evenly in what is left.
     pub(super) async fn slice(&mut self, count: usize, time: Duration) -> Result<()> {
         let begun = Instant::now();
-        let payments = self.market.pay_untold(count).await?;
+        let payments = self.market.pay_untold(Goods::Usual, count).await?;
         let left = time.saturating_sub(begun.elapsed()).max(LEAST_LEFT);
         self.redeem(&payments, Some(left)).await
     }
@@ -60,7 +60,7 @@ impl Purchases {
         let measured: Vec<Exchange> = calls(false)
             .chain(calls(true))
             .map(|(payment, replayed)| self.market.redeem(payment, replayed))
-            .collect();
+            .collect::<Result<_>>()?;
         #[expect(
             clippy::cast_precision_loss,
             reason = "calls of a slice are far below 2^52"
@@ -73,6 +73,7 @@ impl Purchases {
             measured,
             pace,
             beside: None,
+            anew: false,
             watched: Vec::new(),
         };
         let outcome = load::run(job).await?;
