@@ -261,6 +261,23 @@ mod tests {
     }
 
     #[test]
+    fn a_quick_run_has_what_its_marks_need_and_no_more() {
+        let quick = [
+            Subject::Pingora,
+            Subject::Beside,
+            Subject::Paid,
+            Subject::Nginx,
+            Subject::Quote,
+            Subject::Refused,
+            Subject::Replay,
+        ];
+        let of = |arguments: &[&str]| Config::parse_from(arguments).subjects();
+        assert_eq!(of(&["crochet-bench", "--quick"]), quick);
+        // The gateway of a stack that runs has not been told of the bench's certificate.
+        assert!(!of(&["crochet-bench", "--stack", "x"]).contains(&Subject::Tls));
+    }
+
+    #[test]
     fn idle_connections_are_for_the_full_run_and_need_a_stack() {
         let of = |arguments: &[&str]| Config::parse_from(arguments);
         assert!(of(&["crochet-bench"]).wants(Subject::Idle));

@@ -160,8 +160,8 @@ fn calls_a_round(subject: Subject, config: &Config) -> Result<usize> {
         // At half of the rate they take as long.
         Subject::Half => paced_calls(config),
         // What is expected of them is in memory whole.
-        Subject::Kib64 => config.paid_calls / 4,
-        Subject::Mib1 => config.paid_calls / 40,
+        Subject::Kib64 => config.paid_calls / 8,
+        Subject::Mib1 => config.paid_calls / 80,
         Subject::Pingora
         | Subject::X402
         | Subject::Nginx

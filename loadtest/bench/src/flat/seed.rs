@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 
 use super::room;
 use super::size::Size;
@@ -27,6 +27,19 @@ const SETTLED: &str =
 /// What a database was filled with: two that were filled by the same have the same rows.
 pub(super) fn recipe(size: Size) -> String {
     [&format!("{size:?}"), browse::RECIPE, KEYS, LEDGER, FOLDED].join("\n")
+}
+
+/// Whether the last call of all is there.
+pub(super) async fn is_there(url: &str, size: Size) -> Result<bool> {
+    let mut connection = PgConnection::connect(url).await?;
+    let is_there = sqlx::query_scalar(
+        "select exists (select from gateway_request where relay_request_id = '0x' || encode(sha256($1::text::bytea), 'hex'))",
+    )
+    .bind(size.calls().to_string())
+    .fetch_one(&mut connection)
+    .await?;
+    connection.close().await?;
+    Ok(is_there)
 }
 
 /// Fills a fresh database that nobody else uses meanwhile.

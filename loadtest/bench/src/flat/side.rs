@@ -35,12 +35,13 @@ impl Side {
     pub(super) async fn open(config: &Config, directory: &Path, size: Size) -> Result<Self> {
         crochet_dev::end_leftovers(directory).await?;
         let (recipe, filled) = (seed::recipe(size), directory.join(FILLED));
-        let is_filled = std::fs::read_to_string(&filled).is_ok_and(|found| found == recipe);
-        if !is_filled {
+        let is_known = std::fs::read_to_string(&filled).is_ok_and(|found| found == recipe);
+        if !is_known {
             run::remove(directory)?;
         }
         let mut target = Target::start(config, directory).await?;
-        if is_filled {
+        // Its data may be elsewhere, and may have been removed there.
+        if is_known && seed::is_there(&target.file.database_url, size).await? {
             eprintln!("Filled by an earlier run: {}", directory.display());
         } else {
             target

@@ -12,12 +12,12 @@ use crate::statistics::Summary;
 /// Memory of the last third of a run, as a multiple of that of the second third. The first fills caches, pools
 /// and the allocator's reserves and says nothing.
 const GROWTH_MAX: f64 = 1.1;
+/// How often memory is read.
+pub(super) const SAMPLES_A_MINUTE: usize = 6;
 
 /// Memory at one moment.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Sample {
-    /// Since the first slice began.
-    pub(super) seconds: u64,
     /// Made since the last sample.
     pub(super) purchases: usize,
     /// Resident bytes.
@@ -95,33 +95,25 @@ impl Course {
         }
     }
 
-    fn minute(&self, number: u64) -> Vec<Sample> {
-        let is_in = |sample: &&Sample| sample.seconds.div_ceil(60) == number;
-        self.samples.iter().filter(is_in).copied().collect()
-    }
-
-    /// For who watches.
-    pub(super) fn last_minute(&self) -> String {
-        let number = self.samples.last().map_or(0, |last| last.seconds / 60);
-        let last: Vec<Sample> = self.samples.iter().rev().take(6).copied().collect();
-        let [gateway, control_plane] = SERVICES.map(|(_, of)| median(&last, of));
-        format!(
-            "minute {number} of {}: gateway {gateway:.1} MB, control plane {control_plane:.1} MB",
+    /// For who watches, when a minute is full.
+    pub(super) fn last_minute(&self) -> Option<String> {
+        let (minutes, none) = self.samples.as_chunks::<SAMPLES_A_MINUTE>();
+        let last = minutes.last().filter(|_| none.is_empty())?;
+        let [gateway, control_plane] = SERVICES.map(|(_, of)| median(last, of));
+        Some(format!(
+            "minute {} of {}: gateway {gateway:.1} MB, control plane {control_plane:.1} MB",
+            minutes.len(),
             self.minutes
-        )
+        ))
     }
 
     /// For a person.
     pub(super) fn render(&self) -> String {
         let mut grid = Grid::new(&["minute", "purchases", "gateway MB", "control plane MB"]);
-        for number in 1..=u64::from(self.minutes) + 1 {
-            let samples = self.minute(number);
-            if samples.is_empty() {
-                continue;
-            }
-            let [gateway, control_plane] = SERVICES.map(|(_, of)| median(&samples, of));
+        for (before, samples) in self.samples.chunks(SAMPLES_A_MINUTE).enumerate() {
+            let [gateway, control_plane] = SERVICES.map(|(_, of)| median(samples, of));
             grid.row(vec![
-                number.to_string(),
+                (before + 1).to_string(),
                 thousands(samples.iter().map(|sample| sample.purchases).sum::<usize>()),
                 format!("{gateway:.1}"),
                 format!("{control_plane:.1}"),
@@ -189,7 +181,6 @@ mod tests {
         let mut course = Course::new(10, 250.0);
         for number in 1..=60 {
             course.push(Sample {
-                seconds: number * 10,
                 purchases: 1_000,
                 gateway: gateway(number) * 1_000_000,
                 control_plane: 40_000_000,

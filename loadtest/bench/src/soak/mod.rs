@@ -26,7 +26,7 @@ use crate::report;
 use crate::run::{self, Workplace};
 use crate::stack::Target;
 
-/// As long as purchases are made before memory is read.
+/// As long as purchases are made before memory is read: a sixth of a minute.
 const SLICE: Duration = Duration::from_secs(10);
 /// Of the rate that saturates the machine.
 const SHARE: f64 = 0.5;
@@ -65,24 +65,23 @@ async fn soak(config: &Config, target: &Target) -> Result<(Course, Wrong)> {
     eprintln!(
         "{saturated:.0} whole purchases a second saturate the machine: {count} in each {SLICE:?}"
     );
-    let slices = Duration::from_mins(config.alone.minutes.into()).as_secs() / SLICE.as_secs();
+    let slices = usize::try_from(config.alone.minutes)? * memory::SAMPLES_A_MINUTE;
     let watched = everybody(target);
     let (begun, before) = (Instant::now(), Readings::take(&watched)?);
     let mut course = Course::new(config.alone.minutes, saturated);
-    for slice in 1..=slices {
+    for _ in 0..slices {
         let slice_begun = Instant::now();
         purchases.slice(count, SLICE).await?;
         tokio::time::sleep(SLICE.saturating_sub(slice_begun.elapsed())).await;
         let resident = target.resident_bytes()?;
         let of = |role| resident.get(&role).copied().unwrap_or_default();
         course.push(Sample {
-            seconds: begun.elapsed().as_secs(),
             purchases: count,
             gateway: of(Role::Gateway),
             control_plane: of(Role::ControlPlane),
         });
-        if (slice * SLICE.as_secs()).is_multiple_of(60) {
-            eprintln!("{}", course.last_minute());
+        if let Some(minute) = course.last_minute() {
+            eprintln!("{minute}");
         }
     }
     let spent = Readings::take(&watched)?.since(&before);
