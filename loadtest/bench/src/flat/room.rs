@@ -12,7 +12,7 @@ use super::size::Size;
 const BYTES_A_LISTING: u64 = 2_500;
 const BYTES_A_KEY: u64 = 500;
 /// A request, its evidence and its three transfers.
-const BYTES_A_CALL: u64 = 2_100;
+const BYTES_A_CALL: u64 = 2_400;
 /// Postgres's log, which is kept up to two gigabytes from checkpoint to checkpoint and a little beyond.
 const LOG_BYTES: u64 = 2_500_000_000;
 
