@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand};
 
 use crate::subject::Subject;
@@ -13,6 +14,8 @@ const RATE_CONNECTIONS: u16 = 256;
 const PAID_CALLS: u32 = 4_000;
 const REQUESTS: u32 = 20_000;
 const ANSWER_BYTES: u32 = 970;
+const LEDGER_ROWS: u32 = 10_000_000;
+const MINUTES: u32 = 10;
 
 /// Measures what a call costs, beside nginx and a bare pingora, in one run.
 #[derive(Debug, Parser)]
@@ -68,9 +71,30 @@ pub(crate) struct Config {
     #[arg(long, default_value_t = ANSWER_BYTES, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub(crate) answer_bytes: u32,
 
+    #[command(flatten)]
+    pub(crate) alone: Alone,
+
     /// A setting of the services (`NAME=VALUE`), where the bench starts them; repeatable.
     #[arg(long = "set", value_name = "NAME=VALUE")]
     pub(crate) settings: Vec<String>,
+}
+
+/// Of what runs by itself.
+#[derive(Debug, Args)]
+pub(crate) struct Alone {
+    /// Of `--only flat`: rows in the large ledger, with a tenth as many listings and keys. Ten million take some
+    /// 13 GB of disk while they are made; the database is kept below `target/bench` (as root where Postgres may
+    /// reach it) and used by the next run that wants the same.
+    #[arg(long, default_value_t = LEDGER_ROWS, value_parser = clap::value_parser!(u32).range(10_000..=100_000_000))]
+    pub(crate) ledger_rows: u32,
+
+    /// Of `--only flat`: remove the large database at the end of the run.
+    #[arg(long)]
+    pub(crate) discard: bool,
+
+    /// Of `--only soak`: how long it lasts.
+    #[arg(long, default_value_t = MINUTES, value_parser = clap::value_parser!(u32).range(1..=1_440))]
+    pub(crate) minutes: u32,
 }
 
 /// The bench's own processes.
@@ -112,7 +136,10 @@ impl Config {
     /// Whether something is measured, in the rounds or once.
     pub(crate) fn wants(&self, subject: Subject) -> bool {
         if self.only.is_empty() {
-            return !(self.quick && subject.is_for_the_full_run());
+            // Its gateway has to be told whom to trust.
+            let is_elsewhere = subject == Subject::Tls && self.stack.is_some();
+            let is_left_out = is_elsewhere || self.quick && subject.is_for_the_full_run();
+            return !(is_left_out || subject.is_by_itself());
         }
         let brought = |by: &Subject| by.brings().contains(&subject);
         self.only.contains(&subject) || self.only.iter().any(brought)
@@ -127,9 +154,15 @@ impl Config {
     /// How many connections carry a path's requests.
     pub(crate) const fn connections(&self, subject: Subject) -> u16 {
         match subject {
-            Subject::Paid | Subject::Nginx | Subject::Haproxy | Subject::Direct | Subject::Half => {
-                self.rate_connections
-            }
+            Subject::Paid
+            | Subject::Nginx
+            | Subject::Haproxy
+            | Subject::Hundred
+            | Subject::Tls
+            | Subject::Direct
+            | Subject::Half => self.rate_connections,
+            // Each holds an answer of a megabyte, and the whole machine a few hundred of them.
+            Subject::Mib1 => self.connections.div_ceil(4),
             Subject::Commit => 1,
             Subject::Pingora
             | Subject::Beside
@@ -137,14 +170,46 @@ impl Config {
             | Subject::Quote
             | Subject::Refused
             | Subject::Replay
-            | Subject::Idle => self.connections,
+            | Subject::Fresh
+            | Subject::Connect
+            | Subject::Kib64
+            | Subject::Idle
+            | Subject::Flat
+            | Subject::Soak => self.connections,
         }
+    }
+
+    /// What was named that runs by itself, if anything was.
+    pub(crate) fn by_itself(&self) -> Result<Option<Subject>> {
+        let mut named = self.only.iter().copied();
+        let Some(subject) = named.find(|subject| subject.is_by_itself()) else {
+            return Ok(None);
+        };
+        ensure!(
+            self.only.len() == 1 && self.stack.is_none(),
+            "\"{}\" runs by itself, on stacks of its own",
+            subject.label()
+        );
+        Ok(Some(subject))
     }
 
     /// Whether this run can be compared with others of its name: everything, as it comes, on a stack of its own.
     pub(crate) fn is_standard(&self) -> bool {
-        self.only.is_empty()
-            && self.stack.is_none()
+        self.only.is_empty() && self.is_as_it_comes()
+    }
+
+    /// The same of the comparison of a small and a large database, which needs all its rounds.
+    pub(crate) fn is_standard_comparison(&self) -> bool {
+        !self.quick && self.alone.ledger_rows == LEDGER_ROWS && self.is_as_it_comes()
+    }
+
+    /// The same of a soak.
+    pub(crate) fn is_standard_soak(&self) -> bool {
+        self.alone.minutes == MINUTES && self.is_as_it_comes()
+    }
+
+    fn is_as_it_comes(&self) -> bool {
+        self.stack.is_none()
             && self.settings.is_empty()
             && self.rounds.is_none()
             && (self.connections, self.rate_connections) == (CONNECTIONS, RATE_CONNECTIONS)
@@ -196,6 +261,23 @@ mod tests {
     }
 
     #[test]
+    fn a_quick_run_has_what_its_marks_need_and_no_more() {
+        let quick = [
+            Subject::Pingora,
+            Subject::Beside,
+            Subject::Paid,
+            Subject::Nginx,
+            Subject::Quote,
+            Subject::Refused,
+            Subject::Replay,
+        ];
+        let of = |arguments: &[&str]| Config::parse_from(arguments).subjects();
+        assert_eq!(of(&["crochet-bench", "--quick"]), quick);
+        // The gateway of a stack that runs has not been told of the bench's certificate.
+        assert!(!of(&["crochet-bench", "--stack", "x"]).contains(&Subject::Tls));
+    }
+
+    #[test]
     fn idle_connections_are_for_the_full_run_and_need_a_stack() {
         let of = |arguments: &[&str]| Config::parse_from(arguments);
         assert!(of(&["crochet-bench"]).wants(Subject::Idle));
@@ -203,6 +285,30 @@ mod tests {
         let alone = of(&["crochet-bench", "--only", "idle"]);
         assert!(alone.needs_a_stack() && alone.subjects().is_empty());
         assert!(!of(&["crochet-bench", "--only", "nginx"]).needs_a_stack());
+    }
+
+    #[test]
+    fn what_runs_by_itself_is_in_no_other_run_and_stands_alone() {
+        let of = |arguments: &[&str]| Config::parse_from(arguments);
+        for subject in [Subject::Flat, Subject::Soak] {
+            assert!(!of(&["crochet-bench"]).wants(subject));
+        }
+        let by_itself = |only| of(&["crochet-bench", "--only", only]).by_itself();
+        assert_eq!(by_itself("flat").unwrap(), Some(Subject::Flat));
+        assert_eq!(by_itself("soak").unwrap(), Some(Subject::Soak));
+        assert_eq!(by_itself("paid").unwrap(), None);
+        by_itself("flat,paid").unwrap_err();
+        by_itself("flat,soak").unwrap_err();
+    }
+
+    #[test]
+    fn a_comparison_that_is_kept_has_all_rounds_and_rows() {
+        let is_standard = |more: &[&str]| {
+            let arguments = [&["crochet-bench", "--only", "flat"], more].concat();
+            Config::parse_from(arguments).is_standard_comparison()
+        };
+        assert!(is_standard(&[]) && is_standard(&["--discard"]));
+        assert!(!is_standard(&["--quick"]) && !is_standard(&["--ledger-rows", "1000000"]));
     }
 
     #[test]

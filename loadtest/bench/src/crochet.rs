@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
+use crate::baseline::TlsFront;
 use crate::config::Config;
 use crate::load::Exchange;
-use crate::market::{Market, Payment};
+use crate::market::{Goods, Market, Payment};
 use crate::measure::{Role, Watched};
 use crate::stack::Target;
 use crate::subject::Subject;
@@ -18,7 +19,8 @@ pub(crate) struct Crochet<'a> {
     target: &'a Target,
     market: Market,
     refused: Exchange,
-    payments: Vec<Payment>,
+    payments: BTreeMap<Goods, Vec<Payment>>,
+    front: Option<TlsFront>,
     /// The payments of the round's paid calls: what is replayed.
     delivered: Vec<Payment>,
     /// Resident bytes of both services, started, one call made.
@@ -33,7 +35,8 @@ impl<'a> Crochet<'a> {
             target,
             refused: market.refused().await?,
             market,
-            payments: Vec::new(),
+            payments: BTreeMap::new(),
+            front: None,
             delivered: Vec::new(),
             idle: target.resident_bytes()?,
         })
@@ -41,15 +44,40 @@ impl<'a> Crochet<'a> {
 
     /// Buys what all rounds will redeem.
     pub(crate) async fn buy(&mut self, config: &Config) -> Result<()> {
-        let mut a_round = 0;
+        let mut a_round: BTreeMap<Goods, usize> = BTreeMap::new();
         for subject in config.subjects() {
-            a_round += calls_a_round(subject, config)?;
+            if let Some(goods) = subject.goods() {
+                *a_round.entry(goods).or_default() += calls_a_round(subject, config)?;
+            }
         }
-        if a_round > 0 {
+        for (goods, a_round) in a_round {
+            if goods != Goods::Usual {
+                let endpoint = self.endpoint_url(goods).await?;
+                self.market.stock(goods, &endpoint).await?;
+            }
             let count = usize::try_from(config.rounds())? * a_round;
-            self.payments = self.market.pay(count).await?;
+            let payments = self.market.pay(goods, count).await?;
+            self.payments.insert(goods, payments);
         }
         Ok(())
+    }
+
+    /// Where the seller of these goods answers; the one behind TLS is put there now.
+    async fn endpoint_url(&mut self, goods: Goods) -> Result<String> {
+        let plain = self.market.endpoint_url();
+        if goods != Goods::Tls {
+            return Ok(plain);
+        }
+        let front = self.target.tls_front().await?;
+        let Some((_, path)) = plain
+            .strip_prefix("http://")
+            .and_then(|rest| rest.split_once('/'))
+        else {
+            bail!("{plain} is no address of a seller");
+        };
+        let url = format!("https://{}/{path}", front.address());
+        self.front = Some(front);
+        Ok(url)
     }
 
     /// The traders alone, when all rounds are over.
@@ -63,7 +91,9 @@ impl<'a> Crochet<'a> {
     }
 
     pub(crate) fn watched(&self) -> Vec<Watched> {
-        self.target.watched()
+        let mut watched = self.target.watched();
+        watched.extend(self.front.iter().map(TlsFront::watched));
+        watched
     }
 
     pub(crate) fn address(&self) -> Result<SocketAddr> {
@@ -78,19 +108,26 @@ impl<'a> Crochet<'a> {
     /// The retries of payments nobody has redeemed yet, for the warm-up and the measurement of one round.
     pub(crate) fn paid(&mut self, subject: Subject, config: &Config) -> Result<Vec<Exchange>> {
         let count = calls_a_round(subject, config)?;
-        let left = self.payments.len().checked_sub(count);
-        self.delivered = self
-            .payments
-            .split_off(left.context("more rounds than were paid for")?);
-        Ok(self.redeem(false))
+        let payments = subject
+            .goods()
+            .and_then(|goods| self.payments.get_mut(&goods));
+        let payments = payments.context("nothing was paid for")?;
+        let left = payments.len().checked_sub(count);
+        self.delivered = payments.split_off(left.context("more rounds than were paid for")?);
+        self.redeem(false)
     }
 
     /// The same calls once more.
-    pub(crate) fn replays(&self) -> Vec<Exchange> {
+    pub(crate) fn replays(&self) -> Result<Vec<Exchange>> {
         self.redeem(true)
     }
 
-    fn redeem(&self, replayed: bool) -> Vec<Exchange> {
+    /// Calls that nobody has made yet.
+    pub(crate) fn fresh(&mut self, count: usize) -> Result<Vec<Exchange>> {
+        self.market.fresh(count)
+    }
+
+    fn redeem(&self, replayed: bool) -> Result<Vec<Exchange>> {
         self.delivered
             .iter()
             .map(|payment| self.market.redeem(payment, replayed))
@@ -118,10 +155,13 @@ pub(crate) const fn paced_calls(config: &Config) -> u32 {
 fn calls_a_round(subject: Subject, config: &Config) -> Result<usize> {
     let measured = match subject {
         Subject::Paid => config.paid_calls,
-        // Two CPU times of the same seconds, so that fewer are as telling.
-        Subject::Beside => config.paid_calls / 2,
+        // Beside, two CPU times are of the same seconds, so that fewer are as telling.
+        Subject::Beside | Subject::Hundred | Subject::Tls => config.paid_calls / 2,
         // At half of the rate they take as long.
         Subject::Half => paced_calls(config),
+        // What is expected of them is in memory whole.
+        Subject::Kib64 => config.paid_calls / 8,
+        Subject::Mib1 => config.paid_calls / 80,
         Subject::Pingora
         | Subject::X402
         | Subject::Nginx
@@ -129,9 +169,13 @@ fn calls_a_round(subject: Subject, config: &Config) -> Result<usize> {
         | Subject::Quote
         | Subject::Refused
         | Subject::Replay
+        | Subject::Fresh
+        | Subject::Connect
         | Subject::Direct
         | Subject::Commit
-        | Subject::Idle => return Ok(0),
+        | Subject::Idle
+        | Subject::Flat
+        | Subject::Soak => return Ok(0),
     };
     Ok(usize::try_from(measured)? + usize::from(config.connections(subject)))
 }

@@ -64,6 +64,7 @@ pub(crate) async fn measure(
         measured: exchanges.iter().cloned().cycle().take(WARM_UP).collect(),
         pace: None,
         beside: None,
+        anew: false,
         watched: Vec::new(),
     };
     let mut wrong = load::run(warm_up).await?.wrong;

@@ -12,6 +12,7 @@ mod baseline;
 mod browse;
 mod config;
 mod crochet;
+mod flat;
 mod idle;
 mod load;
 mod market;
@@ -22,6 +23,7 @@ mod request;
 mod round_trips;
 mod rounds;
 mod run;
+mod soak;
 mod stack;
 mod statistics;
 mod subject;
@@ -33,6 +35,7 @@ use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Command, Config};
+use crate::subject::Subject;
 
 /// The gateway's allocator, so that the bare pingora differs from it in nothing but what it does.
 #[global_allocator]
@@ -65,6 +68,13 @@ fn measure_and_show(config: &Config) -> Result<ExitCode> {
         let run = async {
             if config.browse {
                 return browse::run(config).await;
+            }
+            let by_itself = config.by_itself()?;
+            if by_itself == Some(Subject::Flat) {
+                return Box::pin(flat::run(config)).await;
+            }
+            if by_itself == Some(Subject::Soak) {
+                return soak::run(config).await;
             }
             let report = run::run(config).await?;
             println!("{}", report::table::render(&report));

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use crate::load::{self, Exchange, Job, Wrong};
-use crate::market::Market;
+use crate::market::{Goods, Market};
 use crate::postgres::{Tally, Wire};
 use crate::stack::Target;
 
@@ -34,11 +34,11 @@ pub(crate) async fn count(
     connections: u16,
 ) -> Result<(RoundTrips, Wrong)> {
     let connections = usize::from(connections);
-    let payments = market.pay(connections + CALLS).await?;
+    let payments = market.pay(Goods::Usual, connections + CALLS).await?;
     let mut measured: Vec<Exchange> = payments
         .iter()
         .map(|payment| market.redeem(payment, false))
-        .collect();
+        .collect::<Result<_>>()?;
     let warm_up = measured.split_off(CALLS);
     let wire = Wire::before(&target.file.database_url).await?;
     target.reach_postgres_at(Some(wire.url())).await?;
@@ -50,6 +50,7 @@ pub(crate) async fn count(
             measured,
             pace: None,
             beside: None,
+            anew: false,
             watched: Vec::new(),
         })
     };

@@ -9,7 +9,7 @@ use crate::baseline::{self, Baselines};
 use crate::config::Config;
 use crate::crochet::{self, Crochet};
 use crate::load::{self, Beside, Exchange, Job, Outcome, Wrong};
-use crate::market::Market;
+use crate::market::{self, Market};
 use crate::measure::{Readings, Role, Watched};
 use crate::postgres::{Commits, Each, Log, Position};
 use crate::report::Round;
@@ -18,6 +18,8 @@ use crate::subject::Subject;
 
 /// Of what a path that is many times slower than the others sends this part.
 const SLOW_SHARE: usize = 10;
+/// The same of new connections: each leaves a port behind that is not used again for a while.
+const CONNECT_SHARE: usize = 4;
 /// Of the rate at which the machine is saturated, what is sent at a fixed rate.
 const PACED_SHARE: f64 = 0.5;
 /// Rows committed in a round.
@@ -111,7 +113,7 @@ impl<'a> Bench<'a> {
                 continue;
             }
             let script = self.script(subject).await?;
-            let expected = if matches!(subject, Subject::Paid | Subject::Beside | Subject::Half) {
+            let expected = if subject.goods().is_some() {
                 script.warm_up.len() + script.measured.len()
             } else {
                 0
@@ -198,17 +200,33 @@ impl<'a> Bench<'a> {
             }
             Subject::Refused => same(&self.crochet()?.refused()),
             Subject::Quote => same(&self.crochet()?.quoted().await?),
+            Subject::Connect => {
+                let quoted = self.crochet()?.quoted().await?;
+                Script::repeat(&quoted, connections, requests / CONNECT_SHARE)
+            }
+            Subject::Fresh => Script {
+                warm_up: self.crochet()?.fresh(connections)?,
+                measured: self.crochet()?.fresh(requests / SLOW_SHARE)?,
+            },
             Subject::Replay => {
-                let replays = self.crochet()?.replays();
+                let replays = self.crochet()?.replays()?;
                 Script::repeat(&replays, connections, replays.len())
             }
-            Subject::Paid | Subject::Beside | Subject::Half => {
+            Subject::Paid
+            | Subject::Beside
+            | Subject::Hundred
+            | Subject::Tls
+            | Subject::Kib64
+            | Subject::Mib1
+            | Subject::Half => {
                 let config = self.config;
                 let mut warm_up = self.crochet()?.paid(subject, config)?;
                 let measured = warm_up.split_off(connections.min(warm_up.len()));
                 Script { warm_up, measured }
             }
-            Subject::Commit | Subject::Idle => bail!("{} is no request", subject.label()),
+            Subject::Commit | Subject::Idle | Subject::Flat | Subject::Soak => {
+                bail!("{} is no request", subject.label())
+            }
         })
     }
 
@@ -228,9 +246,17 @@ impl<'a> Bench<'a> {
             | Subject::Quote
             | Subject::Refused
             | Subject::Replay
+            | Subject::Fresh
+            | Subject::Connect
+            | Subject::Hundred
+            | Subject::Tls
+            | Subject::Kib64
+            | Subject::Mib1
             | Subject::Half
             | Subject::Commit
-            | Subject::Idle => self.crochet()?.address(),
+            | Subject::Idle
+            | Subject::Flat
+            | Subject::Soak => self.crochet()?.address(),
         }
     }
 
@@ -250,9 +276,13 @@ impl<'a> Bench<'a> {
                 address: self.baselines.pingora(),
                 exchange: self.baseline.clone(),
             }),
+            anew: subject == Subject::Connect,
             watched: self.watched.clone(),
         };
-        let outcome = load::run(job).await.with_context(|| subject.label())?;
+        let mut outcome = load::run(job).await.with_context(|| subject.label())?;
+        if subject == Subject::Fresh {
+            outcome.wrong.merge(market::not_fresh(&outcome.kept));
+        }
         let round = Round::of(subject, &outcome);
         for what in &outcome.wrong.shown {
             eprintln!("wrong, {}: {what}", subject.label());
@@ -274,7 +304,7 @@ fn pace(subject: Subject, rounds: &Rounds) -> Result<Option<f64>> {
 }
 
 /// What is wrong with the seller's counts (calls, unsigned calls) before and after a phase, if anything.
-fn miscounted(before: (u64, u64), after: (u64, u64), expected: usize) -> Option<String> {
+pub(crate) fn miscounted(before: (u64, u64), after: (u64, u64), expected: usize) -> Option<String> {
     let (calls, unsigned) = (
         after.0.saturating_sub(before.0),
         after.1.saturating_sub(before.1),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -23,16 +23,37 @@ use crate::subject::Subject;
 /// The two ways of reading a process's CPU may differ by this much: rounding, and what passes between the two reads.
 const CLOCKS_MAY_DIFFER: Duration = Duration::from_millis(50);
 
+/// Where the bench's files are, which one run at a time may use.
+pub(crate) struct Workplace {
+    pub(crate) checkout: Checkout,
+    pub(crate) directory: PathBuf,
+    /// Held as long as this lives.
+    _lock: File,
+}
+
+impl Workplace {
+    /// Refuses when another run has it.
+    pub(crate) fn take() -> Result<Self> {
+        let checkout = Checkout::find()?;
+        let directory = checkout.root().join("target/bench");
+        std::fs::create_dir_all(&directory)
+            .with_context(|| format!("creating {}", directory.display()))?;
+        let lock = File::create(directory.join("lock")).context("creating the lock")?;
+        lock.try_lock()
+            .context("another bench runs in this clone")?;
+        Ok(Self {
+            checkout,
+            directory,
+            _lock: lock,
+        })
+    }
+}
+
 /// Measures everything and says what came out.
 pub(crate) async fn run(config: &Config) -> Result<Report> {
-    let checkout = Checkout::find()?;
-    let directory = checkout.root().join("target/bench");
-    std::fs::create_dir_all(&directory)
-        .with_context(|| format!("creating {}", directory.display()))?;
-    let lock = File::create(directory.join("lock")).context("creating the lock")?;
-    lock.try_lock()
-        .context("another bench runs in this clone")?;
-    let baselines = Baselines::start(&checkout, &directory, &config.subjects()).await?;
+    let workplace = Workplace::take()?;
+    let (checkout, directory) = (&workplace.checkout, &workplace.directory);
+    let baselines = Baselines::start(checkout, directory, &config.subjects()).await?;
     if !config.needs_a_stack() {
         let (rounds, notes, _) = measure(config, &baselines, None).await?;
         return Ok(Report::new(
@@ -64,7 +85,7 @@ pub(crate) async fn run(config: &Config) -> Result<Report> {
 }
 
 /// Removes the files of a stack that does not run.
-fn remove(stack: &Path) -> Result<()> {
+pub(crate) fn remove(stack: &Path) -> Result<()> {
     Cluster::remove(stack)?;
     match std::fs::remove_dir_all(stack) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

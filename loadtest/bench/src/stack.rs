@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use crochet_dev::{Build, DemoKeys, Options, Settings, Stack, StackFile, Store};
 
+use crate::baseline::{Certificate, TlsFront};
 use crate::config::Config;
 use crate::measure::{Role, Watched, is_debug_build, resident_bytes, with_descendants};
+use crate::subject::Subject;
 
 /// A running stack.
 #[derive(Debug)]
@@ -16,18 +18,26 @@ pub(crate) struct Target {
     /// Where everything is.
     pub(crate) file: StackFile,
     own: Option<Stack>,
+    /// What a seller behind TLS shows, where one is measured.
+    certificate: Option<Certificate>,
+    directory: PathBuf,
 }
 
 impl Target {
     /// The stack `--stack` names, or a fresh one of release builds in `directory`.
     pub(crate) async fn open(config: &Config, directory: &Path) -> Result<Self> {
         match &config.stack {
-            Some(path) => Self::attach(path),
+            Some(path) => Self::attach(config, path),
             None => Self::start(config, directory).await,
         }
     }
 
-    fn attach(path: &Path) -> Result<Self> {
+    fn attach(config: &Config, path: &Path) -> Result<Self> {
+        if config.wants(Subject::Tls) {
+            bail!(
+                "a seller behind TLS is measured on a stack of the bench's own: its gateway has to be told whom to trust"
+            );
+        }
         let directory = if path.is_dir() {
             path
         } else {
@@ -39,13 +49,26 @@ impl Target {
                 directory.display()
             );
         };
-        Ok(Self { file, own: None })
+        Ok(Self {
+            file,
+            own: None,
+            certificate: None,
+            directory: directory.to_path_buf(),
+        })
     }
 
-    async fn start(config: &Config, directory: &Path) -> Result<Self> {
+    /// A fresh one of release builds in `directory`, or one on the data that is there.
+    pub(crate) async fn start(config: &Config, directory: &Path) -> Result<Self> {
         let mut settings = Settings::default();
         // Payments are made by the thousand before anything is measured: no need to watch each one's progress.
         settings.set("RELAY_SANDBOX_STEP_MS", "0")?;
+        let mut certificate = None;
+        if config.wants(Subject::Tls) {
+            let made = Certificate::make(&directory.join("tls"))?;
+            let path = made.authority.to_str().context("a path that is no text")?;
+            settings.set("ENDPOINT_EXTRA_CA_FILE", path)?;
+            certificate = Some(made);
+        }
         for pair in &config.settings {
             settings.set_pair(pair)?;
         }
@@ -61,7 +84,19 @@ impl Target {
         Ok(Self {
             file: stack.describe(DemoKeys::default()),
             own: Some(stack),
+            certificate,
+            directory: directory.to_path_buf(),
         })
+    }
+
+    /// Puts TLS in front of the seller.
+    pub(crate) async fn tls_front(&self) -> Result<TlsFront> {
+        let certificate = self.certificate.as_ref();
+        let certificate = certificate.context("the gateway was told of no certificate")?;
+        let seller = address(&self.file.demo_seller)?;
+        // Beside the baselines, where nginx is when it had to be unpacked.
+        let bench = self.directory.parent().unwrap_or(&self.directory);
+        TlsFront::start(bench, seller, certificate).await
     }
 
     /// Whether this run started it, so that its processes may be started again.
@@ -86,6 +121,24 @@ impl Target {
             None => stack.untell(crochet_dev::Role::ControlPlane),
         }
         stack.restart(crochet_dev::Role::ControlPlane).await?;
+        self.file = stack.describe(DemoKeys::default());
+        Ok(())
+    }
+
+    /// Fills the database while nobody uses it: both services are stopped meanwhile.
+    pub(crate) async fn refill<F>(&mut self, fill: impl FnOnce(String) -> F) -> Result<()>
+    where
+        F: Future<Output = Result<()>>,
+    {
+        use crochet_dev::Role::{ControlPlane, Gateway};
+        let stack = self.own.as_mut().context("the stack is not our own")?;
+        for role in [Gateway(0), ControlPlane] {
+            stack.terminate(role).await?;
+        }
+        fill(self.file.database_url.clone()).await?;
+        for role in [ControlPlane, Gateway(0)] {
+            stack.start_again(role).await?;
+        }
         self.file = stack.describe(DemoKeys::default());
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::market::Goods;
 use crate::measure::Role;
 
 /// A path a request can take, on the gateway or on a baseline.
@@ -29,19 +30,36 @@ pub(crate) enum Subject {
     Refused,
     /// A delivered call again: the stored answer.
     Replay,
+    /// A call without a payment that nobody has made before: the provider is asked for a quote.
+    Fresh,
+    /// A call whose open quote is given again, each on a connection of its own.
+    Connect,
+    /// Paid calls of a hundred listings in turns.
+    Hundred,
+    /// A paid call whose seller is spoken to over TLS.
+    Tls,
     /// Straight to the seller, at the same rate as the next.
     Direct,
     /// Paid calls at half of the rate that saturates the machine, each sent when it is due.
     Half,
     /// One row committed after the other by a lone client of Postgres.
     Commit,
+    /// A paid call with an answer of 64 KiB.
+    Kib64,
+    /// A paid call with an answer of 1 MiB.
+    Mib1,
     /// Connections that are kept open and have nothing to do: once, after all rounds.
     Idle,
+    /// Paid calls among a thousand ledger rows, listings and keys and among millions: by itself.
+    Flat,
+    /// Memory over minutes of steady work: by itself.
+    Soak,
 }
 
 impl Subject {
-    /// In the order in which a round measures them: those compared with each other are neighbours.
-    pub(crate) const ALL: [Self; 12] = [
+    /// In the order in which a round measures them: those compared with each other are neighbours, and what leaves much for
+    /// Postgres to write out comes last.
+    pub(crate) const ALL: [Self; 18] = [
         Self::Pingora,
         Self::Beside,
         Self::Paid,
@@ -49,11 +67,17 @@ impl Subject {
         Self::Nginx,
         Self::Haproxy,
         Self::Quote,
+        Self::Connect,
+        Self::Fresh,
         Self::Refused,
         Self::Replay,
+        Self::Hundred,
+        Self::Tls,
         Self::Direct,
         Self::Half,
         Self::Commit,
+        Self::Kib64,
+        Self::Mib1,
     ];
 
     /// In the table.
@@ -68,10 +92,18 @@ impl Subject {
             Self::Quote => "402, quote reused",
             Self::Refused => "401, refused key",
             Self::Replay => "replay of a delivered call",
+            Self::Fresh => "402, fresh quote",
+            Self::Connect => "402 reused, new connections",
+            Self::Hundred => "paid call, of 100 listings",
+            Self::Tls => "paid call, seller behind TLS",
+            Self::Kib64 => "paid call, answer of 64 KiB",
+            Self::Mib1 => "paid call, answer of 1 MiB",
             Self::Direct => "straight to the seller, same rate",
             Self::Half => "paid call, half of saturation",
             Self::Commit => "a durable commit of one row",
             Self::Idle => "idle connections",
+            Self::Flat => "paid call among little and much",
+            Self::Soak => "memory under steady work",
         }
     }
 
@@ -87,12 +119,41 @@ impl Subject {
 
     /// Whether the chart shows it: what is measured as fast as it goes, alone.
     pub(crate) const fn is_charted(self) -> bool {
-        self.has_a_proxy() && !matches!(self, Self::Beside | Self::Half | Self::Idle)
+        self.has_a_proxy()
+            && !matches!(
+                self,
+                Self::Beside | Self::Half | Self::Idle | Self::Flat | Self::Soak
+            )
     }
 
     /// Whether it is sent at a fixed rate, half of what saturates the machine.
     pub(crate) const fn is_paced(self) -> bool {
         matches!(self, Self::Direct | Self::Half)
+    }
+
+    /// What its payments are for, where it redeems any.
+    pub(crate) const fn goods(self) -> Option<Goods> {
+        match self {
+            Self::Beside | Self::Paid | Self::Half => Some(Goods::Usual),
+            Self::Hundred => Some(Goods::Hundred),
+            Self::Tls => Some(Goods::Tls),
+            Self::Kib64 => Some(Goods::Kib64),
+            Self::Mib1 => Some(Goods::Mib1),
+            Self::Pingora
+            | Self::Nginx
+            | Self::Haproxy
+            | Self::X402
+            | Self::Quote
+            | Self::Refused
+            | Self::Replay
+            | Self::Fresh
+            | Self::Connect
+            | Self::Direct
+            | Self::Commit
+            | Self::Idle
+            | Self::Flat
+            | Self::Soak => None,
+        }
     }
 
     /// What it cannot be measured, or understood, without.
@@ -108,16 +169,40 @@ impl Subject {
             | Self::X402
             | Self::Quote
             | Self::Refused
+            | Self::Fresh
+            | Self::Connect
+            | Self::Hundred
+            | Self::Tls
+            | Self::Kib64
+            | Self::Mib1
             | Self::Commit
-            | Self::Idle => &[],
+            | Self::Idle
+            | Self::Flat
+            | Self::Soak => &[],
         }
+    }
+
+    /// Whether it runs by itself, when it is named: it has stacks of its own and takes long.
+    pub(crate) const fn is_by_itself(self) -> bool {
+        matches!(self, Self::Flat | Self::Soak)
     }
 
     /// Whether a quick run leaves it out, because no mark of the quick run needs it.
     pub(crate) const fn is_for_the_full_run(self) -> bool {
         matches!(
             self,
-            Self::X402 | Self::Haproxy | Self::Direct | Self::Half | Self::Commit | Self::Idle
+            Self::X402
+                | Self::Haproxy
+                | Self::Fresh
+                | Self::Connect
+                | Self::Hundred
+                | Self::Tls
+                | Self::Kib64
+                | Self::Mib1
+                | Self::Direct
+                | Self::Half
+                | Self::Commit
+                | Self::Idle
         )
     }
 
@@ -135,8 +220,16 @@ impl Subject {
             | Self::Quote
             | Self::Refused
             | Self::Replay
+            | Self::Fresh
+            | Self::Connect
+            | Self::Hundred
+            | Self::Tls
+            | Self::Kib64
+            | Self::Mib1
             | Self::Half
-            | Self::Idle => Role::Gateway,
+            | Self::Idle
+            | Self::Flat
+            | Self::Soak => Role::Gateway,
         }
     }
 }

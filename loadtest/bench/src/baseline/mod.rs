@@ -6,6 +6,7 @@ mod haproxy;
 mod nginx;
 mod package;
 pub(crate) mod pass_through;
+mod tls_front;
 mod x402;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -19,6 +20,7 @@ use crate::measure::{Role, Watched};
 use crate::request::{self, Call};
 use crate::subject::Subject;
 use child::Child;
+pub(crate) use tls_front::{Certificate, TlsFront};
 
 /// Threads of the bare pingora: as many as the gateway has by default.
 const PINGORA_THREADS: usize = 1;
@@ -141,6 +143,7 @@ pub(crate) async fn exchange(seller: SocketAddr, answer_bytes: u32) -> Result<Ex
         }],
         pace: None,
         beside: None,
+        anew: false,
         watched: Vec::new(),
     };
     let kept = load::run(job).await?.kept.into_iter().flatten().next();

@@ -16,6 +16,7 @@ use crochet_dev::{Build, Checkout, Cluster, DemoKeys, Options, Stack, Store, Sto
 
 use self::load::Timings;
 use self::questions::Question;
+pub(crate) use self::seed::{RECIPE, seed};
 use crate::config::Config;
 use crate::report::Grid;
 use crate::statistics::quantile;
@@ -79,7 +80,7 @@ async fn open(stores: &Stores, directory: &std::path::Path, size: u32) -> Result
     let stack = Stack::start(options).await?;
     let file = stack.describe(DemoKeys::default());
     eprintln!("Making {size} listings");
-    seed::seed(&file.database_url, size).await?;
+    seed(&file.database_url, size).await?;
     Ok(Catalog {
         stack,
         origin: file.control_plane,

@@ -13,13 +13,15 @@ const WRITERS: u32 = 2;
 
 const VOCABULARY: &str = include_str!("vocabulary.sql");
 const SEED: &str = include_str!("seed.sql");
+/// What listings are made by.
+pub(crate) const RECIPE: &str = concat!(include_str!("vocabulary.sql"), include_str!("seed.sql"));
 
 /// The indexes that are not rules: made again when all is written, which is many times faster.
 const INDEXES: &str = "select indexrelid::regclass::text, pg_get_indexdef(indexrelid) from pg_index
     where indrelid in ('listing'::regclass, 'listing_search'::regclass, 'listing_stats'::regclass) and not indisunique";
 
 /// Fills a fresh database with `size` active listings, their calls and their ratings.
-pub(super) async fn seed(url: &str, size: u32) -> Result<()> {
+pub(crate) async fn seed(url: &str, size: u32) -> Result<()> {
     let pool = PgPoolOptions::new()
         .max_connections(WRITERS)
         .connect(url)

@@ -121,6 +121,16 @@ pub(super) fn quote_of(answer: &Kept) -> Option<(String, String)> {
     Some((text("relay_request_id")?, text("request_id")?))
 }
 
+/// The provider's id of a quote that was made for this very call.
+pub(super) fn fresh_quote_of(answer: &Kept) -> Option<String> {
+    let reused = json(answer)
+        .ok()?
+        .pointer("/data/payment/reused")
+        .cloned()?;
+    let (relay_request_id, _) = quote_of(answer)?;
+    (reused == Value::Bool(false)).then_some(relay_request_id)
+}
+
 /// Whether a payment is in evidence: `GET /relay-requests/:id` says so.
 pub(super) fn is_paid(answer: &Kept) -> bool {
     answer.status == 200

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use bytes::Bytes;
 
-use super::{Market, answers};
+use super::{Goods, Market, answers};
 use crate::request;
 
 /// Deposits told to the sandbox in one request.
@@ -28,13 +28,29 @@ pub(crate) struct Payment {
     pub(crate) request_id: String,
     /// Of the body it is bound to.
     pub(crate) serial: u64,
+    /// What it pays for.
+    pub(crate) goods: Goods,
 }
 
 impl Market {
     /// Buys `count` different calls up to the point where they can be redeemed: quotes, deposits, evidence.
-    pub(crate) async fn pay(&mut self, count: usize) -> Result<Vec<Payment>> {
+    pub(crate) async fn pay(&mut self, goods: Goods, count: usize) -> Result<Vec<Payment>> {
+        self.pay_and(goods, count, say).await
+    }
+
+    /// The same without a word.
+    pub(crate) async fn pay_untold(&mut self, goods: Goods, count: usize) -> Result<Vec<Payment>> {
+        self.pay_and(goods, count, |_, _, _| ()).await
+    }
+
+    async fn pay_and(
+        &mut self,
+        goods: Goods,
+        count: usize,
+        say: fn(usize, &str, Instant),
+    ) -> Result<Vec<Payment>> {
         let begun = Instant::now();
-        let payments = self.quotes(count).await?;
+        let payments = self.quotes(goods, count).await?;
         say(count, "quotes", begun);
         let begun = Instant::now();
         for some in payments.chunks(DEPOSITS_A_REQUEST) {
@@ -49,7 +65,7 @@ impl Market {
         Ok(payments)
     }
 
-    async fn quotes(&mut self, count: usize) -> Result<Vec<Payment>> {
+    async fn quotes(&mut self, goods: Goods, count: usize) -> Result<Vec<Payment>> {
         let first = self.next_serial;
         self.next_serial += u64::try_from(count)?;
         let mut open: Vec<u64> = (first..self.next_serial).collect();
@@ -57,8 +73,8 @@ impl Market {
         for _ in 0..TRIES {
             let requests: Vec<Bytes> = open
                 .iter()
-                .map(|&serial| self.call(None).bytes(&self.body(serial)))
-                .collect();
+                .map(|&serial| self.call(goods, serial, None))
+                .collect::<Result<_>>()?;
             let answered = self.ask(self.gateway, &requests).await?;
             let mut refused = Vec::new();
             let mut reason = None;
@@ -68,6 +84,7 @@ impl Market {
                         relay_request_id,
                         request_id,
                         serial,
+                        goods,
                     });
                 } else {
                     refused.push(serial);

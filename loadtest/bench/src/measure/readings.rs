@@ -28,6 +28,8 @@ pub(crate) enum Role {
     Seller,
     /// The seller behind the baselines: the same program, verifying nothing.
     UnsignedSeller,
+    /// What speaks TLS in front of the seller.
+    TlsFront,
     /// The baseline in C, master and workers.
     Nginx,
     /// Another in C.
@@ -51,6 +53,7 @@ impl Role {
             Self::Relay => "Relay sandbox",
             Self::Seller => "seller",
             Self::UnsignedSeller => "unsigned seller",
+            Self::TlsFront => "TLS before the seller",
             Self::Nginx => "nginx",
             Self::Haproxy => "HAProxy",
             Self::X402 => "x402",

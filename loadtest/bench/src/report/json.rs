@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use crochet_dev::{Build, Checkout};
+use serde::Serialize;
 
 use super::{Report, chart};
 use crate::config::Config;
@@ -11,8 +12,18 @@ use crate::config::Config;
 /// Writes `NAME.svg` and `NAME.json` whole and says where the latter is: a standard run of a release build in `loadtest/results`, to be
 /// committed, anything else in `target/bench`, lest it pass for one.
 pub(crate) fn write(report: &Report, config: &Config) -> Result<PathBuf> {
-    let release = Build::of_this_program() == Build::Release;
-    let folder = if release && config.is_standard() {
+    let is_standard = config.is_standard() && Build::of_this_program() == Build::Release;
+    let path = write_as(config.name(), report, is_standard)?;
+    if let Some(chart) = chart::render(report) {
+        let path = path.with_extension("svg");
+        std::fs::write(&path, chart).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(path)
+}
+
+/// Writes what came out as `NAME.json` and says where: to be committed when it is a standard run's.
+pub(crate) fn write_as(name: &str, report: &impl Serialize, is_standard: bool) -> Result<PathBuf> {
+    let folder = if is_standard {
         "loadtest/results"
     } else {
         "target/bench"
@@ -20,11 +31,7 @@ pub(crate) fn write(report: &Report, config: &Config) -> Result<PathBuf> {
     let directory = Checkout::find()?.root().join(folder);
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("creating {}", directory.display()))?;
-    let path = directory.join(format!("{}.json", config.name()));
-    if let Some(chart) = chart::render(report) {
-        let path = directory.join(format!("{}.svg", config.name()));
-        std::fs::write(&path, chart).with_context(|| format!("writing {}", path.display()))?;
-    }
+    let path = directory.join(format!("{name}.json"));
     let mut text = serde_json::to_string_pretty(report)?;
     text.push('\n');
     std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;

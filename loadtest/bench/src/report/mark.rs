@@ -73,7 +73,13 @@ pub(super) fn all(report: &Report) -> Vec<Mark> {
     .concat()
 }
 
-fn at_most(name: &'static str, measured: Summary, limit: f64, unit: &'static str) -> Mark {
+/// Wanted at the most.
+pub(crate) fn at_most(
+    name: &'static str,
+    measured: Summary,
+    limit: f64,
+    unit: &'static str,
+) -> Mark {
     Mark {
         name,
         measured,

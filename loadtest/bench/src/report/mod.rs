@@ -22,7 +22,8 @@ use crate::rounds::Rounds;
 use crate::statistics::{Summary, quantile};
 use crate::subject::Subject;
 pub(crate) use grid::Grid;
-use mark::Mark;
+pub(crate) use mark::{Mark, at_most};
+pub(crate) use table::{marks_table, megabytes, range, thousands};
 
 /// One subject in one round.
 #[derive(Clone, Debug, Default)]

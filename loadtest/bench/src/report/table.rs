@@ -23,7 +23,7 @@ pub(crate) fn render(report: &Report) -> String {
     let parts = [
         Some(paths(report)),
         Some(whole_box(report)),
-        (!report.marks.is_empty()).then(|| marks(report)),
+        (!report.marks.is_empty()).then(|| marks_table(&report.marks)),
     ];
     for part in parts.into_iter().flatten() {
         let _ = writeln!(text, "{part}\n");
@@ -139,9 +139,10 @@ fn whole_box(report: &Report) -> String {
     grid.render()
 }
 
-fn marks(report: &Report) -> String {
+/// Each mark with what was measured, and whether it holds.
+pub(crate) fn marks_table(marks: &[Mark]) -> String {
     let mut grid = Grid::new(&["mark", "measured", "min–max", "wanted", ""]);
-    for mark in &report.marks {
+    for mark in marks {
         grid.row(vec![
             mark.name.to_owned(),
             format!("{:.2}", mark.measured.median),
@@ -245,20 +246,22 @@ fn memory(report: &Report) -> String {
     )
 }
 
+/// Millions of bytes.
 #[expect(
     clippy::cast_precision_loss,
     reason = "bytes of memory are far below 2^52"
 )]
-fn megabytes(bytes: u64) -> f64 {
+pub(crate) fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }
 
-fn range(summary: &Summary, decimals: usize) -> String {
+/// From the smallest to the largest.
+pub(crate) fn range(summary: &Summary, decimals: usize) -> String {
     format!("{:.decimals$}–{:.decimals$}", summary.min, summary.max)
 }
 
 /// 1234567 as 1,234,567.
-pub(super) fn thousands(number: usize) -> String {
+pub(crate) fn thousands(number: impl std::fmt::Display) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {
