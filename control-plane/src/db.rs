@@ -22,9 +22,9 @@ const TRUSTED_IDLE: Duration = Duration::from_millis(500);
 /// Browsing may take so many connections for one of the others: whatever is searched for, calls are
 /// claimed and settled beside it.
 const CONNECTIONS_FOR_ONE_BROWSING: u32 = 4;
-/// Claims and settlements have one of so many connections for themselves: no report, sign-in or sweep is
-/// waited for.
-const CONNECTIONS_FOR_ONE_CALLING: u32 = 4;
+/// Claims and settlements have so many of eight connections for themselves: no report, sign-in or sweep is
+/// waited for. A gateway has two batches of each under way at most.
+const CALLING_OF_EIGHT: u32 = 3;
 /// The statements of a claim and of a settlement are the same whatever the batch, and large: planned anew,
 /// a batch of one costs Postgres 2 ms, by the plan that is there 0.7 ms. Left to itself Postgres plans small
 /// batches anew for ever, because it reckons their plans cheaper and planning nearly free.
@@ -104,7 +104,7 @@ impl Db {
     pub fn new(url: &str, connections: u32) -> Result<Self, sqlx::Error> {
         let options = options(url, STATEMENT_TIMEOUT)?;
         let browsing = (connections / CONNECTIONS_FOR_ONE_BROWSING).max(1);
-        let calling = (connections / CONNECTIONS_FOR_ONE_CALLING).max(1);
+        let calling = (connections * CALLING_OF_EIGHT / 8).max(1);
         let main = connections.saturating_sub(browsing + calling).max(1);
         Ok(Self {
             browsing: pool(options.clone().options(BROWSING), browsing),

@@ -298,9 +298,10 @@ pub async fn mark(db: &Db, wanted: &Mark) -> anyhow::Result<Outcome> {
 
 fn told(wanted: &Mark, new: &NewPayout<'_>, note: &PayoutNote) -> Outcome {
     let (id, address) = if let PayoutNote::Known { id, address, .. } = note {
-        (*id, address.as_str())
+        (Some(*id), address.as_str())
     } else {
-        (new.id, new.address)
+        // A rehearsal's payout has no name: the real one gets another.
+        ((!wanted.change.dry_run).then_some(new.id), new.address)
     };
     let done = |changed: bool, still_owed: i64, text: String| Outcome {
         exit: Exit::Done,

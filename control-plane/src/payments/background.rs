@@ -123,7 +123,12 @@ async fn every<F>(
 /// Looks at what is due: quotes whose time is over are asked about (and so expire, if no deposit is
 /// known), claims and payments whose time is over are ended.
 pub(super) async fn deadlines(app: Arc<App>) -> anyhow::Result<()> {
-    leases(&app).await?;
+    // One that fails does not keep the other from its turn.
+    let (leases, due) = (leases(&app).await, due(&app).await);
+    leases.and(due)
+}
+
+async fn due(app: &Arc<App>) -> anyhow::Result<()> {
     loop {
         let due = store::take_due(app.db.pool(), DEADLINES_MAX).await?;
         let taken = i64::try_from(due.len())?;
@@ -132,7 +137,7 @@ pub(super) async fn deadlines(app: Arc<App>) -> anyhow::Result<()> {
             match due.state {
                 State::Quoted => {
                     // A full queue is tried again: the deadline is only put off.
-                    let _ = evidence::hint(&app, &due.relay_request_id, Urgency::Sweep);
+                    let _ = evidence::hint(app, &due.relay_request_id, Urgency::Sweep);
                 }
                 State::Paid | State::Claimed => over.push(due.id),
                 State::Delivered
@@ -148,7 +153,7 @@ pub(super) async fn deadlines(app: Arc<App>) -> anyhow::Result<()> {
             }
         }
         if !over.is_empty() {
-            lapse::lapse(&app, &over).await?;
+            lapse::lapse(app, &over).await?;
         }
         if taken < DEADLINES_MAX {
             return Ok(());

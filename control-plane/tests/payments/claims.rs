@@ -1,5 +1,8 @@
 //! CLAIMS: each answer of the contract's table, and each guard alone.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use control_plane::payments::claim;
 use crochet_shared::id::{ListingId, uuid_v7};
 use crochet_shared::internal::{Claim, ClaimAnswer, Redelivery, SettleAnswer};
@@ -411,4 +414,35 @@ async fn each_failure_leaves_one_attempt_less_until_a_refund_is_due(pool: PgPool
             request_id: request.request_id()
         }
     );
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn a_claim_is_watched_until_it_ends_whatever_grace_its_lease_was_noted_with(pool: PgPool) {
+    let stage = Stage::new(pool).await;
+    let request = stage.paid().await;
+    stage.claimed(&request).await;
+    // As a process with no grace notes it: looked at before it is over by ours.
+    stage.run("update lease set due_at = now()").await;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let work = tokio::spawn(control_plane::payments::background(
+        Arc::clone(&stage.app),
+        stopped,
+    ));
+    let looked_at = async {
+        let put_off = "select count(*) from lease where due_at > now()";
+        while sqlx::query_scalar::<_, i64>(put_off)
+            .fetch_one(stage.pool())
+            .await
+            .unwrap()
+            != 1
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), looked_at)
+        .await
+        .unwrap();
+    stop.send(true).unwrap();
+    work.await.unwrap();
+    stage.assert_audit_empty().await;
 }

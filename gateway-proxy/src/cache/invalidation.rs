@@ -31,8 +31,11 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 const TOLD_AGE_MAX: Duration = Duration::from_secs(3);
 /// How long a subscription may go without a word that everything was told: ten times what lies between two
 /// such messages, so that a publisher that restarts costs none. The next one may find another node, or the
-/// same at the end of another connection; where nobody publishes it costs a connection each time.
+/// same at the end of another connection. While nobody says it, every subscription waits twice as long as the one
+/// before: each makes the gateway forget what it knows.
 const UNTOLD_TIME: Duration = Duration::from_secs(5);
+/// How long it may go without at most.
+const UNTOLD_TIME_MAX: Duration = Duration::from_mins(1);
 
 /// Whether changes are heard of, and since when.
 #[derive(Debug)]
@@ -117,6 +120,7 @@ impl Hearing {
 /// Listens for good, reconnecting. Runs inside the service's runtime.
 pub async fn listen(gateway: Arc<Gateway>) {
     let mut wait = RETRY_MIN;
+    let mut patience = UNTOLD_TIME;
     loop {
         if let Ok(Ok((sink, stream))) =
             tokio::time::timeout(CONNECT_TIME, subscribe(&gateway)).await
@@ -125,7 +129,7 @@ pub async fn listen(gateway: Arc<Gateway>) {
             gateway.hearing.open();
             gateway.metrics.changes_connected.set(1.0);
             tracing::info!("hearing of changes");
-            follow(&gateway, sink, stream).await;
+            patience = follow(&gateway, sink, stream, patience).await;
             gateway.hearing.close();
             gateway.metrics.changes_connected.set(0.0);
             tracing::warn!("no longer hearing of changes");
@@ -141,11 +145,17 @@ async fn subscribe(gateway: &Gateway) -> redis::RedisResult<(PubSubSink, PubSubS
     Ok((sink, stream))
 }
 
-/// Takes messages until the channel closes, stops answering, or goes on without a word that everything
-/// was told.
-async fn follow(gateway: &Gateway, mut sink: PubSubSink, mut stream: PubSubStream) {
+/// Takes messages until the channel closes, stops answering, or goes on for longer than `patience` without
+/// a word that everything was told. Gives the patience of the next.
+async fn follow(
+    gateway: &Gateway,
+    mut sink: PubSubSink,
+    mut stream: PubSubStream,
+    patience: Duration,
+) -> Duration {
     let mut silence = std::pin::pin!(until_silent(&mut sink));
-    let mut untold = std::pin::pin!(tokio::time::sleep(UNTOLD_TIME));
+    let mut untold = std::pin::pin!(tokio::time::sleep(patience));
+    let mut next = (patience * 2).min(UNTOLD_TIME_MAX);
     loop {
         tokio::select! {
             // Messages first: a process that was held up has some to take before it may call anybody silent.
@@ -153,13 +163,14 @@ async fn follow(gateway: &Gateway, mut sink: PubSubSink, mut stream: PubSubStrea
             message = stream.next() => match message {
                 Some(message) => {
                     if take(gateway, message.get_payload_bytes()) == Taken::Told {
+                        next = UNTOLD_TIME;
                         untold.as_mut().reset(tokio::time::Instant::now() + UNTOLD_TIME);
                     }
                 }
-                None => return,
+                None => return next,
             },
-            () = &mut silence => return,
-            () = &mut untold => return,
+            () = &mut silence => return next,
+            () = &mut untold => return next,
         }
     }
 }

@@ -144,9 +144,12 @@ impl Routes {
                 continue;
             };
             let (health, calls) = seller.standing(now);
-            open += usize::from(health == Health::Open);
-            half_open += usize::from(health == Health::HalfOpen);
             underway += calls as usize;
+            // Where nobody can call, no call will ever close a breaker.
+            if known.route.open_endpoint().is_some() {
+                open += usize::from(health == Health::Open);
+                half_open += usize::from(health == Health::HalfOpen);
+            }
         }
         (open, half_open, underway)
     }
@@ -337,7 +340,8 @@ mod tests {
         free.endpoint = None;
         for gone in [sealed, free] {
             assert!(seller(keep(gone)).is_none(), "nobody can be served");
-            assert_eq!(routes.sellers(now), (1, 0, 1), "and nothing is forgotten");
+            let told = "calls are, a breaker that no call can close is not";
+            assert_eq!(routes.sellers(now), (0, 0, 1), "{told}");
         }
         let back = seller(keep(record(4))).unwrap();
         assert_eq!(back.standing(now), (Health::Open, 1));

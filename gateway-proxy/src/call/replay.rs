@@ -1,13 +1,14 @@
-//! The stored answer again, byte for byte.
+//! The stored answer again, byte for byte; and what is held of answers while they are sent.
 //!
-//! Owns what replays hold in memory. However often a payment is retried, its answer is read once at a
+//! Owns what replays hold in memory, and large first answers once they are settled. However often a payment is retried, its answer is read once at a
 //! time and held once: whoever asks while it is read, or still sent to somebody, is given the same
 //! bytes. What is held stands in the answers' half of the byte budget until the last who is sent it has
 //! it, or is gone: clients may read as slowly as they like, and none of them can hold more than that.
 //!
-//! Replays may take only a part of that half ([`PART`]): an answer that a seller gives now waits for
-//! room under her deadline, and slow readers of old answers must not make others' calls fail.
-//! They never wait themselves: without room a replay is refused, and nothing is lost by it.
+//! What is sent may take only a part of that half ([`PART`]), and what one buyer is sent only a part of
+//! that ([`BUYERS_PART`]): an answer that a seller gives now waits for room under her deadline, and slow
+//! readers must not make others' calls fail, nor keep others' answers from them.
+//! Nobody waits here: without room a replay is refused, and a first answer, which is stored by then, too.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -26,8 +27,10 @@ use crate::gateway::Gateway;
 use crate::limits::{Budget, Share};
 use crate::metrics::Full;
 
-/// Which part of the answers' budget replays may hold: one of so many.
+/// Which part of the answers' budget may be held by what is sent: one of so many.
 const PART: usize = 2;
+/// Which part of that by what one buyer is sent, beyond a single answer: one of so many.
+const BUYERS_PART: usize = 2;
 /// Answers up to this many bytes draw on no budget: about what the kernel holds of a connection anyway.
 const BUDGET_FREE_BYTES: usize = 64 * 1024;
 
@@ -35,6 +38,8 @@ const BUDGET_FREE_BYTES: usize = 64 * 1024;
 type Name = (RequestId, ProfileId);
 /// Answers that somebody is sent.
 type Sending = Mutex<HashMap<Name, Weak<Held>>>;
+/// How many bytes of the budget are held by what a buyer is sent.
+type Buyers = Mutex<HashMap<ProfileId, usize>>;
 
 /// Stored answers that are read and sent again.
 #[derive(Debug)]
@@ -43,8 +48,9 @@ pub struct Replays {
     sending: Arc<Sending>,
     /// What all answers may hold.
     answers: Budget,
-    /// What replays may hold of it.
+    /// What may be held of it while it is sent.
     part: Budget,
+    buyers: Arc<Buyers>,
 }
 
 /// What became of a reading.
@@ -66,11 +72,49 @@ struct Held {
     _room: Room,
 }
 
-/// A part of both budgets.
+/// A part of both budgets, and of what its buyer may hold.
 #[derive(Debug)]
 struct Room {
-    _of_replays: Share,
-    _of_answers: Share,
+    _part: Share,
+    _answers: Share,
+    _buyer: Option<OfBuyer>,
+}
+
+/// What a buyer is sent.
+#[derive(Debug)]
+struct OfBuyer {
+    buyers: Arc<Buyers>,
+    buyer: ProfileId,
+    bytes: usize,
+}
+
+impl OfBuyer {
+    /// One answer always; more only within her part.
+    fn take(buyers: &Arc<Buyers>, buyer: ProfileId, bytes: usize, most: usize) -> Option<Self> {
+        let mut held = buyers.lock();
+        let before = held.get(&buyer).copied().unwrap_or(0);
+        if before > 0 && before + bytes > most {
+            return None;
+        }
+        held.insert(buyer, before + bytes);
+        Some(Self {
+            buyers: Arc::clone(buyers),
+            buyer,
+            bytes,
+        })
+    }
+}
+
+impl Drop for OfBuyer {
+    fn drop(&mut self) {
+        let mut held = self.buyers.lock();
+        if let Some(bytes) = held.get_mut(&self.buyer) {
+            *bytes = bytes.saturating_sub(self.bytes);
+            if *bytes == 0 {
+                held.remove(&self.buyer);
+            }
+        }
+    }
 }
 
 impl Drop for Held {
@@ -103,7 +147,18 @@ impl Replays {
             sending: Arc::default(),
             answers: answers.clone(),
             part: Budget::new(answers.bytes() / PART),
+            buyers: Arc::default(),
         }
+    }
+
+    /// A settled answer, to be sent for the first time. `None` when there is no room for it: it is stored,
+    /// and will be told another time. What is small enough to be read from a seller without room is sent so.
+    pub fn first(&self, name: Name, envelope: Bytes) -> Option<Bytes> {
+        if envelope.len() <= crate::seller::BUDGET_FREE_BYTES {
+            return Some(envelope);
+        }
+        let room = self.room(name.1, envelope.len())?;
+        Some(Bytes::from_owner(Sent(self.hold(name, envelope, room))))
     }
 
     async fn find(&self, gateway: &Gateway, name: Name) -> Result<Found, Unanswered> {
@@ -117,7 +172,7 @@ impl Replays {
     async fn read(&self, gateway: &Gateway, name: Name) -> Result<Found, Unanswered> {
         let (request_id, buyer) = name;
         let wanted = ReadAnswer { request_id, buyer };
-        let room = |bytes| self.room(bytes);
+        let room = |bytes| self.room(buyer, bytes);
         let read = gateway.control_plane.answer(&wanted, room).await?;
         Ok(match read {
             Some((StoredAnswer::Stored(bytes), room)) => {
@@ -146,15 +201,22 @@ impl Replays {
 
     /// Room for an answer of so many bytes. What is larger than all that there may be takes all of it,
     /// rather than never being told again.
-    fn room(&self, bytes: usize) -> Option<Room> {
+    fn room(&self, buyer: ProfileId, bytes: usize) -> Option<Room> {
         let bytes = if bytes > BUDGET_FREE_BYTES {
             bytes.min(self.part.bytes())
         } else {
             0
         };
+        let of_buyer = if bytes > 0 {
+            let most = self.part.bytes() / BUYERS_PART;
+            Some(OfBuyer::take(&self.buyers, buyer, bytes, most)?)
+        } else {
+            None
+        };
         Some(Room {
-            _of_replays: self.part.take(bytes)?,
-            _of_answers: self.answers.take(bytes)?,
+            _part: self.part.take(bytes)?,
+            _answers: self.answers.take(bytes)?,
+            _buyer: of_buyer,
         })
     }
 }
@@ -197,7 +259,7 @@ mod tests {
     }
 
     fn held(replays: &Replays, name: Name) -> Option<Bytes> {
-        let room = replays.room(LARGE)?;
+        let room = replays.room(name.1, LARGE)?;
         let held = replays.hold(name, Bytes::from(vec![7; LARGE]), room);
         Some(Bytes::from_owner(Sent(held)))
     }
@@ -225,20 +287,57 @@ mod tests {
         let answers = Budget::new(PART * LARGE);
         let replays = Replays::of(&answers);
         let given = answers.take(LARGE + 1).unwrap();
-        assert!(replays.room(LARGE).is_none());
+        let buyer = name().1;
+        assert!(replays.room(buyer, LARGE).is_none());
         assert_eq!(replays.part.left(), LARGE, "nothing stays taken");
-        assert!(replays.room(BUDGET_FREE_BYTES).is_some(), "small ones pass");
+        let small = replays.room(buyer, BUDGET_FREE_BYTES);
+        assert!(small.is_some(), "small ones pass");
         drop(given);
-        assert!(replays.room(LARGE).is_some());
+        assert!(replays.room(buyer, LARGE).is_some());
+        assert!(replays.buyers.lock().is_empty());
     }
 
     #[test]
     fn what_is_larger_than_all_there_is_can_be_told_all_the_same() {
         let answers = Budget::new(PART * LARGE);
         let replays = Replays::of(&answers);
-        let room = replays.room(usize::MAX).unwrap();
+        let room = replays.room(name().1, usize::MAX).unwrap();
         assert_eq!(replays.part.left(), 0);
         drop(room);
         assert_eq!(answers.left(), PART * LARGE);
+    }
+
+    #[test]
+    fn one_buyer_cannot_hold_what_others_are_to_be_sent() {
+        let replays = Replays::of(&Budget::new(PART * BUYERS_PART * 2 * LARGE));
+        let (greedy, other) = (name().1, name().1);
+        let whole = replays.room(greedy, 3 * LARGE).unwrap();
+        assert!(replays.room(greedy, LARGE).is_none(), "one, however large");
+        let others = replays.room(other, LARGE).unwrap();
+        drop(whole);
+        assert!(replays.room(greedy, LARGE).is_some());
+        drop(others);
+        assert!(replays.buyers.lock().is_empty());
+    }
+
+    #[test]
+    fn a_large_first_answer_is_held_like_a_replay_and_a_small_one_costs_nothing() {
+        let large = crate::seller::BUDGET_FREE_BYTES + 1;
+        let answers = Budget::new(PART * large);
+        let replays = Replays::of(&answers);
+        let (one, other) = (name(), name());
+        let sent = replays.first(one, Bytes::from(vec![7; large])).unwrap();
+        assert_eq!(answers.left(), large);
+        assert!(
+            replays.held(&one).is_some(),
+            "a replay meanwhile is the same copy"
+        );
+        let refused = replays.first(other, Bytes::from(vec![7; large]));
+        assert!(refused.is_none(), "it is told another time");
+        let small = Bytes::from(vec![7; large - 1]);
+        let passed = replays.first(other, small.clone()).unwrap();
+        assert_eq!(passed.as_ptr(), small.as_ptr());
+        drop(sent);
+        assert_eq!(answers.left(), PART * large);
     }
 }

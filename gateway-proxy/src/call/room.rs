@@ -4,9 +4,9 @@
 //! and as base64 a third longer, and it is the envelope that is held until it is settled. So before it is
 //! written, what it takes beyond the answer itself is taken of the answers' budget.
 //!
-//! Money first: the seller has done her work, so the call is settled, whatever room there is. It waits
-//! for room, as its seller's bytes did, but only while the settlement has the time; and one call at a time
-//! need not wait, so that calls that each hold what the other needs do not wait for each other.
+//! Money first: the seller has done her work, so the call is settled, whatever room there is. Without
+//! room it goes on when it is its turn, one call at a time, and waits for that only while the settlement
+//! has the time.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,29 +48,33 @@ impl Room {
         u32::try_from(more).ok().filter(|more| *more > 0)
     }
 
-    /// Waits for so many bytes more, or for its turn to go on without, but not longer than `latest`.
-    pub async fn widen(&mut self, gateway: &Gateway, more: u32, latest: Instant) {
-        let room = gateway.answers.semaphore().acquire_many_owned(more);
+    /// With room for so many bytes more; without it when nobody else goes on without, or it is too late
+    /// to wait.
+    ///
+    /// It waits for its turn, never for the bytes: who waits for many bytes keeps all that come free
+    /// meanwhile from sellers' answers that are being read, under their deadlines.
+    pub async fn widened(mut self, gateway: Arc<Gateway>, more: u32, latest: Instant) -> Self {
         let turn = Arc::clone(&gateway.beyond_budget).acquire_owned();
-        tokio::select! {
-            biased;
-            room = room => match (&mut self.share, room) {
-                (Some(share), Ok(room)) => share.merge(room),
-                (share, room) => *share = room.ok(),
-            },
-            turn = turn => self.turn = turn.ok(),
-            () = tokio::time::sleep_until(latest.into()) => {
-                tracing::warn!(bytes = more, "an answer is settled without room for it");
-            }
+        let Ok(turn) = tokio::time::timeout_at(latest.into(), turn).await else {
+            tracing::warn!(bytes = more, "an answer is settled without room for it");
+            return self;
+        };
+        let room = gateway.answers.semaphore().try_acquire_many_owned(more);
+        match (&mut self.share, room) {
+            (Some(share), Ok(room)) => share.merge(room),
+            (share @ None, Ok(room)) => *share = Some(room),
+            (_, Err(_)) => self.turn = turn.ok(),
         }
+        self
     }
 }
 
-/// Until when an answer may wait for room: then it takes the time to be settled before its lease ends.
-pub fn latest(lease_end: Instant) -> Instant {
-    lease_end
-        .checked_sub(PATIENCE + Duration::from_secs(1))
-        .unwrap_or(lease_end)
+/// Until when an answer may wait for room: half of what its lease has left, and so that what is left is
+/// enough to be settled in.
+pub fn latest(now: Instant, lease_end: Instant) -> Instant {
+    let half = now + lease_end.saturating_duration_since(now) / 2;
+    let last = lease_end.checked_sub(PATIENCE + Duration::from_secs(1));
+    last.map_or(half, |last| half.min(last))
 }
 
 #[cfg(test)]
@@ -111,14 +115,18 @@ mod tests {
         let mut room = Room::default();
         let more = room.wants(controls, all).unwrap();
         assert_eq!(more as usize, controls.bytes);
-        room.widen(&gateway, more, in_a_minute()).await;
+        room = room
+            .widened(Arc::clone(&gateway), more, in_a_minute())
+            .await;
         assert_eq!(gateway.answers.left(), all - controls.bytes);
         assert_eq!(room.wants(controls, all), None, "all it wants is there");
 
         let taken = gateway.answers.semaphore().try_acquire_many_owned(1000);
         let mut longer = Room::of(taken.ok());
         let more = longer.wants(shape_of(vec![0xff; MEBIBYTE]), all).unwrap();
-        longer.widen(&gateway, more, in_a_minute()).await;
+        longer = longer
+            .widened(Arc::clone(&gateway), more, in_a_minute())
+            .await;
         assert_eq!(longer.bytes(), 1000 + more as usize);
         drop((room, longer));
         assert_eq!(gateway.answers.left(), all);
@@ -142,14 +150,28 @@ mod tests {
     async fn without_room_one_goes_on_and_the_next_when_that_one_is_settled() {
         let gateway = gateway();
         let spent = gateway.answers.take(gateway.answers.bytes()).unwrap();
-        let (mut first, mut second) = (Room::default(), Room::default());
-        first.widen(&gateway, 1, in_a_minute()).await;
-        let mut waiting = Box::pin(second.widen(&gateway, 1, in_a_minute()));
+        let widened = || Room::default().widened(Arc::clone(&gateway), 1, in_a_minute());
+        let first = widened().await;
+        let mut waiting = Box::pin(widened());
         assert!((&mut waiting).now_or_never().is_none(), "one at a time");
         drop(first);
-        waiting.await;
-        drop((second, spent));
+        drop((waiting.await, spent));
         assert_eq!(gateway.answers.left(), gateway.answers.bytes());
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_room_takes_none_from_answers_being_read() {
+        let gateway = gateway();
+        let all = gateway.answers.bytes();
+        let read = gateway.answers.take(all - MEBIBYTE).unwrap();
+        let widened = || Room::default().widened(Arc::clone(&gateway), u32::MAX, in_a_minute());
+        let first = widened().await;
+        let mut waiting = Box::pin(widened());
+        assert!((&mut waiting).now_or_never().is_none());
+        let free = gateway.answers.semaphore();
+        let reading = free.acquire_many_owned(MEBIBYTE.try_into().unwrap());
+        assert!(reading.now_or_never().is_some(), "what is free is free");
+        drop((first, read));
     }
 
     #[tokio::test(start_paused = true)]
@@ -157,10 +179,17 @@ mod tests {
         let gateway = gateway();
         let spent = gateway.answers.take(gateway.answers.bytes());
         let turn = Arc::clone(&gateway.beyond_budget).try_acquire_owned();
-        let lease_end = tokio::time::Instant::now() + Duration::from_secs(30);
-        let mut room = Room::default();
-        room.widen(&gateway, 1, latest(lease_end.into())).await;
-        assert!(tokio::time::Instant::now() + PATIENCE < lease_end);
-        drop((spent, turn));
+        let now = tokio::time::Instant::now();
+        let lease_end = now + Duration::from_secs(30);
+        let late = latest(now.into(), lease_end.into());
+        let room = Room::default().widened(Arc::clone(&gateway), 1, late).await;
+        assert_eq!(
+            now.elapsed(),
+            Duration::from_secs(15),
+            "half is for the settlement"
+        );
+        let end: Instant = lease_end.into();
+        assert!(latest(end, end) < end, "at once");
+        drop((room, spent, turn));
     }
 }

@@ -21,7 +21,7 @@ use super::{Arrival, claim};
 use crate::aside::aside;
 use crate::error::Refusal;
 use crate::gateway::Gateway;
-use crate::metrics::Metrics;
+use crate::metrics::{Full, Metrics};
 
 /// How long the buyer waits for the settlement to be durable (contract §5).
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -74,17 +74,22 @@ pub async fn settle(
         claim,
         took,
     } = ended;
+    let began = Instant::now();
     let mut unwritten = Unwritten::of(ending);
-    let mut patience = PATIENCE;
     if let Some(more) = unwritten.wants(gateway) {
-        let began = Instant::now();
-        let latest = room::latest(guard.lease_end);
-        let waiting = Box::pin(unwritten.budget.widen(gateway, more, latest));
-        if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
-            return Err(settle_later(gateway, unwritten, guard, grant, arrival));
+        let latest = room::latest(began, guard.lease_end);
+        let budget = std::mem::take(&mut unwritten.budget);
+        let mut waiting = Box::pin(budget.widened(Arc::clone(gateway), more, latest));
+        match tokio::time::timeout(PATIENCE, &mut waiting).await {
+            Ok(budget) => unwritten.budget = budget,
+            Err(_) => {
+                return Err(settle_later(
+                    gateway, unwritten, waiting, guard, grant, arrival,
+                ));
+            }
         }
-        patience = PATIENCE.saturating_sub(began.elapsed());
     }
+    let patience = PATIENCE.saturating_sub(began.elapsed());
     let Ready {
         outcome,
         telling,
@@ -92,7 +97,6 @@ pub async fn settle(
     } = prepare(&grant, unwritten, arrival);
     let settle = guard.settle(outcome);
     let lease_end = guard.lease_end;
-    let began = Instant::now();
     fault::pass(Point::BeforeSettlement);
     let trying = until_durable(gateway, &settle, lease_end);
     let settled = tokio::time::timeout(patience, trying).await;
@@ -109,22 +113,34 @@ pub async fn settle(
         let code = Code::ServiceUnavailable;
         return Err(gateway.errors.about(code, grant.request_id));
     };
-    // Not until it is told: whoever reads slowly would hold what others need.
-    drop(budget);
-    match judge(settled, &telling) {
-        Some(told) => Ok(Settled {
-            grant,
-            seller: took,
-            told,
-        }),
-        None => Err(not_ours(gateway, &claim, &grant, settled).await),
-    }
+    let told = match judge(settled, &telling) {
+        Some(Told::Delivered(envelope)) => {
+            // What was held for the settlement is held no longer; what a slow reader may hold is less.
+            drop(budget);
+            let name = (grant.request_id, claim.buyer);
+            let Some(sent) = gateway.replays.first(name, envelope) else {
+                gateway.metrics.full(Full::Bodies);
+                let code = Code::ServiceUnavailable;
+                return Err(gateway.errors.about(code, grant.request_id));
+            };
+            Told::Delivered(sent)
+        }
+        Some(told) => told,
+        None => return Err(not_ours(gateway, &claim, &grant, settled).await),
+    };
+    Ok(Settled {
+        grant,
+        seller: took,
+        told,
+    })
 }
 
-/// Settles an answer for which there was no room as long as the buyer waits. She is told to retry.
+/// Settles an answer for which there was no room as long as the buyer waits. She is told to retry; its
+/// place among those who wait is kept.
 fn settle_later(
     gateway: &Arc<Gateway>,
     mut unwritten: Unwritten,
+    waiting: impl Future<Output = Room> + Send + 'static,
     mut guard: Guard,
     grant: Grant,
     arrival: Arrival,
@@ -134,10 +150,7 @@ fn settle_later(
     let gateway_on = Arc::clone(gateway);
     gateway.underway.spawn(async move {
         let lease_end = guard.lease_end;
-        if let Some(more) = unwritten.wants(&gateway_on) {
-            let latest = room::latest(lease_end);
-            unwritten.budget.widen(&gateway_on, more, latest).await;
-        }
+        unwritten.budget = waiting.await;
         let ready = prepare(&grant, unwritten, arrival);
         let settle = guard.settle(ready.outcome);
         until_durable(&gateway_on, &settle, lease_end).await;

@@ -2,7 +2,8 @@
 //!
 //! An hour is looked at when all of its transfers are counted and no other can come, and once: so what a look reads
 //! is what was posted in a few hours, however often it is asked for and however long the ledger is. An hour that is
-//! not as it should be, or that could not be read in time, stands in the way of the next until it is.
+//! not as it should be, or that could not be read in time, stands in the way of the next until it is. Each day the
+//! walk begins again two days back: what a clock that was set back put into an hour afterwards is found then.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use parking_lot::Mutex;
@@ -16,10 +17,38 @@ const HOURS_MAX: usize = 6;
 /// Longest that reading one hour may take: beside calls, of which a busy one has millions.
 const PATIENCE: &str = "2min";
 
+/// How long a walk goes on before it begins again, once it has caught up.
+const AGAIN: TimeDelta = TimeDelta::hours(24);
+
 /// Up to where hours were looked at by this process. A new one begins two days back.
 #[derive(Debug, Default)]
 pub struct Walk {
-    next: Mutex<Option<DateTime<Utc>>>,
+    standing: Mutex<Option<Standing>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    /// The begin of the next hour to look at.
+    next: DateTime<Utc>,
+    /// When the walk begins again.
+    again: DateTime<Utc>,
+}
+
+impl Standing {
+    /// Two days before the first hour that is not closed.
+    fn at_first(closed: DateTime<Utc>) -> Self {
+        Self {
+            next: closed
+                .checked_sub_signed(OBSERVED)
+                .unwrap_or(DateTime::UNIX_EPOCH),
+            again: closed.checked_add_signed(AGAIN).unwrap_or(closed),
+        }
+    }
+
+    /// Whether to begin again: it is time, and all was looked at; or time itself went back.
+    fn is_over(self, closed: DateTime<Utc>) -> bool {
+        self.next > closed || (self.next == closed && self.again <= closed)
+    }
 }
 
 impl Walk {
@@ -29,25 +58,26 @@ impl Walk {
         let Some(closed) = closed(db).await? else {
             return Ok(Vec::new());
         };
-        let standing = *self.next.lock();
-        let mut next = standing.unwrap_or_else(|| {
-            closed
-                .checked_sub_signed(OBSERVED)
-                .unwrap_or(DateTime::UNIX_EPOCH)
-        });
+        let standing = *self.standing.lock();
+        let mut standing = standing
+            .filter(|standing| !standing.is_over(closed))
+            .unwrap_or_else(|| Standing::at_first(closed));
+        // Also where no hour is closed yet: it is from now that a day is counted.
+        *self.standing.lock() = Some(standing);
         for _ in 0..HOURS_MAX {
-            let Some(end) = next
+            let begin = standing.next;
+            let Some(end) = begin
                 .checked_add_signed(TimeDelta::hours(1))
                 .filter(|end| *end <= closed)
             else {
                 break;
             };
-            let found = of_hour(db, next, end).await?;
+            let found = of_hour(db, begin, end).await?;
             if !found.is_empty() {
                 return Ok(found);
             }
-            next = end;
-            *self.next.lock() = Some(next);
+            standing.next = end;
+            *self.standing.lock() = Some(standing);
         }
         Ok(Vec::new())
     }
@@ -100,4 +130,26 @@ async fn of_hour(
         })
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_begins_again_each_day_once_it_has_caught_up_and_when_time_goes_back() {
+        let closed = DateTime::UNIX_EPOCH + TimeDelta::days(1_000);
+        let mut standing = Standing::at_first(closed);
+        assert_eq!(closed - standing.next, OBSERVED);
+        let day_later = closed + AGAIN;
+        assert!(!standing.is_over(day_later), "it has not caught up");
+        standing.next = closed;
+        assert!(!standing.is_over(closed), "it is not time");
+        standing.next = day_later;
+        assert!(standing.is_over(day_later));
+        assert!(
+            standing.is_over(day_later - TimeDelta::hours(1)),
+            "time went back"
+        );
+    }
 }

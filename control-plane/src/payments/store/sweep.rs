@@ -48,7 +48,7 @@ pub async fn take_due(pool: &PgPool, limit: i64) -> Result<Vec<Due>, sqlx::Error
 pub struct Leases {
     /// How many batches were looked at.
     pub batches: i64,
-    /// Their claims that are still open.
+    /// Their claims that are still open after lease and grace.
     pub open: Vec<Uuid>,
 }
 
@@ -67,18 +67,21 @@ pub async fn take_leases(
             order by due_at limit $1
             for update skip locked
         ), open as materialized (
-            select d.id as lease_id, r.id as request_id
+            -- Claimed is enough: a lease may have been written by a process with a shorter grace.
+            select d.id as lease_id, r.id as request_id,
+                r.lease_until + make_interval(secs => $2) <= now() as is_over
             from due d cross join lateral unnest(d.request_ids) wanted (id)
             join gateway_request r on r.id = wanted.id
-            where r.state = 'claimed' and r.lease_until + make_interval(secs => $2) <= now()
+            where r.state = 'claimed'
         ), put_off as (
-            update lease l set due_at = now() + interval '20 seconds'
+            -- Not all to the same moment: what fails together should not come back together.
+            update lease l set due_at = now() + make_interval(secs => 20 + 10 * random())
             where l.id in (select lease_id from open)
         ), forgotten as (
             delete from lease l using due d where l.id = d.id and d.id not in (select lease_id from open)
         )
         select (select count(*) from due) as "batches!",
-            coalesce((select array_agg(distinct request_id) from open), '{}') as "open!"
+            coalesce((select array_agg(distinct request_id) from open where is_over), '{}') as "open!"
         "#,
         limit,
         grace_seconds,

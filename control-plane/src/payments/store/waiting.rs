@@ -22,13 +22,17 @@ pub async fn refunds_due(pool: &PgPool, worth: i64) -> Result<RefundsDue, sqlx::
     sqlx::query_as!(
         RefundsDue,
         r#"with due as (
-            select id, buyer_id, closed_at as since, false as is_surplus from gateway_request where state = 'refund_due'
+            select id, buyer_id, closed_at as since, false as is_surplus from gateway_request
+            where state = 'refund_due'
+                and closed_reason in ('paid_otherwise_than_quoted', 'never_redelivered', 'attempts_used', 'time_over')
             union all
             select r.id, r.buyer_id, r.delivered_at, true from transfer s join gateway_request r on r.id = s.request_id
             where s.kind = 'surplus' and r.state = 'delivered' and not exists (
                 select from transfer p where p.request_id = r.id and p.kind = 'refund_paid')
         ), owed as (
-            select d.since, o.micros, d.is_surplus and sum(o.micros) over (partition by d.buyer_id) < $1::int8 as is_dust
+            select d.since, o.micros, d.is_surplus and sum(o.micros) over (partition by d.buyer_id) < $1::int8 as is_dust,
+                -- Surpluses wait since they were worth sending, not since the first grain of dust.
+                not d.is_surplus or sum(o.micros) over (partition by d.buyer_id order by d.since, d.id) >= $1::int8 as is_worth_it
             from due d
             cross join lateral (
                 select sum(t.amount_micros) as micros from transfer t
@@ -37,7 +41,7 @@ pub async fn refunds_due(pool: &PgPool, worth: i64) -> Result<RefundsDue, sqlx::
         )
         select count(*) filter (where not is_dust) as "count!",
             coalesce(sum(micros) filter (where not is_dust), 0)::int8 as "micros!",
-            coalesce(extract(epoch from now() - min(since) filter (where not is_dust)), 0)::float8 as "oldest_seconds!",
+            coalesce(extract(epoch from now() - min(since) filter (where is_worth_it)), 0)::float8 as "oldest_seconds!",
             count(*) filter (where is_dust) as "dust_count!",
             coalesce(sum(micros) filter (where is_dust), 0)::int8 as "dust_micros!"
         from owed"#,
