@@ -155,7 +155,8 @@ async fn follow(
 ) -> Duration {
     let mut silence = std::pin::pin!(until_silent(&mut sink));
     let mut untold = std::pin::pin!(tokio::time::sleep(patience));
-    let mut next = (patience * 2).min(UNTOLD_TIME_MAX);
+    // Only a subscription that lasted and heard nothing makes the next one last longer.
+    let (mut next, mut longer) = (patience, (patience * 2).min(UNTOLD_TIME_MAX));
     loop {
         tokio::select! {
             // Messages first: a process that was held up has some to take before it may call anybody silent.
@@ -163,14 +164,14 @@ async fn follow(
             message = stream.next() => match message {
                 Some(message) => {
                     if take(gateway, message.get_payload_bytes()) == Taken::Told {
-                        next = UNTOLD_TIME;
+                        (next, longer) = (UNTOLD_TIME, UNTOLD_TIME);
                         untold.as_mut().reset(tokio::time::Instant::now() + UNTOLD_TIME);
                     }
                 }
                 None => return next,
             },
             () = &mut silence => return next,
-            () = &mut untold => return next,
+            () = &mut untold => return longer,
         }
     }
 }

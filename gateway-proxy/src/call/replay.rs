@@ -1,14 +1,14 @@
-//! The stored answer again, byte for byte; and what is held of answers while they are sent.
+//! The stored answer again, byte for byte.
 //!
-//! Owns what replays hold in memory, and large first answers once they are settled. However often a payment is retried, its answer is read once at a
+//! Owns what replays hold in memory. However often a payment is retried, its answer is read once at a
 //! time and held once: whoever asks while it is read, or still sent to somebody, is given the same
 //! bytes. What is held stands in the answers' half of the byte budget until the last who is sent it has
 //! it, or is gone: clients may read as slowly as they like, and none of them can hold more than that.
 //!
-//! What is sent may take only a part of that half ([`PART`]), and what one buyer is sent only a part of
-//! that ([`BUYERS_PART`]): an answer that a seller gives now waits for room under her deadline, and slow
-//! readers must not make others' calls fail, nor keep others' answers from them.
-//! Nobody waits here: without room a replay is refused, and a first answer, which is stored by then, too.
+//! Replays may take only a part of that half ([`PART`]), and those of one buyer only a part of that
+//! ([`BUYERS_PART`]): an answer that a seller gives now waits for room under her deadline, and slow readers
+//! of old answers must not make others' calls fail, nor keep others' answers from them.
+//! They never wait themselves: without room a replay is refused, and nothing is lost by it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -27,9 +27,9 @@ use crate::gateway::Gateway;
 use crate::limits::{Budget, Share};
 use crate::metrics::Full;
 
-/// Which part of the answers' budget may be held by what is sent: one of so many.
+/// Which part of the answers' budget replays may hold: one of so many.
 const PART: usize = 2;
-/// Which part of that by what one buyer is sent, beyond a single answer: one of so many.
+/// Which part of that the replays of one buyer, beyond a single one: one of so many.
 const BUYERS_PART: usize = 2;
 /// Answers up to this many bytes draw on no budget: about what the kernel holds of a connection anyway.
 const BUDGET_FREE_BYTES: usize = 64 * 1024;
@@ -48,7 +48,7 @@ pub struct Replays {
     sending: Arc<Sending>,
     /// What all answers may hold.
     answers: Budget,
-    /// What may be held of it while it is sent.
+    /// What replays may hold of it.
     part: Budget,
     buyers: Arc<Buyers>,
 }
@@ -149,16 +149,6 @@ impl Replays {
             part: Budget::new(answers.bytes() / PART),
             buyers: Arc::default(),
         }
-    }
-
-    /// A settled answer, to be sent for the first time. `None` when there is no room for it: it is stored,
-    /// and will be told another time. What is small enough to be read from a seller without room is sent so.
-    pub fn first(&self, name: Name, envelope: Bytes) -> Option<Bytes> {
-        if envelope.len() <= crate::seller::BUDGET_FREE_BYTES {
-            return Some(envelope);
-        }
-        let room = self.room(name.1, envelope.len())?;
-        Some(Bytes::from_owner(Sent(self.hold(name, envelope, room))))
     }
 
     async fn find(&self, gateway: &Gateway, name: Name) -> Result<Found, Unanswered> {
@@ -318,26 +308,5 @@ mod tests {
         assert!(replays.room(greedy, LARGE).is_some());
         drop(others);
         assert!(replays.buyers.lock().is_empty());
-    }
-
-    #[test]
-    fn a_large_first_answer_is_held_like_a_replay_and_a_small_one_costs_nothing() {
-        let large = crate::seller::BUDGET_FREE_BYTES + 1;
-        let answers = Budget::new(PART * large);
-        let replays = Replays::of(&answers);
-        let (one, other) = (name(), name());
-        let sent = replays.first(one, Bytes::from(vec![7; large])).unwrap();
-        assert_eq!(answers.left(), large);
-        assert!(
-            replays.held(&one).is_some(),
-            "a replay meanwhile is the same copy"
-        );
-        let refused = replays.first(other, Bytes::from(vec![7; large]));
-        assert!(refused.is_none(), "it is told another time");
-        let small = Bytes::from(vec![7; large - 1]);
-        let passed = replays.first(other, small.clone()).unwrap();
-        assert_eq!(passed.as_ptr(), small.as_ptr());
-        drop(sent);
-        assert_eq!(answers.left(), PART * large);
     }
 }

@@ -54,18 +54,29 @@ impl Room {
     /// It waits for its turn, never for the bytes: who waits for many bytes keeps all that come free
     /// meanwhile from sellers' answers that are being read, under their deadlines.
     pub async fn widened(mut self, gateway: Arc<Gateway>, more: u32, latest: Instant) -> Self {
+        if self.takes(&gateway, more) {
+            return self;
+        }
         let turn = Arc::clone(&gateway.beyond_budget).acquire_owned();
         let Ok(turn) = tokio::time::timeout_at(latest.into(), turn).await else {
             tracing::warn!(bytes = more, "an answer is settled without room for it");
             return self;
         };
+        if !self.takes(&gateway, more) {
+            self.turn = turn.ok();
+        }
+        self
+    }
+
+    /// Whether so many bytes were free, and are this answer's now.
+    fn takes(&mut self, gateway: &Gateway, more: u32) -> bool {
         let room = gateway.answers.semaphore().try_acquire_many_owned(more);
         match (&mut self.share, room) {
             (Some(share), Ok(room)) => share.merge(room),
             (share @ None, Ok(room)) => *share = Some(room),
-            (_, Err(_)) => self.turn = turn.ok(),
+            (_, Err(_)) => return false,
         }
-        self
+        true
     }
 }
 
@@ -157,6 +168,18 @@ mod tests {
         drop(first);
         drop((waiting.await, spent));
         assert_eq!(gateway.answers.left(), gateway.answers.bytes());
+    }
+
+    #[tokio::test]
+    async fn whoever_finds_room_waits_for_nobody_who_went_without() {
+        let gateway = gateway();
+        let spent = gateway.answers.take(gateway.answers.bytes()).unwrap();
+        let widened = || Room::default().widened(Arc::clone(&gateway), 1, in_a_minute());
+        let without = widened().await;
+        drop(spent);
+        let room = widened().now_or_never().expect("there is room");
+        assert_eq!(room.bytes(), 1);
+        drop((room, without));
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ use super::{Arrival, claim};
 use crate::aside::aside;
 use crate::error::Refusal;
 use crate::gateway::Gateway;
-use crate::metrics::{Full, Metrics};
+use crate::metrics::Metrics;
 
 /// How long the buyer waits for the settlement to be durable (contract §5).
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -113,26 +113,16 @@ pub async fn settle(
         let code = Code::ServiceUnavailable;
         return Err(gateway.errors.about(code, grant.request_id));
     };
-    let told = match judge(settled, &telling) {
-        Some(Told::Delivered(envelope)) => {
-            // What was held for the settlement is held no longer; what a slow reader may hold is less.
-            drop(budget);
-            let name = (grant.request_id, claim.buyer);
-            let Some(sent) = gateway.replays.first(name, envelope) else {
-                gateway.metrics.full(Full::Bodies);
-                let code = Code::ServiceUnavailable;
-                return Err(gateway.errors.about(code, grant.request_id));
-            };
-            Told::Delivered(sent)
-        }
-        Some(told) => told,
-        None => return Err(not_ours(gateway, &claim, &grant, settled).await),
-    };
-    Ok(Settled {
-        grant,
-        seller: took,
-        told,
-    })
+    // Not until it is told: whoever reads slowly would hold what others need.
+    drop(budget);
+    match judge(settled, &telling) {
+        Some(told) => Ok(Settled {
+            grant,
+            seller: took,
+            told,
+        }),
+        None => Err(not_ours(gateway, &claim, &grant, settled).await),
+    }
 }
 
 /// Settles an answer for which there was no room as long as the buyer waits. She is told to retry; its
