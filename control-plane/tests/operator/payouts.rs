@@ -213,7 +213,7 @@ async fn a_correction_of_a_sellers_account_counts_in_what_is_owed(pool: PgPool) 
     stage
         .run(
             "insert into transfer (party_id, id, request_id, kind, debit_account, credit_account, amount_micros, counterparty_id, listing_id, corrects)
-            select party_id, gen_random_uuid(), request_id, 'correction', 'fees', 'seller', 49000, counterparty_id, listing_id, id
+            select party_id, least_id_at(now()), request_id, 'correction', 'fees', 'seller', 49000, counterparty_id, listing_id, id
             from transfer where kind = 'marketplace_fee'",
         )
         .await;
