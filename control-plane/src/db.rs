@@ -27,8 +27,12 @@ const CONNECTIONS_FOR_ONE_BROWSING: u32 = 4;
 const CALLING_OF_EIGHT: u32 = 3;
 /// The statements of a claim and of a settlement are the same whatever the batch, and large: planned anew,
 /// a batch of one costs Postgres 2 ms, by the plan that is there 0.7 ms. Left to itself Postgres plans small
-/// batches anew for ever, because it reckons their plans cheaper and planning nearly free.
-const CALLING: [(&str, &str); 1] = [("plan_cache_mode", "force_generic_plan")];
+/// batches anew for ever, because it reckons their plans cheaper and planning nearly free. Each row is looked up
+/// by its key: a plan made while the tables are empty must not read them whole once they are not.
+const CALLING: [(&str, &str); 2] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+];
 /// A plan made without knowing the filters would serve none of them; browsing has an index for each,
 /// and reads too little for a second process to help.
 ///
