@@ -63,8 +63,10 @@ impl Target {
         // Payments are made by the thousand before anything is measured: no need to watch each one's progress.
         settings.set("RELAY_SANDBOX_STEP_MS", "0")?;
         // The sweep reads the last quarter of an hour of the provider's records anew each time: of payments made by
-        // the thousand in a minute that is half a second of work, in whichever row it falls.
-        settings.set("RELAY_SWEEP_SECONDS", "3600")?;
+        // the thousand in a minute that is half a second of work, in whichever row it falls. A soak is to see it.
+        if !config.wants(Subject::Soak) {
+            settings.set("RELAY_SWEEP_SECONDS", "3600")?;
+        }
         let mut certificate = None;
         if config.wants(Subject::Tls) {
             let made = Certificate::make(&directory.join("tls"))?;

@@ -9,7 +9,7 @@ use super::size::Size;
 use crate::config::Config;
 use crate::load::Wrong;
 use crate::measure::Role;
-use crate::report::{Grid, Mark, Round, at_most, marks_table, range, thousands};
+use crate::report::{Grid, Mark, Round, add_remarks, at_most, marks_table, range, thousands};
 use crate::statistics::Summary;
 
 /// CPU of a paid call with the large database, as a multiple of that with the small one.
@@ -189,12 +189,7 @@ impl Comparison {
             thousands(self.requests),
             self.wrong
         );
-        for what in &self.wrong_shown {
-            let _ = writeln!(text, "  wrong: {what}");
-        }
-        for note in &self.notes {
-            let _ = writeln!(text, "  note: {note}");
-        }
+        add_remarks(&mut text, &self.wrong_shown, &self.notes);
         text
     }
 }

@@ -23,7 +23,7 @@ use crate::statistics::{Summary, quantile};
 use crate::subject::Subject;
 pub(crate) use grid::Grid;
 pub(crate) use mark::{Mark, at_most};
-pub(crate) use table::{marks_table, megabytes, range, thousands};
+pub(crate) use table::{add_remarks, marks_table, megabytes, range, thousands};
 
 /// One subject in one round.
 #[derive(Clone, Debug, Default)]

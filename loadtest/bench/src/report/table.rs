@@ -46,13 +46,18 @@ pub(crate) fn render(report: &Report) -> String {
         thousands(report.requests),
         report.wrong
     );
-    for what in &report.wrong_shown {
+    add_remarks(&mut text, &report.wrong_shown, &report.notes);
+    text
+}
+
+/// Adds what was wrong, and what a reader should know, a line each.
+pub(crate) fn add_remarks(text: &mut String, wrong: &[String], notes: &[String]) {
+    for what in wrong {
         let _ = writeln!(text, "  wrong: {what}");
     }
-    for note in &report.notes {
+    for note in notes {
         let _ = writeln!(text, "  note: {note}");
     }
-    text
 }
 
 /// In the order of a round.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use crate::load::Wrong;
-use crate::report::{Grid, Mark, at_most, marks_table, megabytes, range, thousands};
+use crate::report::{Grid, Mark, add_remarks, at_most, marks_table, megabytes, range, thousands};
 use crate::statistics::Summary;
 
 /// Memory of the last third of a run, as a multiple of that of the second third. The first fills caches, pools
@@ -144,12 +144,7 @@ impl Course {
             thousands(purchases),
             self.wrong
         );
-        for what in &self.wrong_shown {
-            let _ = writeln!(text, "  wrong: {what}");
-        }
-        for note in &self.notes {
-            let _ = writeln!(text, "  note: {note}");
-        }
+        add_remarks(&mut text, &self.wrong_shown, &self.notes);
         text
     }
 }
