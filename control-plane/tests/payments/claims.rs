@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use control_plane::payments::claim;
+use control_plane::app::App;
+use control_plane::db::Db;
+use control_plane::payments::{claim, settle};
 use crochet_shared::id::{ListingId, uuid_v7};
 use crochet_shared::internal::{Claim, ClaimAnswer, Redelivery, SettleAnswer};
 use crochet_shared::money::{FeeRate, Micros};
 use crochet_shared::outcome::SellerFailure;
-use sqlx::PgPool;
+use sqlx::{ConnectOptions as _, PgPool};
 
-use super::stage::{PRICE, Stage, delivery, failure};
+use super::stage::{PRICE, Stage, config, delivery, failure};
 use control_plane::ledger::entry::RequestState;
 
 #[sqlx::test(migrations = "./migrations")]
@@ -445,4 +447,46 @@ async fn a_claim_is_watched_until_it_ends_whatever_grace_its_lease_was_noted_wit
     stop.send(true).unwrap();
     work.await.unwrap();
     stage.assert_audit_empty().await;
+}
+
+/// The plan by which the only connection of the pool for calls runs the statement that does this.
+async fn plan(db: &Db, does: &str) -> String {
+    let mut connection = db.calling().acquire().await.unwrap();
+    let (name, parameters): (String, i32) = sqlx::query_as(
+        "select name, cardinality(parameter_types) from pg_prepared_statements where statement like $1",
+    )
+    .bind(format!("%{does}%"))
+    .fetch_one(&mut *connection)
+    .await
+    .unwrap();
+    let nulls = vec!["null"; usize::try_from(parameters).unwrap()].join(", ");
+    let explain = format!("explain (costs off) execute \"{name}\" ({nulls})");
+    let lines: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(explain))
+        .fetch_all(&mut *connection)
+        .await
+        .unwrap();
+    lines.join("\n")
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn plans_made_in_an_empty_database_look_payments_up_by_key(pool: PgPool) {
+    let url = pool.connect_options().to_url_lossy();
+    let stage = Stage::new(pool).await;
+    let db = Db::new(url.as_str(), 3).unwrap();
+    let app = App::with_db(config("http://127.0.0.1:1", &[]), db.clone()).unwrap();
+    let request = stage.paid().await;
+    let item = stage.item(&request);
+    let claimed = claim::claim(&app, std::slice::from_ref(&item))
+        .await
+        .unwrap();
+    let [ClaimAnswer::Claimed(grant)] = claimed.as_slice() else {
+        panic!("{claimed:?}");
+    };
+    let settled = settle::settle(&app, &[delivery(grant, item.owner, b"{}")]).await;
+    assert_eq!(settled.unwrap(), [SettleAnswer::Delivered]);
+    for does in ["insert into lease", "insert into stored_answer"] {
+        let plan = plan(&db, does).await;
+        assert!(plan.contains("on gateway_request"), "{plan}");
+        assert!(!plan.contains("Seq Scan on gateway_request"), "{plan}");
+    }
 }
