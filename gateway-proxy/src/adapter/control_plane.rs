@@ -4,13 +4,14 @@
 //! look-ups and settlements leave in batches, each kind with a bounded queue of its own, so that a
 //! flood of quotes delays no settlement.
 
+mod paper;
 mod stored;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes, BytesMut};
 use crochet_shared::api_key::KeyDigest;
 use crochet_shared::internal::{
     self, Check, CheckAnswer, Claim, ClaimAnswer, CreateQuote, KeyRecord, Outcome, ProbeReport,
@@ -33,6 +34,7 @@ use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::paper::Paper;
 use super::batch::{Batcher, Unanswered};
 use crate::config::Config;
 use crate::metrics::{BatchCounts, INTERNAL_CALLS, InternalCall, InternalCounts, Metrics};
@@ -280,12 +282,15 @@ where
 {
     let wire = Arc::clone(wire);
     let uri = wire.uri(path)?;
+    let paper = Arc::new(Paper::default());
     let send: super::batch::Send<Followed<I>, O> = Box::new(move |batch| {
-        let (wire, uri) = (Arc::clone(&wire), uri.clone());
+        let (wire, uri, paper) = (Arc::clone(&wire), uri.clone(), Arc::clone(&paper));
         async move {
-            let bytes = batch.iter().map(weigh).sum();
             let asking = crochet_traces::asking_all(name_of(call), &batch);
-            let answers = wire.ask_at((uri, call), &batch, bytes, time, asking).await;
+            let answers = match paper.write(&batch, batch.iter().map(weigh).sum()) {
+                Ok(written) => wire.ask_at((uri, call), written, time, asking).await,
+                Err(error) => Err(unwritable(&error)),
+            };
             (batch, answers)
         }
         .boxed()
@@ -311,33 +316,26 @@ impl Wire {
     {
         let uri = self.uri(path).map_err(|_| Unanswered::Failed)?;
         let asking = crochet_traces::asking(name_of(call));
-        self.ask_at((uri, call), question, QUESTION_BYTES, time, asking)
-            .await
+        let mut written = BytesMut::with_capacity(QUESTION_BYTES).writer();
+        rmp_serde::encode::write_named(&mut written, question)
+            .map_err(|error| unwritable(&error))?;
+        let written = written.into_inner().freeze();
+        self.ask_at((uri, call), written, time, asking).await
     }
 
-    /// Asks what is written in about `bytes`. The room for it is taken at once: a batch of settlements
-    /// that doubled its buffer again and again cost a gateway 5 % of a paid call, in copies and in pages
-    /// that the kernel had to clear.
-    async fn ask_at<Q, A>(
+    async fn ask_at<A>(
         &self,
         (uri, call): (Uri, InternalCall),
-        question: &Q,
-        bytes: usize,
+        written: Bytes,
         time: Duration,
         asking: Option<Asking>,
     ) -> Result<A, Unanswered>
     where
-        Q: Serialize + Sync,
         A: DeserializeOwned,
     {
-        let mut written = Vec::with_capacity(bytes);
-        rmp_serde::encode::write_named(&mut written, question).map_err(|error| {
-            tracing::error!(%error, path = uri.path(), "a question could not be written");
-            Unanswered::Failed
-        })?;
         let began = Instant::now();
         let asked = tokio::time::timeout(time, async {
-            let response = self.exchange(uri, written.into(), asking).await?;
+            let response = self.exchange(uri, written, asking).await?;
             let body = response.into_body().collect().await;
             body.map(http_body_util::Collected::to_bytes)
                 .map_err(|_| Unanswered::Lost)
@@ -397,6 +395,11 @@ impl Wire {
         }
         Ok(response)
     }
+}
+
+fn unwritable(error: &rmp_serde::encode::Error) -> Unanswered {
+    tracing::error!(%error, "a question could not be written");
+    Unanswered::Failed
 }
 
 fn unreadable(error: &rmp_serde::decode::Error) -> Unanswered {

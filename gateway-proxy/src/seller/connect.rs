@@ -19,7 +19,7 @@ use super::breaker::BreakerConfig;
 use super::exchange::Connection;
 use super::resolve::{Answer, Resolver};
 use super::send::Unsent;
-use super::wire::{Stream, Watch, Wire};
+use super::wire::{Socket, Stream, Watch, Wire};
 
 /// The longest wait for a connection, TLS included.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
@@ -110,12 +110,12 @@ impl Network {
     ) -> Result<Connection, Unsent> {
         let connecting = async {
             let (tcp, peer) = self.dial(&answer.addresses, target.port).await?;
-            let (wire, watch) = Wire::new(tcp);
+            let (wire, socket, watch) = Wire::new(tcp);
             let stream = match server_name {
                 None => Stream::Plain(wire),
                 Some(name) => Stream::Tls(Box::new(self.handshake(name, wire).await?)),
             };
-            handshake_http(stream, watch, peer).await
+            handshake_http(stream, socket, watch, peer).await
         };
         tokio::time::timeout(CONNECT_TIME_MAX, connecting)
             .await
@@ -173,10 +173,11 @@ impl From<Forbidden> for Unsent {
 
 async fn handshake_http(
     stream: Stream,
+    socket: Socket,
     watch: Arc<Watch>,
     peer: IpAddr,
 ) -> Result<Connection, Unsent> {
-    Connection::new(stream, watch, peer)
+    Connection::new(stream, socket, watch, peer)
         .await
         .map_err(|_| Unsent::Connect)
 }

@@ -2,8 +2,7 @@
 //!
 //! The hyper connection is a future that somebody must poll. Here the call that waits for the answer
 //! polls it beside its own wait: no task is spawned for it and no wake-up crosses tasks. Between
-//! calls nobody polls it, so before reuse it is polled once, the socket itself being asked whether
-//! the other side has hung up.
+//! calls nobody polls it, so before reuse the socket itself is asked whether the other side has hung up.
 
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
@@ -20,11 +19,12 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::request::SellerRequest;
 use super::send::{SellerAnswer, Started};
-use super::wire::{Stream, Watch};
+use super::wire::{Heard, Socket, Stream, Watch};
 
 /// Longest head of an answer, in bytes, all its 1xx heads included. Also the size of the buffer.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -48,8 +48,12 @@ pub(super) struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
     /// `None` once it has ended.
     driver: Option<Box<Driver>>,
+    socket: Socket,
+    is_plain: bool,
     watch: Arc<Watch>,
     peer: IpAddr,
+    /// Whose reactor wakes whoever waits for it.
+    runtime: runtime::Id,
 }
 
 /// How an exchange ended without an answer.
@@ -80,9 +84,11 @@ impl Connection {
     /// folded headers, no space before a colon, at most 100 headers.
     pub(super) async fn new(
         stream: Stream,
+        socket: Socket,
         watch: Arc<Watch>,
         peer: IpAddr,
     ) -> Result<Self, hyper::Error> {
+        let is_plain = matches!(stream, Stream::Plain(_));
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(HEAD_BYTES_MAX)
             .max_header_size(HEAD_BYTES_MAX)
@@ -91,9 +97,17 @@ impl Connection {
         Ok(Self {
             sender,
             driver: Some(Box::new(driver)),
+            socket,
+            is_plain,
             watch,
             peer,
+            runtime: runtime::Handle::current().id(),
         })
+    }
+
+    /// The runtime it was made on.
+    pub(super) const fn runtime(&self) -> runtime::Id {
+        self.runtime
     }
 
     /// The checked address it leads to.
@@ -103,9 +117,14 @@ impl Connection {
 
     /// Whether it can carry a request, as far as this side can know.
     pub(super) async fn is_alive(&mut self) -> bool {
-        self.watch.probe(true);
-        self.settle().await;
-        self.watch.probe(false);
+        match self.socket.heard() {
+            Heard::Nothing => {}
+            // Nothing is due before a request.
+            Heard::Bytes if self.is_plain => return false,
+            // Of TLS's own, perhaps.
+            Heard::Bytes => self.settle().await,
+            Heard::End => return false,
+        }
         self.can_be_kept()
     }
 
@@ -132,10 +151,14 @@ impl Connection {
         }
     }
 
-    /// Waits for `wanted`, driving the connection meanwhile.
+    /// Waits for `wanted`, driving the connection meanwhile: asked first, because hyper reads a body only
+    /// for who waits for it.
     async fn drive<F: Future>(&mut self, wanted: F) -> F::Output {
         let mut wanted = pin!(wanted);
         poll_fn(|cx| {
+            if let Poll::Ready(output) = wanted.as_mut().poll(cx) {
+                return Poll::Ready(output);
+            }
             self.poll_driver(cx);
             wanted.as_mut().poll(cx)
         })
@@ -277,7 +300,9 @@ pub(super) async fn exchange(
         .map_err(Broken::Failed)?;
     let latency = first_byte.elapsed();
     let (body, budget) = gathered.finish();
-    connection.settle().await;
+    if !connection.can_be_kept() {
+        connection.settle().await;
+    }
     let idle_for = if connection.can_be_kept() {
         idle_for(&head.headers)
     } else {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::runtime::{Handle, Id};
+use tokio::runtime::Handle;
 
 use super::exchange::Connection;
 use super::resolve::Answer;
@@ -31,7 +31,6 @@ struct Inner {
 
 struct Idle {
     connection: Connection,
-    runtime: Id,
     until: Instant,
 }
 
@@ -80,11 +79,9 @@ impl Pool {
         now: Instant,
         limit: usize,
     ) {
-        let runtime = Handle::current().id();
         let mut inner = self.inner.lock();
         inner.idle.push(Idle {
             connection,
-            runtime,
             until: now + idle_for,
         });
         let excess = inner.idle.len().saturating_sub(limit);
@@ -136,7 +133,11 @@ impl Inner {
     /// The most recently used, of this runtime if there is one.
     fn next(&mut self) -> Option<Idle> {
         let here = Handle::current().id();
-        match self.idle.iter().rposition(|idle| idle.runtime == here) {
+        match self
+            .idle
+            .iter()
+            .rposition(|idle| idle.connection.runtime() == here)
+        {
             Some(index) => Some(self.idle.remove(index)),
             None => self.idle.pop(),
         }

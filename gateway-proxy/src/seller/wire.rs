@@ -1,5 +1,5 @@
-//! The TCP socket under a connection, watched: whether it has taken a byte of the request, how many
-//! bytes came back, and, before reuse, whether the other side has hung up.
+//! The TCP socket under a connection: watched, whether it has taken a byte of the request and how many
+//! came back; and asked, before reuse, whether the other side has hung up.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
+use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -18,7 +19,6 @@ use tokio_rustls::client::TlsStream;
 pub(super) struct Watch {
     wrote: AtomicBool,
     read_bytes: AtomicUsize,
-    probing: AtomicBool,
 }
 
 impl Watch {
@@ -38,30 +38,54 @@ impl Watch {
     pub(super) fn read_bytes(&self) -> usize {
         self.read_bytes.load(Ordering::Relaxed)
     }
+}
 
-    /// While probing, a read that would wait asks the kernel itself whether the other side has
-    /// closed: the runtime may not have been told yet, and a request written into a closed
+/// A socket that hyper reads and writes, and that can be asked beside it. Never waited for: one task at a
+/// time does either.
+#[derive(Clone, Debug)]
+pub(super) struct Socket(Arc<Mutex<TcpStream>>);
+
+/// What the other side has done to a connection that idles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// Nothing: it lives, as far as this side can know.
+    Nothing,
+    /// It sent something.
+    Bytes,
+    /// It closed the connection, or reset it.
+    End,
+}
+
+impl Socket {
+    /// Asks the kernel itself: the runtime may not have been told yet, and a request written into a closed
     /// connection is a lost attempt.
-    pub(super) fn probe(&self, on: bool) {
-        self.probing.store(on, Ordering::Relaxed);
+    pub(super) fn heard(&self) -> Heard {
+        let mut byte = [MaybeUninit::<u8>::uninit()];
+        match SockRef::from(&*self.0.lock()).peek(&mut byte) {
+            Ok(0) => Heard::End,
+            Ok(_) => Heard::Bytes,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Heard::Nothing,
+            Err(_) => Heard::End,
+        }
     }
 }
 
 /// A watched TCP socket.
 #[derive(Debug)]
 pub(super) struct Wire {
-    tcp: TcpStream,
+    socket: Socket,
     watch: Arc<Watch>,
 }
 
 impl Wire {
-    pub(super) fn new(tcp: TcpStream) -> (Self, Arc<Watch>) {
+    pub(super) fn new(tcp: TcpStream) -> (Self, Socket, Arc<Watch>) {
+        let socket = Socket(Arc::new(Mutex::new(tcp)));
         let watch = Arc::new(Watch::default());
         let wire = Self {
-            tcp,
+            socket: socket.clone(),
             watch: Arc::clone(&watch),
         };
-        (wire, watch)
+        (wire, socket, watch)
     }
 
     fn note_write(&self, written: &Poll<io::Result<usize>>) {
@@ -69,67 +93,53 @@ impl Wire {
             self.watch.wrote.store(true, Ordering::Relaxed);
         }
     }
-
-    /// `Ready` when the other side is known to be gone.
-    fn hung_up(&self) -> Poll<io::Result<()>> {
-        let mut byte = [MaybeUninit::<u8>::uninit()];
-        match SockRef::from(&self.tcp).peek(&mut byte) {
-            Ok(0) => Poll::Ready(Ok(())),
-            Ok(_) => Poll::Pending,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            Err(error) => Poll::Ready(Err(error)),
-        }
-    }
 }
 
 impl AsyncRead for Wire {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let polled = Pin::new(&mut self.tcp).poll_read(cx, buf);
+        let polled = Pin::new(&mut *self.socket.0.lock()).poll_read(cx, buf);
         let read = buf.filled().len() - before;
         self.watch.read_bytes.fetch_add(read, Ordering::Relaxed);
-        if polled.is_pending() && self.watch.probing.load(Ordering::Relaxed) {
-            return self.hung_up();
-        }
         polled
     }
 }
 
 impl AsyncWrite for Wire {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.tcp).poll_write(cx, buf);
+        let polled = Pin::new(&mut *self.socket.0.lock()).poll_write(cx, buf);
         self.note_write(&polled);
         polled
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
+        let polled = Pin::new(&mut *self.socket.0.lock()).poll_write_vectored(cx, bufs);
         self.note_write(&polled);
         polled
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.socket.0.lock().is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.socket.0.lock()).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.socket.0.lock()).poll_shutdown(cx)
     }
 }
 
