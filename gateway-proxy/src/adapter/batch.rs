@@ -195,8 +195,10 @@ where
     async fn run(mut self) {
         loop {
             // Whoever is ready to ask asks first, and leaves along: a fifth more in a batch, for a look at what
-            // has come meanwhile.
-            tokio::task::yield_now().await;
+            // has come meanwhile. A full one has nothing to wait for.
+            if self.inner.queue.lock().waiting.len() < BATCH_ITEMS_MAX {
+                tokio::task::yield_now().await;
+            }
             let Some(batch) = self.next_batch() else {
                 return;
             };

@@ -48,7 +48,8 @@ pub(super) struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
     /// `None` once it has ended.
     driver: Option<Box<Driver>>,
-    socket: Socket,
+    /// `None` then too: whoever has ended is not kept open.
+    socket: Option<Socket>,
     is_plain: bool,
     watch: Arc<Watch>,
     peer: IpAddr,
@@ -97,7 +98,7 @@ impl Connection {
         Ok(Self {
             sender,
             driver: Some(Box::new(driver)),
-            socket,
+            socket: Some(socket),
             is_plain,
             watch,
             peer,
@@ -117,15 +118,20 @@ impl Connection {
 
     /// Whether it can carry a request, as far as this side can know.
     pub(super) async fn is_alive(&mut self) -> bool {
-        match self.socket.heard() {
-            Heard::Nothing => {}
+        match self.heard() {
+            Heard::Nothing => self.can_be_kept(),
+            // Of TLS's own, perhaps. Unless all of it was read by now there is more, or an end behind it.
+            Heard::Bytes if !self.is_plain => {
+                self.settle().await;
+                self.heard() == Heard::Nothing && self.can_be_kept()
+            }
             // Nothing is due before a request.
-            Heard::Bytes if self.is_plain => return false,
-            // Of TLS's own, perhaps.
-            Heard::Bytes => self.settle().await,
-            Heard::End => return false,
+            Heard::Bytes | Heard::End => false,
         }
-        self.can_be_kept()
+    }
+
+    fn heard(&self) -> Heard {
+        self.socket.as_ref().map_or(Heard::End, Socket::heard)
     }
 
     /// Lets hyper finish what it can without waiting.
@@ -148,11 +154,12 @@ impl Connection {
             && Pin::new(driver).poll(cx).is_ready()
         {
             self.driver = None;
+            self.socket = None;
         }
     }
 
-    /// Waits for `wanted`, driving the connection meanwhile: asked first, because hyper reads a body only
-    /// for who waits for it.
+    /// Waits for `wanted`, driving the connection meanwhile. Looked at before and after: what is there already
+    /// costs no look at the connection, and what the connection brings no second turn.
     async fn drive<F: Future>(&mut self, wanted: F) -> F::Output {
         let mut wanted = pin!(wanted);
         poll_fn(|cx| {

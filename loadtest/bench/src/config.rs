@@ -136,8 +136,9 @@ impl Config {
     /// Whether something is measured, in the rounds or once.
     pub(crate) fn wants(&self, subject: Subject) -> bool {
         if self.only.is_empty() {
-            // Its gateway has to be told whom to trust.
-            let is_elsewhere = subject == Subject::Tls && self.stack.is_some();
+            // A gateway has to be told whom to trust, and one that serves others is not ended.
+            let needs_its_own = subject == Subject::Tls || subject.is_after_the_rounds();
+            let is_elsewhere = needs_its_own && self.stack.is_some();
             let is_left_out = is_elsewhere || self.quick && subject.is_for_the_full_run();
             return !(is_left_out || subject.is_by_itself());
         }
@@ -158,7 +159,9 @@ impl Config {
             | Subject::Nginx
             | Subject::Haproxy
             | Subject::Hundred
+            | Subject::TenThousand
             | Subject::Tls
+            | Subject::Slow
             | Subject::Direct
             | Subject::Half => self.rate_connections,
             // Each holds an answer of a megabyte, and the whole machine a few hundred of them.
@@ -173,6 +176,8 @@ impl Config {
             | Subject::Fresh
             | Subject::Connect
             | Subject::Kib64
+            | Subject::Cold
+            | Subject::WithoutRedis
             | Subject::Idle
             | Subject::Flat
             | Subject::Soak => self.connections,

@@ -156,7 +156,11 @@ fn calls_a_round(subject: Subject, config: &Config) -> Result<usize> {
     let measured = match subject {
         Subject::Paid => config.paid_calls,
         // Beside, two CPU times are of the same seconds, so that fewer are as telling.
-        Subject::Beside | Subject::Hundred | Subject::Tls => config.paid_calls / 2,
+        Subject::Beside | Subject::Hundred | Subject::TenThousand | Subject::Tls => {
+            config.paid_calls / 2
+        }
+        // However many connections there are, they wait most of the time.
+        Subject::Slow => config.paid_calls / 4,
         // At half of the rate they take as long.
         Subject::Half => paced_calls(config),
         // What is expected of them is in memory whole.
@@ -173,6 +177,8 @@ fn calls_a_round(subject: Subject, config: &Config) -> Result<usize> {
         | Subject::Connect
         | Subject::Direct
         | Subject::Commit
+        | Subject::Cold
+        | Subject::WithoutRedis
         | Subject::Idle
         | Subject::Flat
         | Subject::Soak => return Ok(0),

@@ -8,6 +8,7 @@
 //! measured in the same run, in turns; nothing is prepared, paid or checked inside a measured window
 //! but what the path itself does.
 
+mod apart;
 mod baseline;
 mod browse;
 mod config;

@@ -14,9 +14,20 @@ pub(crate) fn serial_text(serial: u64) -> String {
 
 /// A body that asks the demo seller to echo `serial` with `answer_bytes` of filler.
 pub(crate) fn body(serial: u64, answer_bytes: u32) -> Bytes {
+    body_of(serial, &format!(r#""size":{answer_bytes}"#))
+}
+
+/// The same of a seller who takes her time.
+pub(crate) fn slow_body(serial: u64, answer_bytes: u32, delay_ms: u32) -> Bytes {
+    body_of(
+        serial,
+        &format!(r#""size":{answer_bytes},"delay_ms":{delay_ms}"#),
+    )
+}
+
+fn body_of(serial: u64, wanted: &str) -> Bytes {
     let (serial, context) = (serial_text(serial), "c".repeat(CONTEXT_BYTES));
-    format!(r#"{{"input":"{serial}","context":"{context}","seller":{{"size":{answer_bytes}}}}}"#)
-        .into()
+    format!(r#"{{"input":"{serial}","context":"{context}","seller":{{{wanted}}}}}"#).into()
 }
 
 /// A call as an agent's client would write it, head and body in one piece.
@@ -82,7 +93,12 @@ mod tests {
         assert_eq!(one.len(), two.len());
         let json: serde_json::Value = serde_json::from_slice(&one).unwrap();
         assert_eq!(json["input"], "000000000001");
-        assert_eq!(json["seller"]["size"], 970);
+        assert_eq!(json["seller"], serde_json::json!({ "size": 970 }));
+        let slow: serde_json::Value = serde_json::from_slice(&slow_body(1, 970, 100)).unwrap();
+        assert_eq!(
+            slow["seller"],
+            serde_json::json!({ "size": 970, "delay_ms": 100 })
+        );
     }
 
     #[test]

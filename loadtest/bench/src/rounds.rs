@@ -106,7 +106,8 @@ impl<'a> Bench<'a> {
 
     /// Everything once.
     pub(crate) async fn round(&mut self, number: u32, rounds: &mut Rounds) -> Result<()> {
-        for subject in self.config.subjects() {
+        let subjects = self.config.subjects().into_iter();
+        for subject in subjects.filter(|subject| !subject.is_after_the_rounds()) {
             if subject == Subject::Commit {
                 let round = self.commit().await?;
                 rounds.done.entry(subject).or_default().push(round);
@@ -215,7 +216,9 @@ impl<'a> Bench<'a> {
             Subject::Paid
             | Subject::Beside
             | Subject::Hundred
+            | Subject::TenThousand
             | Subject::Tls
+            | Subject::Slow
             | Subject::Kib64
             | Subject::Mib1
             | Subject::Half => {
@@ -224,8 +227,13 @@ impl<'a> Bench<'a> {
                 let measured = warm_up.split_off(connections.min(warm_up.len()));
                 Script { warm_up, measured }
             }
-            Subject::Commit | Subject::Idle | Subject::Flat | Subject::Soak => {
-                bail!("{} is no request", subject.label())
+            Subject::Commit
+            | Subject::Idle
+            | Subject::Cold
+            | Subject::WithoutRedis
+            | Subject::Flat
+            | Subject::Soak => {
+                bail!("{} is no request of a round", subject.label())
             }
         })
     }
@@ -249,9 +257,13 @@ impl<'a> Bench<'a> {
             | Subject::Fresh
             | Subject::Connect
             | Subject::Hundred
+            | Subject::TenThousand
             | Subject::Tls
+            | Subject::Slow
             | Subject::Kib64
             | Subject::Mib1
+            | Subject::Cold
+            | Subject::WithoutRedis
             | Subject::Half
             | Subject::Commit
             | Subject::Idle

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use crochet_dev::{Checkout, Cluster, end_leftovers};
 
+use crate::apart;
 use crate::baseline::Baselines;
 use crate::config::Config;
 use crate::crochet::Crochet;
@@ -123,6 +124,7 @@ async fn measure_crochet(
     let mut round_trips = None;
     let mut idle_connections = None;
     let mut market = market.context("the traders are gone")?;
+    apart::measure(config, target, &mut market, &mut rounds).await?;
     if counts_round_trips(config, target) {
         eprintln!("Counting round trips to Postgres");
         let connections = config.connections(Subject::Paid);

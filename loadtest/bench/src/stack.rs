@@ -33,6 +33,12 @@ impl Target {
     }
 
     fn attach(config: &Config, path: &Path) -> Result<Self> {
+        let apart = [Subject::Cold, Subject::WithoutRedis];
+        if apart.into_iter().any(|subject| config.wants(subject)) {
+            bail!(
+                "what others use is not taken away: nothing cached, and no Redis, are measured on a stack of the bench's own"
+            );
+        }
         if config.wants(Subject::Tls) {
             bail!(
                 "a seller behind TLS is measured on a stack of the bench's own: its gateway has to be told whom to trust"
@@ -115,6 +121,32 @@ impl Target {
             stack.restart(crochet_dev::Role::Gateway(0)).await?;
             self.file = stack.describe(DemoKeys::default());
         }
+        Ok(())
+    }
+
+    /// Starts the gateway and an empty Redis again, so that nothing is known to either.
+    pub(crate) async fn forget(&mut self) -> Result<()> {
+        use crochet_dev::Role::{Gateway, Redis};
+        let stack = self.own.as_mut().context("the stack is not our own")?;
+        stack.terminate(Gateway(0)).await?;
+        stack.restart(Redis).await?;
+        stack.start_again(Gateway(0)).await?;
+        self.file = stack.describe(DemoKeys::default());
+        Ok(())
+    }
+
+    /// Ends Redis.
+    pub(crate) async fn end_redis(&mut self) -> Result<()> {
+        let stack = self.own.as_mut().context("the stack is not our own")?;
+        stack.terminate(crochet_dev::Role::Redis).await?;
+        Ok(())
+    }
+
+    /// Starts Redis again, empty.
+    pub(crate) async fn start_redis(&mut self) -> Result<()> {
+        let stack = self.own.as_mut().context("the stack is not our own")?;
+        stack.start_again(crochet_dev::Role::Redis).await?;
+        self.file = stack.describe(DemoKeys::default());
         Ok(())
     }
 

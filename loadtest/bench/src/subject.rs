@@ -36,8 +36,12 @@ pub(crate) enum Subject {
     Connect,
     /// Paid calls of a hundred listings in turns.
     Hundred,
+    /// Paid calls of ten thousand listings in turns.
+    TenThousand,
     /// A paid call whose seller is spoken to over TLS.
     Tls,
+    /// A paid call whose seller takes her time.
+    Slow,
     /// Straight to the seller, at the same rate as the next.
     Direct,
     /// Paid calls at half of the rate that saturates the machine, each sent when it is due.
@@ -48,6 +52,11 @@ pub(crate) enum Subject {
     Kib64,
     /// A paid call with an answer of 1 MiB.
     Mib1,
+    /// Paid calls of listings that a gateway just started has never heard of, with a Redis just as new: after the
+    /// rounds.
+    Cold,
+    /// Paid calls while there is no Redis: after the rounds.
+    WithoutRedis,
     /// Connections that are kept open and have nothing to do: once, after all rounds.
     Idle,
     /// Paid calls among a thousand ledger rows, listings and keys and among millions: by itself.
@@ -59,7 +68,7 @@ pub(crate) enum Subject {
 impl Subject {
     /// In the order in which a round measures them: those compared with each other are neighbours, and what leaves much for
     /// Postgres to write out comes last.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::Pingora,
         Self::Beside,
         Self::Paid,
@@ -72,12 +81,16 @@ impl Subject {
         Self::Refused,
         Self::Replay,
         Self::Hundred,
+        Self::TenThousand,
         Self::Tls,
+        Self::Slow,
         Self::Direct,
         Self::Half,
         Self::Commit,
         Self::Kib64,
         Self::Mib1,
+        Self::Cold,
+        Self::WithoutRedis,
     ];
 
     /// In the table.
@@ -95,9 +108,13 @@ impl Subject {
             Self::Fresh => "402, fresh quote",
             Self::Connect => "402 reused, new connections",
             Self::Hundred => "paid call, of 100 listings",
+            Self::TenThousand => "paid call, of 10,000 listings",
             Self::Tls => "paid call, seller behind TLS",
+            Self::Slow => "paid call, seller takes 100 ms",
             Self::Kib64 => "paid call, answer of 64 KiB",
             Self::Mib1 => "paid call, answer of 1 MiB",
+            Self::Cold => "paid call, nothing cached",
+            Self::WithoutRedis => "paid call, no Redis",
             Self::Direct => "straight to the seller, same rate",
             Self::Half => "paid call, half of saturation",
             Self::Commit => "a durable commit of one row",
@@ -136,7 +153,9 @@ impl Subject {
         match self {
             Self::Beside | Self::Paid | Self::Half => Some(Goods::Usual),
             Self::Hundred => Some(Goods::Hundred),
+            Self::TenThousand => Some(Goods::TenThousand),
             Self::Tls => Some(Goods::Tls),
+            Self::Slow => Some(Goods::Slow),
             Self::Kib64 => Some(Goods::Kib64),
             Self::Mib1 => Some(Goods::Mib1),
             Self::Pingora
@@ -150,6 +169,8 @@ impl Subject {
             | Self::Connect
             | Self::Direct
             | Self::Commit
+            | Self::Cold
+            | Self::WithoutRedis
             | Self::Idle
             | Self::Flat
             | Self::Soak => None,
@@ -172,10 +193,14 @@ impl Subject {
             | Self::Fresh
             | Self::Connect
             | Self::Hundred
+            | Self::TenThousand
             | Self::Tls
+            | Self::Slow
             | Self::Kib64
             | Self::Mib1
             | Self::Commit
+            | Self::Cold
+            | Self::WithoutRedis
             | Self::Idle
             | Self::Flat
             | Self::Soak => &[],
@@ -187,6 +212,11 @@ impl Subject {
         matches!(self, Self::Flat | Self::Soak)
     }
 
+    /// Whether it takes something away that the rounds need, and so comes after them.
+    pub(crate) const fn is_after_the_rounds(self) -> bool {
+        matches!(self, Self::Cold | Self::WithoutRedis)
+    }
+
     /// Whether a quick run leaves it out, because no mark of the quick run needs it.
     pub(crate) const fn is_for_the_full_run(self) -> bool {
         matches!(
@@ -196,7 +226,11 @@ impl Subject {
                 | Self::Fresh
                 | Self::Connect
                 | Self::Hundred
+                | Self::TenThousand
                 | Self::Tls
+                | Self::Slow
+                | Self::Cold
+                | Self::WithoutRedis
                 | Self::Kib64
                 | Self::Mib1
                 | Self::Direct
@@ -223,7 +257,11 @@ impl Subject {
             | Self::Fresh
             | Self::Connect
             | Self::Hundred
+            | Self::TenThousand
             | Self::Tls
+            | Self::Slow
+            | Self::Cold
+            | Self::WithoutRedis
             | Self::Kib64
             | Self::Mib1
             | Self::Half

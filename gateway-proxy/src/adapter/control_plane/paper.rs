@@ -22,9 +22,11 @@ impl Paper {
         question: &Q,
         bytes: usize,
     ) -> Result<Bytes, rmp_serde::encode::Error> {
-        // Whoever finds the room in use takes other room, which is then kept instead.
         let mut room = std::mem::take(&mut *self.0.lock());
-        room.reserve(bytes);
+        // Whoever finds the room in use, or too small, takes other room, which is then kept instead.
+        if !room.try_reclaim(bytes) {
+            room = BytesMut::with_capacity(bytes);
+        }
         let mut writer = room.writer();
         rmp_serde::encode::write_named(&mut writer, question)?;
         let mut room = writer.into_inner();

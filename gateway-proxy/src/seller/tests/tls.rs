@@ -1,5 +1,6 @@
 //! TLS is verified for the host of the URL.
 
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -23,6 +24,10 @@ fn ca() -> Ca {
 }
 
 fn acceptor(ca: &Ca, hosts: &[&str], expired: bool) -> TlsAcceptor {
+    TlsAcceptor::from(Arc::new(server(ca, hosts, expired)))
+}
+
+fn server(ca: &Ca, hosts: &[&str], expired: bool) -> rustls::ServerConfig {
     let hosts: Vec<String> = hosts.iter().map(|&host| host.to_owned()).collect();
     let mut params = CertificateParams::new(hosts).unwrap();
     if expired {
@@ -39,7 +44,7 @@ fn acceptor(ca: &Ca, hosts: &[&str], expired: bool) -> TlsAcceptor {
         .with_single_cert(vec![certificate.der().clone()], key)
         .unwrap();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    TlsAcceptor::from(Arc::new(config))
+    config
 }
 
 /// Answers over TLS; counts only requests that came through it.
@@ -164,6 +169,41 @@ async fn an_answer_that_ends_without_the_end_of_tls_is_truncated() {
         SendError::Failed(SellerFailure::Invalid, Some(200))
     );
     assert_eq!(seen.arrivals(), 1);
+}
+
+#[tokio::test]
+async fn an_end_of_tls_that_the_runtime_has_not_been_told_of_is_seen_too() {
+    // As over plain TCP (`once`): this thread blocks until the seller, on one of her own, has closed.
+    let ca = ca();
+    let config = Arc::new(server(&ca, &["127.0.0.1"], false));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    let (close, closing) = std::sync::mpsc::channel();
+    let (closed, is_closed) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for () in closing {
+            let (tcp, _) = listener.accept().unwrap();
+            let tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = rustls::StreamOwned::new(tls, tcp);
+            let mut request = [0; 4096];
+            let read = stream.read(&mut request).unwrap();
+            assert!(request[..read].ends_with(b"{}"));
+            stream.write_all(OK.as_bytes()).unwrap();
+            stream.flush().unwrap();
+            closed.send(stream).unwrap();
+        }
+    });
+    let name_server = NameServer::always(&["127.0.0.1"], 60).await;
+    let network = trusting(Some(&ca), &name_server);
+    let seller = seller(&format!("https://{at}/"), &network);
+    for _ in 0..20 {
+        close.send(()).unwrap();
+        assert_eq!(send_one(&seller, &network).await.unwrap().status, 200);
+        assert_eq!(seller.pool.idle(), 1);
+        let mut stream = is_closed.recv().unwrap();
+        stream.conn.send_close_notify();
+        stream.flush().unwrap();
+    }
 }
 
 #[test]

@@ -1,12 +1,21 @@
 //! What there is to buy: listings of one kind, and what a call of them answers.
 
+use std::time::Instant;
+
 use anyhow::{Context as _, Result};
+use bytes::Bytes;
 use demo_agent::{Agent, DemoSeller, Listing, NewListing, PaidCall, Sandbox};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
 
 use super::answers::{self, Template};
 use super::{PRICE_MICROS, PRICE_USD};
 use crate::request;
+
+/// Listings published at once.
+const PUBLISHED_AT_ONCE: usize = 16;
+/// What a slow seller takes to answer, in milliseconds.
+pub(crate) const SLOW_MS: u32 = 100;
 
 /// A kind of goods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,8 +24,12 @@ pub(crate) enum Goods {
     Usual,
     /// A hundred listings, called in turns.
     Hundred,
+    /// Ten thousand listings, called in turns.
+    TenThousand,
     /// A seller that is spoken to over TLS.
     Tls,
+    /// A seller that takes [`SLOW_MS`].
+    Slow,
     /// Answers of 64 KiB.
     Kib64,
     /// Answers of 1 MiB.
@@ -28,17 +41,21 @@ impl Goods {
     const fn listings(self) -> usize {
         match self {
             Self::Hundred => 100,
-            Self::Usual | Self::Tls | Self::Kib64 | Self::Mib1 => 1,
+            Self::TenThousand => 10_000,
+            Self::Usual | Self::Tls | Self::Slow | Self::Kib64 | Self::Mib1 => 1,
         }
     }
 
-    /// Filler in an answer, in bytes.
-    const fn answer_bytes(self, usual: u32) -> u32 {
+    /// The body of a call, and so the answer it asks for.
+    fn body(self, serial: u64, usual_answer_bytes: u32) -> Bytes {
         const KIB: u32 = 1024;
         match self {
-            Self::Usual | Self::Hundred | Self::Tls => usual,
-            Self::Kib64 => 64 * KIB,
-            Self::Mib1 => KIB * KIB,
+            Self::Usual | Self::Hundred | Self::TenThousand | Self::Tls => {
+                request::body(serial, usual_answer_bytes)
+            }
+            Self::Slow => request::slow_body(serial, usual_answer_bytes, SLOW_MS),
+            Self::Kib64 => request::body(serial, 64 * KIB),
+            Self::Mib1 => request::body(serial, KIB * KIB),
         }
     }
 }
@@ -46,8 +63,9 @@ impl Goods {
 /// Goods that were bought once, so that it is known what they answer.
 #[derive(Debug)]
 pub(super) struct Shelf {
+    goods: Goods,
     listings: Vec<Listing>,
-    pub(super) answer_bytes: u32,
+    usual_answer_bytes: u32,
     /// What a delivered call answers.
     pub(super) delivered: Template,
 }
@@ -64,8 +82,7 @@ impl Shelf {
         // More than there are connections: what is measured is a call, not a queue in front of a seller.
         let listing = NewListing::per_call("Bench", PRICE_USD, endpoint_url)
             .with(json!({ "endpoint": { "max_concurrency": 1000 } }));
-        let mut listings = Vec::new();
-        for _ in 0..goods.listings() {
+        let publish = |_| async {
             let listing = owner
                 .publish(&listing)
                 .await
@@ -74,23 +91,34 @@ impl Shelf {
                 .accept(&listing)
                 .await
                 .context("handing the secret to the seller")?;
-            listings.push(listing);
+            anyhow::Ok(listing)
+        };
+        let begun = Instant::now();
+        let listings: Vec<Listing> = stream::iter(0..goods.listings())
+            .map(publish)
+            .buffered(PUBLISHED_AT_ONCE)
+            .try_collect()
+            .await?;
+        if listings.len() > 1 {
+            let seconds = begun.elapsed().as_secs_f64();
+            eprintln!("{} listings in {seconds:.1} s", listings.len());
         }
-        let answer_bytes = goods.answer_bytes(usual_answer_bytes);
         let listing = listings.first().context("nothing to sell")?;
-        let delivered = first_purchase(
-            (buyer, sandbox),
-            listing,
-            request::body(serial, answer_bytes),
-            serial,
-        )
-        .await
-        .with_context(|| format!("{goods:?}"))?;
+        let body = goods.body(serial, usual_answer_bytes);
+        let delivered = first_purchase((buyer, sandbox), listing, body, serial)
+            .await
+            .with_context(|| format!("{goods:?}"))?;
         Ok(Self {
+            goods,
             listings,
-            answer_bytes,
+            usual_answer_bytes,
             delivered,
         })
+    }
+
+    /// The body of the call of this serial.
+    pub(super) fn body(&self, serial: u64) -> Bytes {
+        self.goods.body(serial, self.usual_answer_bytes)
     }
 
     /// The id of the listing that the call of this serial goes to.
@@ -105,7 +133,7 @@ impl Shelf {
 async fn first_purchase(
     (buyer, sandbox): (&Agent, &Sandbox),
     listing: &Listing,
-    body: bytes::Bytes,
+    body: Bytes,
     serial: u64,
 ) -> Result<Template> {
     let bought = buyer

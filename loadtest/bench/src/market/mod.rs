@@ -88,6 +88,11 @@ impl Market {
         Ok(())
     }
 
+    /// Whether these were published already.
+    pub(crate) fn has(&self, goods: Goods) -> bool {
+        self.shelves.contains_key(&goods)
+    }
+
     /// Where the seller answers.
     pub(crate) fn endpoint_url(&self) -> String {
         self.seller.endpoint_url()
@@ -184,7 +189,7 @@ impl Market {
             relay_request_id,
             payment_signature: None,
         };
-        Ok(call.bytes(&request::body(serial, of.answer_bytes)))
+        Ok(call.bytes(&of.body(serial)))
     }
 
     /// Sends requests outside any measurement; every one has to be answered, whatever with.
