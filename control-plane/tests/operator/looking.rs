@@ -142,6 +142,61 @@ async fn what_is_missing_of_the_schema_is_listed_and_then_applied(pool: PgPool) 
 }
 
 #[sqlx::test(migrations = "./migrations")]
+async fn an_index_whose_building_broke_off_is_built_anew(pool: PgPool) {
+    let definition: String =
+        sqlx::query_scalar("select pg_get_indexdef('gateway_request_refund'::regclass)")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+    let again = definition.replacen("CREATE INDEX", "create index concurrently if not exists", 1);
+    sqlx::query("drop index gateway_request_refund")
+        .execute(&pool)
+        .await
+        .unwrap();
+    // A writer's transaction is waited for, until it is waited for no longer.
+    let mut writer = pool.begin().await.unwrap();
+    sqlx::query("lock table gateway_request in row exclusive mode")
+        .execute(&mut *writer)
+        .await
+        .unwrap();
+    let mut builder = pool.acquire().await.unwrap();
+    sqlx::query("set lock_timeout = '50ms'")
+        .execute(&mut *builder)
+        .await
+        .unwrap();
+    let build = || sqlx::raw_sql(sqlx::AssertSqlSafe(again.clone()));
+    build().execute(&mut *builder).await.unwrap_err();
+    writer.rollback().await.unwrap();
+    // What migrations say: it takes the half for the whole.
+    build().execute(&mut *builder).await.unwrap();
+    builder.close().await.unwrap();
+
+    let db = Db::from_pool(pool);
+    let listed = migrate(&db, &rehearsed()).await.unwrap();
+    assert_eq!(
+        (listed.exit, listed.text.as_str()),
+        (
+            Exit::Attention,
+            "half built: the index gateway_request_refund\n"
+        )
+    );
+    let mended = migrate(&db, &kept()).await.unwrap();
+    assert_eq!(
+        (mended.exit, &mended.json["broken_indexes"]),
+        (Exit::Done, &json!(["gateway_request_refund"]))
+    );
+    let is_valid: bool = sqlx::query_scalar(
+        "select indisvalid from pg_index where indexrelid = 'gateway_request_refund'::regclass",
+    )
+    .fetch_one(db.pool())
+    .await
+    .unwrap();
+    assert!(is_valid);
+    let after = migrate(&db, &rehearsed()).await.unwrap();
+    assert_eq!(after.text, "the schema is up to date\n");
+}
+
+#[sqlx::test(migrations = "./migrations")]
 async fn a_schema_of_a_newer_version_is_left_as_it_is(pool: PgPool) {
     let newer =
         "insert into _sqlx_migrations (version, description, success, checksum, execution_time)

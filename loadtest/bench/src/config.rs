@@ -17,6 +17,9 @@ const ANSWER_BYTES: u32 = 970;
 const LEDGER_ROWS: u32 = 10_000_000;
 const MINUTES: u32 = 10;
 
+/// What a run of everything is called.
+pub(crate) const FULL_RUN: &str = "full";
+
 /// Measures what a call costs, beside nginx and a bare pingora, in one run.
 #[derive(Debug, Parser)]
 #[command(name = "crochet-bench", bin_name = "cargo dev bench", version)]
@@ -224,7 +227,7 @@ impl Config {
 
     /// What the run is called: in the table's head and in the name of its JSON.
     pub(crate) const fn name(&self) -> &'static str {
-        if self.quick { "quick" } else { "full" }
+        if self.quick { "quick" } else { FULL_RUN }
     }
 }
 

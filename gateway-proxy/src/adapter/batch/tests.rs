@@ -48,7 +48,7 @@ async fn a_lone_item_leaves_at_once_and_load_makes_batches() {
     for (item, answer) in (100..230).zip(join_all(asked).await) {
         assert_eq!(answer.unwrap(), Ok(item * 2));
     }
-    let sizes = sizes.lock();
+    let sizes = sizes.lock().clone();
     assert!(sizes.iter().all(|size| *size <= BATCH_ITEMS_MAX));
     assert!(sizes.len() < 10, "{sizes:?}");
     until(|| batcher.0.queue.lock().in_flight == 0).await;

@@ -10,6 +10,8 @@ use crate::request;
 
 /// Deposits told to the sandbox in one request.
 const DEPOSITS_A_REQUEST: usize = 500;
+/// Quotes asked for in one go: of a fresh quote some hundreds are made a second.
+const QUOTES_AT_ONCE: usize = 10_000;
 /// How often what was refused while preparing is tried again.
 const TRIES: usize = 5;
 /// From the last deposit until every payment is in evidence.
@@ -71,24 +73,29 @@ impl Market {
         let mut open: Vec<u64> = (first..self.next_serial).collect();
         let mut payments = Vec::with_capacity(count);
         for _ in 0..TRIES {
-            let requests: Vec<Bytes> = open
-                .iter()
-                .map(|&serial| self.call(goods, serial, None))
-                .collect::<Result<_>>()?;
-            let answered = self.ask(self.gateway, &requests).await?;
             let mut refused = Vec::new();
             let mut reason = None;
-            for (serial, answer) in open.into_iter().zip(answered) {
-                if let Some((relay_request_id, request_id)) = answers::quote_of(&answer) {
-                    payments.push(Payment {
-                        relay_request_id,
-                        request_id,
-                        serial,
-                        goods,
-                    });
-                } else {
-                    refused.push(serial);
-                    reason.get_or_insert(answer);
+            for some in open.chunks(QUOTES_AT_ONCE) {
+                let requests: Vec<Bytes> = some
+                    .iter()
+                    .map(|&serial| self.call(goods, serial, None))
+                    .collect::<Result<_>>()?;
+                let answered = self.ask(self.gateway, &requests).await?;
+                for (&serial, answer) in some.iter().zip(answered) {
+                    if let Some((relay_request_id, request_id)) = answers::quote_of(&answer) {
+                        payments.push(Payment {
+                            relay_request_id,
+                            request_id,
+                            serial,
+                            goods,
+                        });
+                    } else {
+                        refused.push(serial);
+                        reason.get_or_insert(answer);
+                    }
+                }
+                if count > QUOTES_AT_ONCE {
+                    eprintln!("{} of {count} quotes", payments.len());
                 }
             }
             let Some(answer) = reason else {
