@@ -29,7 +29,7 @@ use crate::gateway::Gateway;
 use crate::head::{self, BadHead, HEAD_BYTES_MAX, Length};
 use crate::incoming::plain::{self, Plain};
 use crate::incoming::{Direct, Incoming};
-use crate::limits::{SEND_BYTES_A_SECOND_MIN, within};
+use crate::limits::within;
 use crate::metrics::Route;
 use crate::proxy::FrontDoor;
 use crate::reply;
@@ -44,6 +44,9 @@ pub(crate) const FIRST_WORD_TIME: Duration = Duration::from_secs(1);
 const LINGER_TIME: Duration = Duration::from_secs(1);
 /// pingora's own time to read a head, in seconds; never reached, because the head is there.
 const KEPT_SECONDS: u64 = 60;
+/// Slowest pace at which an answer may be read, in bytes a second (but a second at least): a
+/// client that stops reading would hold her answers in memory, and the process from stopping, for ever.
+pub(crate) const SEND_BYTES_A_SECOND_MIN: usize = 64 * 1024;
 
 /// Serves connections.
 pub struct Front {
@@ -124,7 +127,7 @@ impl Front {
         }
         let headers = incoming.headers();
         reply::name_what_stood(&mut reply, headers, client::has_body(headers));
-        reply::write(gateway, &mut incoming, &reply, &request_id).await;
+        reply::write(&mut incoming, &reply, &request_id).await;
         record::record(gateway, Route::Call, &reply, arrival);
         drop(reply);
         direct.finish().await

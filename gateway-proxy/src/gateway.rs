@@ -27,7 +27,7 @@ use crate::client;
 use crate::config::Config;
 use crate::error::Errors;
 use crate::front::FIRST_WORD_TIME;
-use crate::limits::{Budget, Sending, Underway};
+use crate::limits::{Budget, Underway};
 use crate::metrics::Metrics;
 use crate::rate::doubt::Stranger;
 use crate::rate::{Rates, Window};
@@ -62,8 +62,6 @@ pub struct Gateway {
     pub budget: Budget,
     /// For sellers' answers above a size.
     pub answers: Budget,
-    /// Answers on their way to buyers for the first time.
-    pub sending: Sending,
     /// For the one answer at a time that is settled although that is spent.
     pub beyond_budget: Arc<Semaphore>,
     pub underway: Underway,
@@ -118,7 +116,6 @@ impl Gateway {
             replays: Replays::of(&answers),
             network,
             budget,
-            sending: Sending::new(answers.bytes()),
             answers,
             beyond_budget: Arc::new(Semaphore::new(1)),
             underway: Underway::default(),

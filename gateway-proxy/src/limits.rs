@@ -78,63 +78,6 @@ impl Share {
     }
 }
 
-/// Bytes of answers on their way to clients for the first time.
-///
-/// They stand in no budget, because an answer that was paid for is not refused for want of room. Instead the
-/// slow are let go the sooner the more there is ([`Sending::pace`]): whoever is, asks again and gets the stored answer.
-#[derive(Debug)]
-pub struct Sending {
-    bytes: AtomicUsize,
-    much: usize,
-}
-
-/// Some of them, until they have arrived or were given up.
-#[derive(Debug)]
-pub struct OnTheWay<'a> {
-    sending: &'a Sending,
-    bytes: usize,
-}
-
-/// Slowest pace at which an answer may be read, in bytes a second (but a second at least): a
-/// client that stops reading would hold her answers in memory, and the process from stopping, for ever.
-pub const SEND_BYTES_A_SECOND_MIN: usize = 64 * 1024;
-/// The same while much is on its way: the largest answer there can be is gone within a minute.
-const PRESSED_BYTES_A_SECOND_MIN: usize = 1024 * 1024;
-
-impl Sending {
-    /// Nothing yet; more than `much` bytes are much.
-    pub const fn new(much: usize) -> Self {
-        Self {
-            bytes: AtomicUsize::new(0),
-            much,
-        }
-    }
-
-    /// Counts these in.
-    pub fn begin(&self, bytes: usize) -> OnTheWay<'_> {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        OnTheWay {
-            sending: self,
-            bytes,
-        }
-    }
-
-    /// Slowest pace at which what is sent from now on may be read, in bytes a second.
-    pub fn pace(&self) -> usize {
-        if self.bytes.load(Ordering::Relaxed) > self.much {
-            PRESSED_BYTES_A_SECOND_MIN
-        } else {
-            SEND_BYTES_A_SECOND_MIN
-        }
-    }
-}
-
-impl Drop for OnTheWay<'_> {
-    fn drop(&mut self) {
-        self.sending.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
 /// At most so much time for what is nearly always done at once: only what has to wait is given a clock.
 pub async fn within<F: Future>(time: Duration, work: F) -> Result<F::Output, OutOfTime> {
     let mut work = pin!(work);
@@ -239,19 +182,6 @@ impl Drop for UnderwayGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn answers_must_be_read_faster_while_much_is_on_its_way() {
-        let sending = Sending::new(10);
-        let some = sending.begin(10);
-        assert_eq!(sending.pace(), SEND_BYTES_A_SECOND_MIN);
-        let more = sending.begin(1);
-        assert_eq!(sending.pace(), PRESSED_BYTES_A_SECOND_MIN);
-        drop(some);
-        assert_eq!(sending.pace(), SEND_BYTES_A_SECOND_MIN);
-        drop(more);
-        assert_eq!(sending.bytes.load(Ordering::Relaxed), 0);
-    }
     use futures_util::FutureExt as _;
 
     #[test]

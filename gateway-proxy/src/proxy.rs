@@ -151,8 +151,7 @@ impl FrontDoor {
         let headers = &session.req_header().headers;
         let has_body = has_body || client::has_body(headers);
         reply::name_what_stood(answer, headers, has_body);
-        let mut incoming = Incoming::Session(session);
-        reply::write(&self.gateway, &mut incoming, answer, &ctx.request_id()).await
+        reply::write(&mut Incoming::Session(session), answer, &ctx.request_id()).await
     }
 }
 

@@ -20,7 +20,7 @@ use pingora::proxy::Session;
 
 use crate::call::head::BodyHead;
 use crate::error::{Kind, Reply};
-use crate::gateway::Gateway;
+use crate::front::SEND_BYTES_A_SECOND_MIN;
 use crate::incoming::Incoming;
 use crate::limits::{OutOfTime, within};
 use crate::rate::WINDOW_SECONDS;
@@ -183,32 +183,18 @@ pub fn name_what_stood(reply: &mut Reply, headers: &HeaderMap, has_body: bool) {
 }
 
 /// Writes the whole answer. Whether the client was there to take it.
-pub async fn write(
-    gateway: &Gateway,
-    incoming: &mut Incoming<'_>,
-    reply: &Reply,
-    request_id: &HeaderValue,
-) -> bool {
-    // Replays stand in the byte budget.
-    let counted = if reply.kind == Kind::Replayed {
-        0
-    } else {
-        reply.body.len()
-    };
-    let on_the_way = gateway.sending.begin(counted);
-    let pace = gateway.sending.pace();
+pub async fn write(incoming: &mut Incoming<'_>, reply: &Reply, request_id: &HeaderValue) -> bool {
     if !incoming.is_body_done() {
         read_rest(incoming).await;
     }
     let whole = incoming.is_body_done();
     let (written, is_http2) = match incoming {
         Incoming::Direct(direct) => {
-            let written = direct.answer(reply, request_id, pace).await;
+            let written = direct.answer(reply, request_id).await;
             (written.map_err(|error| error.to_string()), false)
         }
-        Incoming::Session(session) => write_in_time(session, reply, request_id, pace).await,
+        Incoming::Session(session) => write_in_time(session, reply, request_id).await,
     };
-    drop(on_the_way);
     if let Err(error) = &written {
         tracing::debug!(error, "a client went away");
     } else if !whole && !is_http2 {
@@ -224,15 +210,13 @@ async fn write_in_time(
     session: &mut Session,
     reply: &Reply,
     request_id: &HeaderValue,
-    pace: usize,
 ) -> (Result<(), String>, bool) {
     if session.is_http2() {
         let written = write_by_pingora(session, reply, request_id).await;
         return (written.map_err(|error| error.to_string()), true);
     }
     let writing = write_by_pingora(session, reply, request_id);
-    let time = send_time(WIRE_BYTES + reply.body.len(), pace);
-    let written = match within(time, writing).await {
+    let written = match within(send_time(WIRE_BYTES + reply.body.len()), writing).await {
         Ok(written) => written.map_err(|error| error.to_string()),
         Err(OutOfTime) => Err("it does not read".to_owned()),
     };
@@ -257,10 +241,10 @@ async fn write_by_pingora(
     Ok(())
 }
 
-/// How long an answer of so many bytes may take at a pace in bytes a second.
-pub fn send_time(bytes: usize, pace: usize) -> Duration {
+/// How long an answer of so many bytes may take.
+pub fn send_time(bytes: usize) -> Duration {
     let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-    let pace = u32::try_from(pace.max(1)).unwrap_or(u32::MAX);
+    let pace = u32::try_from(SEND_BYTES_A_SECOND_MIN).unwrap_or(u32::MAX);
     Duration::from_secs(1).max(Duration::from_secs(1) * bytes / pace)
 }
 
@@ -298,7 +282,6 @@ async fn read_off(incoming: &mut Incoming<'_>, most: usize) {
 mod tests {
     use super::*;
     use crate::error::Errors;
-    use crate::limits::SEND_BYTES_A_SECOND_MIN;
     use crochet_shared::code::Code;
 
     fn of(reply: &Reply) -> ResponseHeader {
@@ -353,11 +336,12 @@ mod tests {
 
     #[test]
     fn an_answer_has_a_second_and_then_as_long_as_the_slowest_pace_takes() {
-        let pace = SEND_BYTES_A_SECOND_MIN;
-        assert_eq!(send_time(10, pace), Duration::from_secs(1));
-        assert_eq!(send_time(pace, pace), Duration::from_secs(1));
-        assert_eq!(send_time(4 * pace, pace), Duration::from_secs(4));
-        assert_eq!(send_time(4 * pace, 2 * pace), Duration::from_secs(2));
-        assert!(send_time(usize::MAX, pace) > Duration::from_hours(1));
+        assert_eq!(send_time(10), Duration::from_secs(1));
+        assert_eq!(send_time(SEND_BYTES_A_SECOND_MIN), Duration::from_secs(1));
+        assert_eq!(
+            send_time(4 * SEND_BYTES_A_SECOND_MIN),
+            Duration::from_secs(4)
+        );
+        assert!(send_time(usize::MAX) > Duration::from_hours(1));
     }
 }

@@ -90,18 +90,16 @@ impl Direct {
         Ok(Some(part.freeze()))
     }
 
-    /// Writes the whole answer. An error is a client that went away, or reads more slowly than `pace`, in bytes a
-    /// second.
+    /// Writes the whole answer. An error is a client that went away, or does not read.
     pub(crate) async fn answer(
         &mut self,
         reply: &Reply,
         request_id: &HeaderValue,
-        pace: usize,
     ) -> io::Result<()> {
         // Where the next request begins is known only behind the whole body.
         self.keep &= self.rest == 0;
         let head = reply::wire(reply, request_id, self.keep);
-        let time = reply::send_time(head.len() + reply.body.len(), pace);
+        let time = reply::send_time(head.len() + reply.body.len());
         let mut bytes = Buf::chain(head.as_slice(), reply.body.clone());
         let sending = async {
             self.stream.write_all_buf(&mut bytes).await?;

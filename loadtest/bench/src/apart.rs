@@ -1,13 +1,13 @@
 //! Paid calls while something is missing: after the rounds, because what is taken away is missing to everybody.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::config::Config;
 use crate::load::{self, Exchange, Job};
 use crate::market::{Goods, Market};
 use crate::measure::{Role, Watched};
 use crate::report::Round;
-use crate::rounds::{Rounds, miscounted};
+use crate::rounds::{Rounds, miscounted, say};
 use crate::stack::Target;
 use crate::subject::Subject;
 
@@ -28,13 +28,7 @@ pub(crate) async fn measure(
             let round = once(subject, config, target, market, rounds)
                 .await
                 .with_context(|| subject.label())?;
-            eprintln!(
-                "round {number} of {}: {:<28} {:>6.1} µs {:>7.0}/s",
-                config.rounds(),
-                subject.label(),
-                round.cpu_us,
-                round.rate
-            );
+            say(number, config.rounds(), subject, &round);
             rounds.done.entry(subject).or_default().push(round);
         }
     }
@@ -59,7 +53,13 @@ async fn once(
 ) -> Result<Round> {
     let connections = usize::from(config.connections(subject));
     let calls = usize::try_from(config.paid_calls / 2)? + connections;
-    let payments = market.pay_untold(goods(subject), calls).await?;
+    let goods = goods(subject);
+    ensure!(
+        subject != Subject::Cold || calls <= goods.listings(),
+        "{calls} calls are of no listing twice only up to {} (--paid-calls)",
+        goods.listings()
+    );
+    let payments = market.pay_untold(goods, calls).await?;
     if subject == Subject::Cold {
         target.forget().await?;
     } else {

@@ -17,7 +17,7 @@ const ANSWER_BYTES: u32 = 970;
 const LEDGER_ROWS: u32 = 10_000_000;
 const MINUTES: u32 = 10;
 
-/// What a run of everything is called.
+/// What every run is called that is not a quick one; more is wanted of it.
 pub(crate) const FULL_RUN: &str = "full";
 
 /// Measures what a call costs, beside nginx and a bare pingora, in one run.
@@ -40,7 +40,7 @@ pub(crate) struct Config {
     pub(crate) check: bool,
 
     /// Measure the stack of this stack.json (or of the folder it is in) instead of starting one.
-    /// It should be a release build that nobody else uses.
+    /// It should be a release build that nobody else uses. `tls`, `cold` and `without-redis` are left out.
     #[arg(long, value_name = "PATH")]
     pub(crate) stack: Option<PathBuf>,
 
@@ -49,7 +49,7 @@ pub(crate) struct Config {
     #[arg(long, value_delimiter = ',', value_name = "PATHS")]
     pub(crate) only: Vec<Subject>,
 
-    /// Rounds, each of which measures everything once.
+    /// Rounds, each of which measures everything once; what comes after them is measured as often.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) rounds: Option<u32>,
 
@@ -57,7 +57,8 @@ pub(crate) struct Config {
     #[arg(long, default_value_t = CONNECTIONS, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub(crate) connections: u16,
 
-    /// The same of the paths whose rates are compared, paid calls and nginx: enough to leave the machine
+    /// The same of the paths whose rates are compared, paid calls and nginx, and of those that differ from paid calls in one
+    /// thing: enough to leave the machine
     /// no idle time. A paid call waits for the disk twice, and with few connections everybody waits with it.
     #[arg(long, default_value_t = RATE_CONNECTIONS, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub(crate) rate_connections: u16,
@@ -282,7 +283,11 @@ mod tests {
         let of = |arguments: &[&str]| Config::parse_from(arguments).subjects();
         assert_eq!(of(&["crochet-bench", "--quick"]), quick);
         // The gateway of a stack that runs has not been told of the bench's certificate.
-        assert!(!of(&["crochet-bench", "--stack", "x"]).contains(&Subject::Tls));
+        let elsewhere = of(&["crochet-bench", "--stack", "x"]);
+        for subject in [Subject::Tls, Subject::Cold, Subject::WithoutRedis] {
+            assert!(!elsewhere.contains(&subject), "{subject:?}");
+        }
+        assert_eq!(of(&["crochet-bench", "--only", "cold"]), [Subject::Cold]);
     }
 
     #[test]

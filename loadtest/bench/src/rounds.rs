@@ -122,13 +122,7 @@ impl<'a> Bench<'a> {
             let before = self.seller_calls().await?;
             let position = self.position(subject).await?;
             let round = self.phase(subject, script, rounds).await?;
-            eprintln!(
-                "round {number} of {}: {:<28} {:>6.1} µs {:>7.0}/s",
-                self.config.rounds(),
-                subject.label(),
-                round.cpu_us,
-                round.rate
-            );
+            say(number, self.config.rounds(), subject, &round);
             if let (Some(position), Some(log)) = (position, &mut self.log) {
                 rounds.log.push(log.since(&position).await?.each(expected));
             }
@@ -302,6 +296,16 @@ impl<'a> Bench<'a> {
         rounds.wrong.merge(outcome.wrong);
         Ok(round)
     }
+}
+
+/// How a round went, while others are to come.
+pub(crate) fn say(number: u32, rounds: u32, subject: Subject, round: &Round) {
+    eprintln!(
+        "round {number} of {rounds}: {:<31} {:>6.1} µs {:>7.0}/s",
+        subject.label(),
+        round.cpu_us,
+        round.rate
+    );
 }
 
 /// The fixed rate of a path that has one: the same for all of a round, from how fast paid calls were so far.

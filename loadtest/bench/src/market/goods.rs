@@ -38,7 +38,7 @@ pub(crate) enum Goods {
 
 impl Goods {
     /// How many listings there are of it.
-    const fn listings(self) -> usize {
+    pub(crate) const fn listings(self) -> usize {
         match self {
             Self::Hundred => 100,
             Self::TenThousand => 10_000,

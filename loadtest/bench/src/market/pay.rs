@@ -37,23 +37,24 @@ pub(crate) struct Payment {
 impl Market {
     /// Buys `count` different calls up to the point where they can be redeemed: quotes, deposits, evidence.
     pub(crate) async fn pay(&mut self, goods: Goods, count: usize) -> Result<Vec<Payment>> {
-        self.pay_and(goods, count, say).await
+        self.pay_and(goods, count, true).await
     }
 
     /// The same without a word.
     pub(crate) async fn pay_untold(&mut self, goods: Goods, count: usize) -> Result<Vec<Payment>> {
-        self.pay_and(goods, count, |_, _, _| ()).await
+        self.pay_and(goods, count, false).await
     }
 
-    async fn pay_and(
-        &mut self,
-        goods: Goods,
-        count: usize,
-        say: fn(usize, &str, Instant),
-    ) -> Result<Vec<Payment>> {
+    async fn pay_and(&mut self, goods: Goods, count: usize, is_told: bool) -> Result<Vec<Payment>> {
+        let say = |what: &str, begun: Instant| {
+            if is_told {
+                let seconds = begun.elapsed().as_secs_f64();
+                eprintln!("{count} {what} in {seconds:.1} s");
+            }
+        };
         let begun = Instant::now();
-        let payments = self.quotes(goods, count).await?;
-        say(count, "quotes", begun);
+        let payments = self.quotes(goods, count, is_told).await?;
+        say("quotes", begun);
         let begun = Instant::now();
         for some in payments.chunks(DEPOSITS_A_REQUEST) {
             let ids: Vec<&str> = some
@@ -63,11 +64,11 @@ impl Market {
             self.sandbox.deposit(&ids).await?;
         }
         self.wait_for_evidence(&payments).await?;
-        say(count, "payments in evidence", begun);
+        say("payments in evidence", begun);
         Ok(payments)
     }
 
-    async fn quotes(&mut self, goods: Goods, count: usize) -> Result<Vec<Payment>> {
+    async fn quotes(&mut self, goods: Goods, count: usize, is_told: bool) -> Result<Vec<Payment>> {
         let first = self.next_serial;
         self.next_serial += u64::try_from(count)?;
         let mut open: Vec<u64> = (first..self.next_serial).collect();
@@ -94,7 +95,7 @@ impl Market {
                         reason.get_or_insert(answer);
                     }
                 }
-                if count > QUOTES_AT_ONCE {
+                if count > QUOTES_AT_ONCE && is_told {
                     eprintln!("{} of {count} quotes", payments.len());
                 }
             }
@@ -156,8 +157,4 @@ impl Market {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
-}
-
-fn say(count: usize, what: &str, begun: Instant) {
-    eprintln!("{count} {what} in {:.1} s", begun.elapsed().as_secs_f64());
 }
