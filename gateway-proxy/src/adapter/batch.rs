@@ -195,8 +195,9 @@ where
     async fn run(mut self) {
         loop {
             // Whoever is ready to ask asks first, and leaves along: a fifth more in a batch, for a look at what
-            // has come meanwhile. A full one has nothing to wait for.
-            if self.inner.queue.lock().waiting.len() < BATCH_ITEMS_MAX {
+            // has come meanwhile. A full one has nothing to wait for, and an empty one nobody to wait with.
+            let waiting = self.inner.queue.lock().waiting.len();
+            if (1..BATCH_ITEMS_MAX).contains(&waiting) {
                 tokio::task::yield_now().await;
             }
             let Some(batch) = self.next_batch() else {
