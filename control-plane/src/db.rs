@@ -51,14 +51,15 @@ const NO_TIMEOUT: &str = "0";
 /// A transaction that waits for its own client is broken off.
 const IDLE_IN_TRANSACTION_TIMEOUT: &str = "15s";
 
-/// Postgres keeps such an index and writes to it, reads nothing by it, and `create index if not exists` takes it
-/// for done. One is going on where its table's is, or where another role's is, whose table is not shown.
+/// Finds indexes whose building broke off. Postgres keeps one and writes to it, reads nothing by it, and
+/// `create index if not exists` takes it for done. Building is going on where its table's is, or where another role's is, whose table is not shown.
 const BROKEN_INDEXES: &str = "select format('%I', c.relname)
     from pg_index i join pg_class c on c.oid = i.indexrelid
     where not i.indisvalid and c.relkind = 'i' and c.relnamespace = current_schema()::regnamespace
         and not exists (select from pg_stat_progress_create_index p
             where p.datname = current_database() and coalesce(p.relid = i.indrelid, true))
     order by c.relname";
+
 /// The schema, embedded at build time. Migrations only add, so a newer version's are no fault: whoever goes
 /// back to this version starts its `migrate` first.
 pub static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {

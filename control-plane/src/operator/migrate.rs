@@ -34,7 +34,11 @@ pub async fn migrate(db: &Db, change: &Change) -> anyhow::Result<Outcome> {
         .iter()
         .map(|(version, description)| json!({ "version": version, "description": description }))
         .collect();
-    let result = if is_whole { "up to date" } else { "applied" };
+    let result = if missing.is_empty() {
+        "up to date"
+    } else {
+        "applied"
+    };
     change.log(
         "migrate",
         format_args!(

@@ -289,7 +289,7 @@ where
             let asking = crochet_traces::asking_all(name_of(call), &batch);
             let answers = match paper.write(&batch, batch.iter().map(weigh).sum()) {
                 Ok(written) => wire.ask_at((uri, call), written, time, asking).await,
-                Err(error) => Err(unwritable(&error)),
+                Err(error) => Err(unwritable(call, &error)),
             };
             (batch, answers)
         }
@@ -318,7 +318,7 @@ impl Wire {
         let asking = crochet_traces::asking(name_of(call));
         let mut written = BytesMut::with_capacity(QUESTION_BYTES).writer();
         rmp_serde::encode::write_named(&mut written, question)
-            .map_err(|error| unwritable(&error))?;
+            .map_err(|error| unwritable(call, &error))?;
         let written = written.into_inner().freeze();
         self.ask_at((uri, call), written, time, asking).await
     }
@@ -397,8 +397,8 @@ impl Wire {
     }
 }
 
-fn unwritable(error: &rmp_serde::encode::Error) -> Unanswered {
-    tracing::error!(%error, "a question could not be written");
+fn unwritable(call: InternalCall, error: &rmp_serde::encode::Error) -> Unanswered {
+    tracing::error!(%error, call = name_of(call), "a question could not be written");
     Unanswered::Failed
 }
 

@@ -57,9 +57,8 @@ pub(crate) struct Config {
     #[arg(long, default_value_t = CONNECTIONS, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub(crate) connections: u16,
 
-    /// The same of the paths whose rates are compared, paid calls and nginx, and of those that differ from paid calls in one
-    /// thing: enough to leave the machine
-    /// no idle time. A paid call waits for the disk twice, and with few connections everybody waits with it.
+    /// The same of the paths whose rates are compared, paid calls and nginx, and of those that differ from paid
+    /// calls in one thing: enough to leave the machine no idle time. A paid call waits for the disk twice, and with few connections everybody waits with it.
     #[arg(long, default_value_t = RATE_CONNECTIONS, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub(crate) rate_connections: u16,
 

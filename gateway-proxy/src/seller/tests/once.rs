@@ -1,6 +1,6 @@
 //! Never sent twice: the guard and both of its edges.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::{Notify, mpsc};
 
-use super::script::{self, OK};
+use super::script::{self, OK, Untold};
 use super::{
     PATIENCE, SendError, SignedCall, Started, call, network, seller, send_one, send_within,
 };
@@ -54,29 +54,32 @@ async fn a_connection_closed_while_idle_is_replaced_and_the_request_arrives_once
 
 #[tokio::test]
 async fn a_close_that_the_runtime_has_not_been_told_of_is_seen_too() {
-    // The seller runs on a thread of its own, and this one blocks until it has closed: the runtime,
-    // which lives on this thread, has had no chance to learn of it.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let at = listener.local_addr().unwrap();
-    let (close, closing) = std::sync::mpsc::channel();
-    let (closed, is_closed) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        for () in closing {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut request = [0; 4096];
-            let read = stream.read(&mut request).unwrap();
-            assert!(request[..read].ends_with(b"{}"));
-            stream.write_all(OK.as_bytes()).unwrap();
-            closed.send(stream).unwrap();
-        }
-    });
+    let untold = Untold::start(|tcp| tcp);
     let network = network();
-    let seller = seller(&format!("http://{at}/"), &network);
+    let seller = seller(&format!("http://{}/", untold.at), &network);
     for _ in 0..ROUNDS {
-        close.send(()).unwrap();
+        untold.expect_one();
         assert_eq!(send_one(&seller, &network).await.unwrap().status, 200);
         assert_eq!(seller.pool.idle(), 1);
-        drop(is_closed.recv().unwrap());
+        drop(untold.answered());
+    }
+}
+
+#[tokio::test]
+async fn an_answer_nobody_asked_for_is_nobodys_though_the_runtime_has_not_been_told_of_it() {
+    let untold = Untold::start(|tcp| tcp);
+    let network = network();
+    let seller = seller(&format!("http://{}/", untold.at), &network);
+    // Kept open, so that nothing but these bytes speaks against them.
+    let mut kept = Vec::new();
+    for _ in 0..ROUNDS {
+        untold.expect_one();
+        assert_eq!(&send_one(&seller, &network).await.unwrap().body[..], b"{}");
+        assert_eq!(seller.pool.idle(), 1);
+        let mut stream = untold.answered();
+        let planted = "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nplanted";
+        stream.write_all(planted.as_bytes()).unwrap();
+        kept.push(stream);
     }
 }
 

@@ -1,9 +1,11 @@
 //! A seller whose every byte is scripted, and a canary that must hear nothing.
 
 use std::future::Future;
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -139,6 +141,51 @@ pub(super) async fn polite() -> (SocketAddr, Seen) {
         }
     })
     .await
+}
+
+/// A seller on a thread of her own, who answers one request on each connection and hands the connection over.
+///
+/// Of what is done with it then, the runtime of a test that blocks its only thread meanwhile has not been told.
+pub(super) struct Untold<S> {
+    pub(super) at: SocketAddr,
+    expect: Sender<()>,
+    answered: Receiver<S>,
+}
+
+impl<S: Read + Write + Send + 'static> Untold<S> {
+    /// `speak` makes of a socket what HTTP is spoken over.
+    pub(super) fn start(speak: impl Fn(std::net::TcpStream) -> S + Send + 'static) -> Self {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let at = listener.local_addr().unwrap();
+        let (expect, expected) = channel();
+        let (tell, answered) = channel();
+        std::thread::spawn(move || {
+            for () in expected {
+                let mut stream = speak(listener.accept().unwrap().0);
+                let mut request = [0; 4096];
+                let read = stream.read(&mut request).unwrap();
+                assert!(request[..read].ends_with(b"{}"));
+                stream.write_all(OK.as_bytes()).unwrap();
+                stream.flush().unwrap();
+                tell.send(stream).unwrap();
+            }
+        });
+        Self {
+            at,
+            expect,
+            answered,
+        }
+    }
+
+    /// Has her wait for one more connection.
+    pub(super) fn expect_one(&self) {
+        self.expect.send(()).unwrap();
+    }
+
+    /// The connection whose request she has answered.
+    pub(super) fn answered(&self) -> S {
+        self.answered.recv().unwrap()
+    }
 }
 
 /// A listener that must never be connected to. The kernel takes connections for it before any

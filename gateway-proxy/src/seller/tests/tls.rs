@@ -1,6 +1,6 @@
 //! TLS is verified for the host of the URL.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::dns::NameServer;
-use super::script::{self, OK, Peer, Seen};
+use super::script::{self, OK, Peer, Seen, Untold};
 use super::{Network, NetworkConfig, SendError, loopback, seller, send_one};
 use crate::seller::{NetworkError, Unsent};
 
@@ -173,34 +173,20 @@ async fn an_answer_that_ends_without_the_end_of_tls_is_truncated() {
 
 #[tokio::test]
 async fn an_end_of_tls_that_the_runtime_has_not_been_told_of_is_seen_too() {
-    // As over plain TCP (`once`): this thread blocks until the seller, on one of her own, has closed.
     let ca = ca();
     let config = Arc::new(server(&ca, &["127.0.0.1"], false));
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let at = listener.local_addr().unwrap();
-    let (close, closing) = std::sync::mpsc::channel();
-    let (closed, is_closed) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        for () in closing {
-            let (tcp, _) = listener.accept().unwrap();
-            let tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
-            let mut stream = rustls::StreamOwned::new(tls, tcp);
-            let mut request = [0; 4096];
-            let read = stream.read(&mut request).unwrap();
-            assert!(request[..read].ends_with(b"{}"));
-            stream.write_all(OK.as_bytes()).unwrap();
-            stream.flush().unwrap();
-            closed.send(stream).unwrap();
-        }
+    let untold = Untold::start(move |tcp| {
+        let tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+        rustls::StreamOwned::new(tls, tcp)
     });
     let name_server = NameServer::always(&["127.0.0.1"], 60).await;
     let network = trusting(Some(&ca), &name_server);
-    let seller = seller(&format!("https://{at}/"), &network);
+    let seller = seller(&format!("https://{}/", untold.at), &network);
     for _ in 0..20 {
-        close.send(()).unwrap();
+        untold.expect_one();
         assert_eq!(send_one(&seller, &network).await.unwrap().status, 200);
         assert_eq!(seller.pool.idle(), 1);
-        let mut stream = is_closed.recv().unwrap();
+        let mut stream = untold.answered();
         stream.conn.send_close_notify();
         stream.flush().unwrap();
     }

@@ -15,7 +15,7 @@ use crate::request;
 /// Listings published at once.
 const PUBLISHED_AT_ONCE: usize = 16;
 /// What a slow seller takes to answer, in milliseconds.
-pub(crate) const SLOW_MS: u32 = 100;
+const SLOW_MS: u32 = 100;
 
 /// A kind of goods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
