@@ -93,7 +93,8 @@ pub struct Args {
     /// Threads that serve requests. One serves a core; more than one of them wake each other.
     #[arg(long, env = "GATEWAY_THREADS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub gateway_threads: u16,
-    /// Bytes of bodies held at once: half of it for requests' and half for answers above 1 MiB.
+    /// Bytes of bodies held at once: half of it for requests' and half for answers above 1 MiB. Settled answers
+    /// on their way to buyers may hold half as much besides; beyond it the slowest is cut off, and asked for again.
     #[arg(long, env = "BODY_BUDGET_BYTES", default_value_t = 268_435_456)]
     pub body_budget_bytes: usize,
     /// Calls a minute for one API key.

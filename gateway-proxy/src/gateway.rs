@@ -32,6 +32,7 @@ use crate::metrics::Metrics;
 use crate::rate::doubt::Stranger;
 use crate::rate::{Rates, Window};
 use crate::seller::{Network, NetworkConfig};
+use crate::sending::Sending;
 use crate::tls::Certificate;
 
 /// Addresses whose unknown keys are counted at once.
@@ -62,6 +63,8 @@ pub struct Gateway {
     pub budget: Budget,
     /// For sellers' answers above a size.
     pub answers: Budget,
+    /// Large answers on their way to buyers.
+    pub sending: Sending,
     /// For the one answer at a time that is settled although that is spent.
     pub beyond_budget: Arc<Semaphore>,
     pub underway: Underway,
@@ -116,6 +119,7 @@ impl Gateway {
             replays: Replays::of(&answers),
             network,
             budget,
+            sending: Sending::new(answers.bytes()),
             answers,
             beyond_budget: Arc::new(Semaphore::new(1)),
             underway: Underway::default(),

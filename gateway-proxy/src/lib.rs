@@ -28,6 +28,7 @@ pub mod proxy;
 pub mod rate;
 pub mod reply;
 pub mod seller;
+pub mod sending;
 pub mod serve;
 pub mod tls;
 pub mod upstream;

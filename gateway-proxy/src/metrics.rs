@@ -105,6 +105,8 @@ pub struct Metrics {
     pub settle_late: Counter,
     /// Settlements given up when the lease had ended.
     pub settle_abandoned: Counter,
+    /// Answers cut off on their way.
+    pub cut_off: Counter,
     /// Settlements that found the claim ended without them.
     pub settle_not_owner: Counter,
     /// Claims released because too little of the lease was left.
@@ -191,6 +193,7 @@ impl Metrics {
             settles_lost: lost("settle"),
             settle_late: plain(&names::SETTLE_LATE),
             settle_abandoned: plain(&names::SETTLE_ABANDONED),
+            cut_off: plain(&names::CUT_OFF),
             settle_not_owner: plain(&names::SETTLE_NOT_OWNER),
             lease_too_short: plain(&names::LEASE_TOO_SHORT),
             breakers_opened: plain(&names::BREAKERS_OPENED),

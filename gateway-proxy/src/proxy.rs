@@ -151,7 +151,8 @@ impl FrontDoor {
         let headers = &session.req_header().headers;
         let has_body = has_body || client::has_body(headers);
         reply::name_what_stood(answer, headers, has_body);
-        reply::write(&mut Incoming::Session(session), answer, &ctx.request_id()).await
+        let incoming = &mut Incoming::Session(session);
+        reply::write(&self.gateway, incoming, answer, &ctx.request_id()).await
     }
 }
 

@@ -21,6 +21,7 @@ use pingora::proxy::Session;
 use crate::call::head::BodyHead;
 use crate::error::{Kind, Reply};
 use crate::front::SEND_BYTES_A_SECOND_MIN;
+use crate::gateway::Gateway;
 use crate::incoming::Incoming;
 use crate::limits::{OutOfTime, within};
 use crate::rate::WINDOW_SECONDS;
@@ -183,17 +184,28 @@ pub fn name_what_stood(reply: &mut Reply, headers: &HeaderMap, has_body: bool) {
 }
 
 /// Writes the whole answer. Whether the client was there to take it.
-pub async fn write(incoming: &mut Incoming<'_>, reply: &Reply, request_id: &HeaderValue) -> bool {
+///
+/// One that is delivered now may be cut off while it is sent ([`Sending`](crate::sending::Sending)).
+pub async fn write(
+    gateway: &Gateway,
+    incoming: &mut Incoming<'_>,
+    reply: &Reply,
+    request_id: &HeaderValue,
+) -> bool {
     if !incoming.is_body_done() {
         read_rest(incoming).await;
     }
     let whole = incoming.is_body_done();
-    let (written, is_http2) = match incoming {
-        Incoming::Direct(direct) => {
-            let written = direct.answer(reply, request_id).await;
-            (written.map_err(|error| error.to_string()), false)
-        }
-        Incoming::Session(session) => write_in_time(session, reply, request_id).await,
+    let is_counted = reply.kind == Kind::Delivered;
+    let bytes = if is_counted { reply.body.len() } else { 0 };
+    let writing = write_now(incoming, reply, request_id);
+    let Ok((written, is_http2)) = gateway.sending.send(bytes, writing).await else {
+        gateway.metrics.cut_off.increment(1);
+        tracing::debug!(
+            bytes,
+            "an answer was cut off, because too much was on its way"
+        );
+        return false;
     };
     if let Err(error) = &written {
         tracing::debug!(error, "a client went away");
@@ -202,6 +214,21 @@ pub async fn write(incoming: &mut Incoming<'_>, reply: &Reply, request_id: &Head
         linger(incoming).await;
     }
     written.is_ok()
+}
+
+/// Writes the answer, and tells whether over HTTP/2.
+async fn write_now(
+    incoming: &mut Incoming<'_>,
+    reply: &Reply,
+    request_id: &HeaderValue,
+) -> (Result<(), String>, bool) {
+    match incoming {
+        Incoming::Direct(direct) => {
+            let written = direct.answer(reply, request_id).await;
+            (written.map_err(|error| error.to_string()), false)
+        }
+        Incoming::Session(session) => write_in_time(session, reply, request_id).await,
+    }
 }
 
 /// As pingora writes it; over HTTP/1.1 it would wait without end for a client that does not even take a head.

@@ -17,6 +17,7 @@ trials!(
     two_hundred_retries_of_one_payment_are_one_call_and_one_settlement,
     hundreds_of_replays_at_once_are_all_the_same_bytes,
     slow_readers_of_old_answers_hold_no_more_than_their_part_of_the_budget,
+    the_slowest_reader_is_cut_off_for_the_next_answer_and_told_it_again,
     an_answer_that_is_longer_than_the_budget_in_its_envelope_is_delivered,
     flushing_redis_each_100_ms_costs_nobody_anything,
     many_payments_at_once_are_each_delivered_once,
@@ -145,6 +146,56 @@ async fn slow_readers_of_old_answers_hold_no_more_than_their_part_of_the_budget(
     assert!(ok(&replay).is_object() && replay.body == answer.body);
     for quote in [slow, quote, &other_quote] {
         market.assert_settled(quote, 1).await;
+    }
+    world.close().await;
+}
+
+async fn the_slowest_reader_is_cut_off_for_the_next_answer_and_told_it_again() {
+    const MEBIBYTE: usize = 1024 * 1024;
+    // Half of it may be on its way: two of these answers.
+    const BUDGET: usize = 16 * MEBIBYTE;
+    const ANSWER_BYTES: usize = 15 * MEBIBYTE / 4;
+    let set = |options: Options| {
+        let options = options.gateways(1);
+        options
+            .set("BODY_BUDGET_BYTES", &BUDGET.to_string())
+            .unwrap()
+    };
+    let world = World::own("cut_off", set).await;
+    let market = Market::within(&world.door, json!({})).await;
+    let mut bought = Vec::new();
+    for _ in 0..3 {
+        market.service.then(Reply::json(&json_of(ANSWER_BYTES)));
+        let call = market.call();
+        let quote = market.evidenced(&call).await;
+        let mut reader = unhurried(&market, &call, &quote).await;
+        let mut begun = [0; 15];
+        reader.read_exact(&mut begun).await.unwrap();
+        assert_eq!(&begun, b"HTTP/1.1 200 OK");
+        bought.push((call, quote, reader));
+    }
+    // As far as it comes: an answer that was cut off ends early.
+    let rest = |mut reader: TcpStream| async move {
+        let mut read = Vec::new();
+        while read.len() <= ANSWER_BYTES && matches!(reader.read_buf(&mut read).await, Ok(1..)) {}
+        read.len()
+    };
+    let mut bought = bought.into_iter();
+    let (call, quote, first) = bought.next().unwrap();
+    let bytes = rest(first).await;
+    assert!(bytes < ANSWER_BYTES, "{bytes} bytes came");
+    let again = patiently(&market, &call, &quote).await;
+    assert_eq!(
+        ok(&again)["seller_response"].as_str().map(str::len),
+        Some(ANSWER_BYTES - 2)
+    );
+    assert!(again.header("idempotent-replayed").is_some(), "{again}");
+    market.assert_settled(&quote, 1).await;
+    // The others were not.
+    for (_, quote, reader) in bought {
+        let bytes = rest(reader).await;
+        assert!(bytes > ANSWER_BYTES, "{bytes} bytes came");
+        market.assert_settled(&quote, 1).await;
     }
     world.close().await;
 }

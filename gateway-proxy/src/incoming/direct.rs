@@ -99,6 +99,8 @@ impl Direct {
         // Where the next request begins is known only behind the whole body.
         self.keep &= self.rest == 0;
         let head = reply::wire(reply, request_id, self.keep);
+        // Until all is sent: it may be given up between.
+        self.is_gone = true;
         let time = reply::send_time(head.len() + reply.body.len());
         let mut bytes = Buf::chain(head.as_slice(), reply.body.clone());
         let sending = async {

@@ -203,6 +203,11 @@ pub(super) const SETTLE_ABANDONED: Metric = Metric::counter(
     &[],
     "Settlements given up after their lease. Each needs an operator's eye.",
 );
+pub(super) const CUT_OFF: Metric = Metric::counter(
+    "gateway_answers_cut_off_total",
+    &[],
+    "Delivered answers cut off on their way, because slow readers held more than may be held; buyers ask again.",
+);
 pub(super) const SETTLE_NOT_OWNER: Metric = Metric::counter(
     "gateway_settle_not_owner_total",
     &[],
@@ -240,7 +245,7 @@ pub(super) const STREAMS_REFUSED: Metric = Metric::counter(
 );
 
 /// All of them.
-pub const ALL: [Metric; 39] = [
+pub const ALL: [Metric; 40] = [
     ANSWERS,
     PASSED,
     CALL,
@@ -273,6 +278,7 @@ pub const ALL: [Metric; 39] = [
     REPLIES_LOST,
     SETTLE_LATE,
     SETTLE_ABANDONED,
+    CUT_OFF,
     SETTLE_NOT_OWNER,
     LEASE_TOO_SHORT,
     DRAINING,

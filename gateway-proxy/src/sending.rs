@@ -1,0 +1,208 @@
+//! Large answers on their way to buyers, and what they may hold in memory together.
+//!
+//! A delivered answer is settled before its first byte is sent, so one that does not arrive is not lost: asked
+//! for again, it is told from what is stored. So where more is on its way than may be, the answer is cut off
+//! that has cost most: its bytes times how long they have been held. Nobody is refused, and beside a reader as
+//! slow as [`SEND_BYTES_A_SECOND_MIN`](crate::front::SEND_BYTES_A_SECOND_MIN) lets him be, it is never the one who
+//! reads at the pace of a network.
+//!
+//! Replays have a budget of their own ([`replay`](crate::call::replay)), which refuses instead.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+/// Answers up to this many bytes are not counted: about what the kernel holds of a connection anyway.
+const FREE_BYTES: usize = 64 * 1024;
+
+/// What is on its way.
+#[derive(Debug)]
+pub struct Sending {
+    most: usize,
+    on_way: Mutex<OnWay>,
+}
+
+#[derive(Debug, Default)]
+struct OnWay {
+    bytes: usize,
+    last: u64,
+    each: HashMap<u64, One>,
+}
+
+#[derive(Debug)]
+struct One {
+    bytes: usize,
+    since: Instant,
+    cut: Arc<Notify>,
+}
+
+/// The answer was cut off, because too much was on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CutOff;
+
+/// One that is on its way, until it is dropped.
+struct Entered<'a> {
+    sending: &'a Sending,
+    number: u64,
+    cut: Arc<Notify>,
+}
+
+impl Sending {
+    /// At most so many bytes at once, or one answer that is larger.
+    pub fn new(most: usize) -> Self {
+        Self {
+            most,
+            on_way: Mutex::default(),
+        }
+    }
+
+    /// Sends an answer of so many bytes, unless it is cut off before it is sent.
+    pub async fn send<T>(
+        &self,
+        bytes: usize,
+        writing: impl Future<Output = T>,
+    ) -> Result<T, CutOff> {
+        if bytes <= FREE_BYTES {
+            return Ok(writing.await);
+        }
+        let entered = self.enter(bytes, Instant::now());
+        tokio::select! {
+            biased;
+            written = writing => Ok(written),
+            () = entered.cut.notified() => Err(CutOff),
+        }
+    }
+
+    fn enter(&self, bytes: usize, now: Instant) -> Entered<'_> {
+        let mut on_way = self.on_way.lock();
+        while on_way.bytes + bytes > self.most {
+            let Some(dearest) = on_way.dearest(now) else {
+                break;
+            };
+            // It ends at its next step, which is soon; counted it is no more.
+            if let Some(one) = on_way.take(dearest) {
+                one.cut.notify_one();
+            }
+        }
+        on_way.last += 1;
+        let (number, cut) = (on_way.last, Arc::<Notify>::default());
+        on_way.bytes += bytes;
+        let one = One {
+            bytes,
+            since: now,
+            cut: Arc::clone(&cut),
+        };
+        on_way.each.insert(number, one);
+        drop(on_way);
+        Entered {
+            sending: self,
+            number,
+            cut,
+        }
+    }
+}
+
+impl OnWay {
+    fn dearest(&self, now: Instant) -> Option<u64> {
+        let cost = |one: &One| {
+            let held = now.saturating_duration_since(one.since);
+            held.as_micros().saturating_mul(one.bytes as u128)
+        };
+        let dearest = self.each.iter().max_by_key(|(_, one)| cost(one));
+        dearest.map(|(number, _)| *number)
+    }
+
+    fn take(&mut self, number: u64) -> Option<One> {
+        let one = self.each.remove(&number)?;
+        self.bytes -= one.bytes;
+        Some(one)
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        // One that was cut off is not there any more.
+        self.sending.on_way.lock().take(self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use futures_util::FutureExt as _;
+
+    const LARGE: usize = 2 * FREE_BYTES;
+
+    fn bytes(sending: &Sending) -> usize {
+        sending.on_way.lock().bytes
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_is_counted_until_it_is_there_or_given_up() {
+        let sending = Sending::new(3 * LARGE);
+        let small = sending.send(FREE_BYTES, async { bytes(&sending) }).await;
+        assert_eq!(small, Ok(0), "small ones are not counted");
+        let large = sending.send(LARGE, async { bytes(&sending) }).await;
+        assert_eq!(large, Ok(LARGE));
+        assert_eq!(bytes(&sending), 0);
+        let mut never = Box::pin(sending.send(LARGE, std::future::pending::<()>()));
+        assert!((&mut never).now_or_never().is_none());
+        assert_eq!(bytes(&sending), LARGE);
+        drop(never);
+        assert_eq!(bytes(&sending), 0);
+        assert!(sending.on_way.lock().each.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_one_that_has_cost_most_is_cut_off_for_the_next() {
+        let sending = Sending::new(4 * LARGE);
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let small = sending.enter(LARGE, start);
+        let long = sending.enter(2 * LARGE, at(1));
+        let late = sending.enter(LARGE, at(8));
+        // After nine seconds: nine, sixteen and one.
+        let next = sending.enter(LARGE, at(9));
+        assert!(long.cut.notified().now_or_never().is_some());
+        for kept in [&small, &late, &next] {
+            assert!(kept.cut.notified().now_or_never().is_none());
+        }
+        assert_eq!(bytes(&sending), 3 * LARGE, "it is counted no more");
+        drop(long);
+        assert_eq!(bytes(&sending), 3 * LARGE, "nor twice");
+        let whole = sending.enter(4 * LARGE, at(10));
+        for cut in [&small, &late, &next] {
+            assert!(cut.cut.notified().now_or_never().is_some());
+        }
+        assert_eq!(bytes(&sending), 4 * LARGE);
+        drop((small, late, next, whole));
+        assert_eq!(bytes(&sending), 0);
+    }
+
+    #[tokio::test]
+    async fn one_that_is_larger_than_all_there_may_be_is_sent_alone() {
+        let sending = Sending::new(LARGE);
+        let huge = sending.enter(9 * LARGE, Instant::now());
+        assert!(huge.cut.notified().now_or_never().is_none());
+        let next = sending.enter(LARGE, Instant::now());
+        assert!(huge.cut.notified().now_or_never().is_some());
+        drop((huge, next));
+        assert_eq!(bytes(&sending), 0);
+    }
+
+    #[tokio::test]
+    async fn a_write_that_is_cut_off_ends_although_nobody_reads() {
+        let sending = Sending::new(LARGE);
+        let slow = sending.send(LARGE, std::future::pending::<()>());
+        let fast = async { sending.send(LARGE, async { 7 }).await };
+        let (slow, fast) = tokio::join!(slow, fast);
+        assert_eq!((slow, fast), (Err(CutOff), Ok(7)));
+        assert_eq!(bytes(&sending), 0);
+    }
+}
