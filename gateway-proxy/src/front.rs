@@ -127,7 +127,7 @@ impl Front {
         }
         let headers = incoming.headers();
         reply::name_what_stood(&mut reply, headers, client::has_body(headers));
-        reply::write(gateway, &mut incoming, &reply, &request_id).await;
+        reply::write(&gateway.sending, &mut incoming, &reply, &request_id).await;
         record::record(gateway, Route::Call, &reply, arrival);
         drop(reply);
         direct.finish().await

@@ -119,7 +119,7 @@ impl Gateway {
             replays: Replays::of(&answers),
             network,
             budget,
-            sending: Sending::new(answers.bytes()),
+            sending: Sending::new(answers.bytes(), metrics.cut_off.clone()),
             answers,
             beyond_budget: Arc::new(Semaphore::new(1)),
             underway: Underway::default(),

@@ -3,7 +3,7 @@
 //! Invariant: taking is one atomic operation, and what was taken comes back on drop.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
@@ -81,18 +81,23 @@ impl Share {
 /// At most so much time for what is nearly always done at once: only what has to wait is given a clock.
 pub async fn within<F: Future>(time: Duration, work: F) -> Result<F::Output, OutOfTime> {
     let mut work = pin!(work);
+    match at_once(work.as_mut()).await {
+        Some(done) => Ok(done),
+        None => tokio::time::timeout(time, work)
+            .await
+            .map_err(|_| OutOfTime),
+    }
+}
+
+/// What comes of work at its first step, if that is its last.
+pub async fn at_once<F: Future>(mut work: Pin<&mut F>) -> Option<F::Output> {
     let first = poll_fn(|cx| {
         Poll::Ready(match work.as_mut().poll(cx) {
             Poll::Ready(done) => Some(done),
             Poll::Pending => None,
         })
     });
-    match first.await {
-        Some(done) => Ok(done),
-        None => tokio::time::timeout(time, work)
-            .await
-            .map_err(|_| OutOfTime),
-    }
+    first.await
 }
 
 /// The time was over first.

@@ -152,7 +152,7 @@ impl FrontDoor {
         let has_body = has_body || client::has_body(headers);
         reply::name_what_stood(answer, headers, has_body);
         let incoming = &mut Incoming::Session(session);
-        reply::write(&self.gateway, incoming, answer, &ctx.request_id()).await
+        reply::write(&self.gateway.sending, incoming, answer, &ctx.request_id()).await
     }
 }
 

@@ -21,10 +21,10 @@ use pingora::proxy::Session;
 use crate::call::head::BodyHead;
 use crate::error::{Kind, Reply};
 use crate::front::SEND_BYTES_A_SECOND_MIN;
-use crate::gateway::Gateway;
 use crate::incoming::Incoming;
-use crate::limits::{OutOfTime, within};
+use crate::limits::OutOfTime;
 use crate::rate::WINDOW_SECONDS;
+use crate::sending::Sending;
 
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "X-Request-Id, X-Crochet-Request-Id, Idempotent-Replayed, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate, Allow",
@@ -183,11 +183,9 @@ pub fn name_what_stood(reply: &mut Reply, headers: &HeaderMap, has_body: bool) {
     }
 }
 
-/// Writes the whole answer. Whether the client was there to take it.
-///
-/// One that is delivered now may be cut off while it is sent ([`Sending`](crate::sending::Sending)).
+/// Writes the whole answer. Whether the client was there to take it, and took it in time.
 pub async fn write(
-    gateway: &Gateway,
+    sending: &Sending,
     incoming: &mut Incoming<'_>,
     reply: &Reply,
     request_id: &HeaderValue,
@@ -196,16 +194,12 @@ pub async fn write(
         read_rest(incoming).await;
     }
     let whole = incoming.is_body_done();
-    let is_counted = reply.kind == Kind::Delivered;
-    let bytes = if is_counted { reply.body.len() } else { 0 };
-    let writing = write_now(incoming, reply, request_id);
-    let Ok((written, is_http2)) = gateway.sending.send(bytes, writing).await else {
-        gateway.metrics.cut_off.increment(1);
-        tracing::debug!(
-            bytes,
-            "an answer was cut off, because too much was on its way"
-        );
-        return false;
+    let (written, is_http2) = match incoming {
+        Incoming::Direct(direct) => {
+            let written = direct.answer(sending, reply, request_id).await;
+            (written.map_err(|error| error.to_string()), false)
+        }
+        Incoming::Session(session) => write_in_time(sending, session, reply, request_id).await,
     };
     if let Err(error) = &written {
         tracing::debug!(error, "a client went away");
@@ -216,38 +210,35 @@ pub async fn write(
     written.is_ok()
 }
 
-/// Writes the answer, and tells whether over HTTP/2.
-async fn write_now(
-    incoming: &mut Incoming<'_>,
-    reply: &Reply,
-    request_id: &HeaderValue,
-) -> (Result<(), String>, bool) {
-    match incoming {
-        Incoming::Direct(direct) => {
-            let written = direct.answer(reply, request_id).await;
-            (written.map_err(|error| error.to_string()), false)
-        }
-        Incoming::Session(session) => write_in_time(session, reply, request_id).await,
-    }
-}
-
 /// As pingora writes it; over HTTP/1.1 it would wait without end for a client that does not even take a head.
 /// Tells whether it was HTTP/2, which has a limit of its own for each write.
 async fn write_in_time(
+    sending: &Sending,
     session: &mut Session,
     reply: &Reply,
     request_id: &HeaderValue,
 ) -> (Result<(), String>, bool) {
-    if session.is_http2() {
-        let written = write_by_pingora(session, reply, request_id).await;
-        return (written.map_err(|error| error.to_string()), true);
-    }
+    let is_http2 = session.is_http2();
+    let time = if is_http2 {
+        Duration::MAX
+    } else {
+        send_time(WIRE_BYTES + reply.body.len())
+    };
     let writing = write_by_pingora(session, reply, request_id);
-    let written = match within(send_time(WIRE_BYTES + reply.body.len()), writing).await {
+    let written = match sending.within(counted_bytes(reply), time, writing).await {
         Ok(written) => written.map_err(|error| error.to_string()),
         Err(OutOfTime) => Err("it does not read".to_owned()),
     };
-    (written, false)
+    (written, is_http2)
+}
+
+/// What counts of an answer as on its way: replays have a budget of their own, and all else is small.
+pub fn counted_bytes(reply: &Reply) -> usize {
+    if reply.kind == Kind::Delivered {
+        reply.body.len()
+    } else {
+        0
+    }
 }
 
 async fn write_by_pingora(

@@ -9,20 +9,24 @@
 //! Replays have a budget of their own ([`replay`](crate::call::replay)), which refuses instead.
 
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, pending};
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use metrics::Counter;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+use crate::limits::{OutOfTime, at_once};
 
 /// Answers up to this many bytes are not counted: about what the kernel holds of a connection anyway.
 const FREE_BYTES: usize = 64 * 1024;
 
 /// What is on its way.
-#[derive(Debug)]
 pub struct Sending {
     most: usize,
+    cut_off: Counter,
     on_way: Mutex<OnWay>,
 }
 
@@ -40,10 +44,6 @@ struct One {
     cut: Arc<Notify>,
 }
 
-/// The answer was cut off, because too much was on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CutOff;
-
 /// One that is on its way, until it is dropped.
 struct Entered<'a> {
     sending: &'a Sending,
@@ -52,28 +52,38 @@ struct Entered<'a> {
 }
 
 impl Sending {
-    /// At most so many bytes at once, or one answer that is larger.
-    pub fn new(most: usize) -> Self {
+    /// At most so many bytes at once, or one answer that is larger. `cut_off` counts.
+    pub fn new(most: usize, cut_off: Counter) -> Self {
         Self {
             most,
+            cut_off,
             on_way: Mutex::default(),
         }
     }
 
-    /// Sends an answer of so many bytes, unless it is cut off before it is sent.
-    pub async fn send<T>(
+    /// Sends an answer in at most so much time, unless it is cut off before. What the kernel takes at once is
+    /// on its way no longer than that, and not counted.
+    pub async fn within<F: Future>(
         &self,
         bytes: usize,
-        writing: impl Future<Output = T>,
-    ) -> Result<T, CutOff> {
-        if bytes <= FREE_BYTES {
-            return Ok(writing.await);
+        time: Duration,
+        writing: F,
+    ) -> Result<F::Output, OutOfTime> {
+        let mut writing = pin!(writing);
+        if let Some(written) = at_once(writing.as_mut()).await {
+            return Ok(written);
         }
-        let entered = self.enter(bytes, Instant::now());
+        let entered = (bytes > FREE_BYTES).then(|| self.enter(bytes, Instant::now()));
+        let cut = async {
+            match &entered {
+                Some(entered) => entered.cut.notified().await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
             biased;
-            written = writing => Ok(written),
-            () = entered.cut.notified() => Err(CutOff),
+            written = tokio::time::timeout(time, writing) => written.map_err(|_| OutOfTime),
+            () = cut => Err(OutOfTime),
         }
     }
 
@@ -86,6 +96,11 @@ impl Sending {
             // It ends at its next step, which is soon; counted it is no more.
             if let Some(one) = on_way.take(dearest) {
                 one.cut.notify_one();
+                self.cut_off.increment(1);
+                tracing::debug!(
+                    bytes = one.bytes,
+                    "an answer was cut off for others on their way"
+                );
             }
         }
         on_way.last += 1;
@@ -133,25 +148,35 @@ impl Drop for Entered<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     use futures_util::FutureExt as _;
 
     const LARGE: usize = 2 * FREE_BYTES;
+    const MINUTE: Duration = Duration::from_mins(1);
+
+    fn sending(most: usize) -> Sending {
+        Sending::new(most, Counter::noop())
+    }
 
     fn bytes(sending: &Sending) -> usize {
         sending.on_way.lock().bytes
     }
 
     #[tokio::test]
-    async fn what_is_sent_is_counted_until_it_is_there_or_given_up() {
-        let sending = Sending::new(3 * LARGE);
-        let small = sending.send(FREE_BYTES, async { bytes(&sending) }).await;
-        assert_eq!(small, Ok(0), "small ones are not counted");
-        let large = sending.send(LARGE, async { bytes(&sending) }).await;
-        assert_eq!(large, Ok(LARGE));
+    async fn what_the_kernel_does_not_take_at_once_is_counted_until_it_is_there_or_given_up() {
+        let sending = sending(3 * LARGE);
+        let at_once = sending.within(LARGE, MINUTE, async { bytes(&sending) });
+        assert_eq!(at_once.await, Ok(0));
+        let later = |wanted| {
+            sending.within(wanted, MINUTE, async {
+                tokio::task::yield_now().await;
+                bytes(&sending)
+            })
+        };
+        assert_eq!(later(FREE_BYTES).await, Ok(0), "small ones are not counted");
+        assert_eq!(later(LARGE).await, Ok(LARGE));
         assert_eq!(bytes(&sending), 0);
-        let mut never = Box::pin(sending.send(LARGE, std::future::pending::<()>()));
+        let mut never = Box::pin(sending.within(LARGE, MINUTE, pending::<()>()));
         assert!((&mut never).now_or_never().is_none());
         assert_eq!(bytes(&sending), LARGE);
         drop(never);
@@ -159,9 +184,19 @@ mod tests {
         assert!(sending.on_way.lock().each.is_empty());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn what_takes_too_long_is_given_up_counted_or_not() {
+        let sending = sending(LARGE);
+        for wanted in [0, LARGE] {
+            let never = sending.within(wanted, MINUTE, pending::<()>());
+            assert_eq!(never.await, Err(OutOfTime));
+            assert_eq!(bytes(&sending), 0);
+        }
+    }
+
     #[tokio::test]
     async fn the_one_that_has_cost_most_is_cut_off_for_the_next() {
-        let sending = Sending::new(4 * LARGE);
+        let sending = sending(4 * LARGE);
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let small = sending.enter(LARGE, start);
@@ -187,7 +222,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_is_larger_than_all_there_may_be_is_sent_alone() {
-        let sending = Sending::new(LARGE);
+        let sending = sending(LARGE);
         let huge = sending.enter(9 * LARGE, Instant::now());
         assert!(huge.cut.notified().now_or_never().is_none());
         let next = sending.enter(LARGE, Instant::now());
@@ -198,11 +233,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_write_that_is_cut_off_ends_although_nobody_reads() {
-        let sending = Sending::new(LARGE);
-        let slow = sending.send(LARGE, std::future::pending::<()>());
-        let fast = async { sending.send(LARGE, async { 7 }).await };
+        let sending = sending(LARGE);
+        let slow = sending.within(LARGE, MINUTE, pending::<()>());
+        let fast = async {
+            let written = tokio::task::yield_now();
+            sending.within(LARGE, MINUTE, written).await
+        };
         let (slow, fast) = tokio::join!(slow, fast);
-        assert_eq!((slow, fast), (Err(CutOff), Ok(7)));
+        assert_eq!((slow, fast), (Err(OutOfTime), Ok(())));
         assert_eq!(bytes(&sending), 0);
     }
 }

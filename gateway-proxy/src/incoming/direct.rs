@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::Broken;
 use crate::error::Reply;
-use crate::limits::within;
 use crate::reply;
+use crate::sending::Sending;
 
 /// Read at once of a body that did not come along with its head.
 const READ_BYTES: usize = 64 * 1024;
@@ -93,21 +93,21 @@ impl Direct {
     /// Writes the whole answer. An error is a client that went away, or does not read.
     pub(crate) async fn answer(
         &mut self,
+        sending: &Sending,
         reply: &Reply,
         request_id: &HeaderValue,
     ) -> io::Result<()> {
         // Where the next request begins is known only behind the whole body.
         self.keep &= self.rest == 0;
         let head = reply::wire(reply, request_id, self.keep);
-        // Until all is sent: it may be given up between.
-        self.is_gone = true;
         let time = reply::send_time(head.len() + reply.body.len());
         let mut bytes = Buf::chain(head.as_slice(), reply.body.clone());
-        let sending = async {
+        let writing = async {
             self.stream.write_all_buf(&mut bytes).await?;
             self.stream.flush().await
         };
-        let sent = within(time, sending).await;
+        let counted = reply::counted_bytes(reply);
+        let sent = sending.within(counted, time, writing).await;
         let sent = sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         self.is_gone = sent.is_err();
         sent
