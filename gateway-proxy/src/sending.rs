@@ -73,18 +73,22 @@ impl Sending {
         if let Some(written) = at_once(writing.as_mut()).await {
             return Ok(written);
         }
-        let entered = (bytes > FREE_BYTES).then(|| self.enter(bytes, Instant::now()));
-        let cut = async {
-            match &entered {
-                Some(entered) => entered.cut.notified().await,
-                None => pending().await,
+        // What waits is large; in a box it takes no room in every connection that does not.
+        let patiently = Box::pin(async move {
+            let entered = (bytes > FREE_BYTES).then(|| self.enter(bytes, Instant::now()));
+            let cut = async {
+                match &entered {
+                    Some(entered) => entered.cut.notified().await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                written = tokio::time::timeout(time, writing) => written.map_err(|_| OutOfTime),
+                () = cut => Err(OutOfTime),
             }
-        };
-        tokio::select! {
-            biased;
-            written = tokio::time::timeout(time, writing) => written.map_err(|_| OutOfTime),
-            () = cut => Err(OutOfTime),
-        }
+        });
+        patiently.await
     }
 
     fn enter(&self, bytes: usize, now: Instant) -> Entered<'_> {

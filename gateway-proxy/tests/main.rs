@@ -56,12 +56,12 @@ mod waiting;
 
 use std::process::ExitCode;
 
-/// Tests wait far more than they work, so there are more of them at once than cores.
-const AT_ONCE: usize = 10;
+/// Tests by how much may run beside them (`trials!`), and how many of a kind run at once. Ordinary ones wait far
+/// more than they work, so there are more of them than cores.
+const AT_ONCE: [(&str, usize); 3] = [("alone", 1), ("few", 3), ("", 10)];
 
 fn main() -> ExitCode {
-    let mut arguments = libtest_mimic::Arguments::from_args();
-    arguments.test_threads.get_or_insert(AT_ONCE);
+    let arguments = libtest_mimic::Arguments::from_args();
     let trials = [
         // The longest first, so that nothing is waited for at the end.
         promises::trials(),
@@ -102,16 +102,25 @@ fn main() -> ExitCode {
         bad_input::trials(),
         bad_listings::trials(),
     ];
-    let only_listing = arguments.list;
-    let conclusion = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect());
-    if only_listing {
+    let mut trials: Vec<_> = trials.into_iter().flatten().collect();
+    let mut has_failed = false;
+    for (kind, at_once) in AT_ONCE {
+        let (of_kind, others) = trials.into_iter().partition(|trial| trial.kind() == kind);
+        trials = others;
+        if !Vec::is_empty(&of_kind) {
+            let mut arguments = arguments.clone();
+            arguments.test_threads.get_or_insert(at_once);
+            has_failed |= libtest_mimic::run(&arguments, of_kind).has_failed();
+        }
+    }
+    if arguments.list {
         return ExitCode::SUCCESS;
     }
     let violations = harness::close();
     if let Some(violations) = &violations {
         eprintln!("\nafter the last test the audit of the shared stack says:\n{violations}");
     }
-    if conclusion.has_failed() || violations.is_some() {
+    if has_failed || violations.is_some() {
         ExitCode::from(101)
     } else {
         ExitCode::SUCCESS

@@ -2,21 +2,24 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use crochet_dev::Role;
 use demo_agent::{Agent, Api, Chain, Method};
 use secrecy::ExposeSecret as _;
 
-use crate::harness::{Door, World, sized, trials};
+use crate::harness::{Door, World, measured, sized, trials};
 
 trials!(
-    gateways_share_one_quota_and_go_on_without_redis,
+    gateways_share_one_quota_and_go_on_without_redis => alone,
     unknown_keys_of_an_address_are_counted_together,
     unknown_keys_at_once_are_looked_up_no_more_often_than_one_by_one,
 );
 
 /// Calls under way at once.
 const AT_ONCE: usize = 16;
+/// The window of a quota.
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// Calls a minute that a test's key may make: the contract's in a full run.
 fn quota() -> usize {
@@ -31,8 +34,10 @@ const fn most(quota: usize) -> usize {
 /// Which gateway the nth call goes through.
 type Route = fn(usize) -> usize;
 
-/// Calls that ask for nothing, so often: how many were not refused. Whatever happens, none fails.
+/// Calls that ask for nothing, so often: how many were not refused. Whatever happens, none fails, and all are
+/// made within a minute, after which the quota is another one.
 async fn calls(door: &Door, agent: &Agent, times: usize, route: Route) -> usize {
+    let begun = Instant::now();
     let (next, allowed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let workers: Vec<_> = (0..AT_ONCE)
         .map(|_| {
@@ -61,6 +66,11 @@ async fn calls(door: &Door, agent: &Agent, times: usize, route: Route) -> usize 
     for worker in workers {
         worker.await.unwrap();
     }
+    let took = begun.elapsed();
+    assert!(
+        took < MINUTE,
+        "{times} calls took {took:?}: too slow a machine"
+    );
     allowed.load(Ordering::Relaxed)
 }
 
@@ -74,7 +84,7 @@ async fn gateways_share_one_quota_and_go_on_without_redis() {
     let quota = quota();
     let over = most(quota);
     let mut world = World::own("rates", |options| {
-        options
+        measured(options)
             .set("RATE_LIMIT_KEY_CALLS_PER_MINUTE", &quota.to_string())
             .unwrap()
     })

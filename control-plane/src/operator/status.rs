@@ -57,6 +57,8 @@ enum Provider {
 /// All that is told of a database whose schema is right.
 struct Stands {
     schema: i64,
+    /// Indexes whose building broke off.
+    broken_indexes: Vec<String>,
     requests: Vec<store::InState>,
     waits: store::Waits,
     claim: Option<store::OpenClaim>,
@@ -82,6 +84,7 @@ pub async fn status(db: &Db, settings: &Settings, wanted: &Status) -> anyhow::Re
     let pool = db.pool();
     let stands = Stands {
         schema: newest.unwrap_or(0),
+        broken_indexes: db.broken_indexes().await?,
         requests: store::states(pool, wanted.since).await?,
         waits: store::waits(pool, OVERDUE.as_secs_f64()).await?,
         claim: store::oldest_claim(pool).await?,
@@ -124,6 +127,10 @@ impl Stands {
         [
             (self.violations > 0, "an invariant is violated"),
             (
+                !self.broken_indexes.is_empty(),
+                "an index is half built and serves nobody: `migrate` says what to do",
+            ),
+            (
                 self.waits.overdue > 0,
                 "deadlines are overdue: does a control plane run?",
             ),
@@ -141,6 +148,9 @@ impl Stands {
     fn written(&self) -> String {
         let mut paper = Paper::default();
         paper.pair("schema", format_args!("{} (up to date)", self.schema));
+        for index in &self.broken_indexes {
+            paper.pair("half built", index);
+        }
         paper.line("");
         let rows: Vec<_> = self
             .requests
@@ -207,7 +217,7 @@ impl Stands {
         let oldest = self.waits.outbox_oldest.map(clock::rfc3339);
         json!({
             "at": clock::rfc3339(self.waits.now),
-            "schema": { "program": self.schema, "missing": 0 },
+            "schema": { "program": self.schema, "missing": 0, "broken_indexes": self.broken_indexes },
             "requests": self.requests,
             "clearing_micros": self.clearing(),
             "refund_due_micros": self.refund_due,

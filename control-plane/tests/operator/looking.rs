@@ -83,13 +83,16 @@ async fn each_trouble_is_named_and_calls_a_person(pool: PgPool) {
         .run(
             "update deadline set due_at = now() - interval '2 minutes';
             update outbox set created_at = now() - interval '1 minute';
-            delete from payment_evidence",
+            delete from payment_evidence;
+            update pg_index set indisvalid = false where indexrelid = 'gateway_request_refund'::regclass",
         )
         .await;
     let outcome = stands(&stage).await;
     assert_eq!(outcome.exit, Exit::Attention);
     let troubles = outcome.json["troubles"].as_array().unwrap();
-    assert_eq!(troubles.len(), 4, "{}", outcome.text);
+    assert_eq!(troubles.len(), 5, "{}", outcome.text);
+    let broken = &outcome.json["schema"]["broken_indexes"];
+    assert_eq!(broken, &json!(["gateway_request_refund"]));
     let audited = audit(&stage.app.db).await.unwrap();
     assert_eq!(audited.exit, Exit::Attention);
     assert_eq!(

@@ -10,6 +10,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::background;
+
 pub(super) const MEBIBYTE: u64 = 1024 * 1024;
 /// What a bomb would send if somebody took it.
 pub(super) const BOMB: u64 = 10 * 1024 * MEBIBYTE;
@@ -44,7 +46,8 @@ impl Drop for Bombs {
 
 impl Bombs {
     pub(super) async fn start() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let listening = background::spawn(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+        let listener = listening.await.unwrap().unwrap();
         let address = listener.local_addr().unwrap();
         let (sent, most, called) = (
             Arc::<AtomicU64>::default(),
@@ -52,7 +55,7 @@ impl Bombs {
             Arc::<AtomicUsize>::default(),
         );
         let counted = (Arc::clone(&sent), Arc::clone(&most), Arc::clone(&called));
-        let task = tokio::spawn(async move {
+        let task = background::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let (sent, most, called) = counted.clone();

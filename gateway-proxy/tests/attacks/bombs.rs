@@ -13,10 +13,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::background;
 use super::blast::{BOMB, Bombs, KINDS, MEBIBYTE, gzip_of_zeros};
-use crate::harness::{Market, World, ok, sized, trials, until};
+use crate::harness::{Market, World, measured, ok, sized, trials, until};
 
-trials!(bombs_cost_bounded_memory_and_slow_nobody_else);
+trials!(bombs_cost_bounded_memory_and_slow_nobody_else => alone);
 
 /// Bodies that a gateway of this test may hold: little, so that more would show.
 const BUDGET: u64 = 64 * MEBIBYTE;
@@ -78,7 +79,7 @@ fn bounded(options: Options) -> Options {
         ("BREAKER_CONNECT_FAILURES", "1000000".to_owned()),
     ]
     .into_iter()
-    .fold(options.gateways(1), set)
+    .fold(measured(options).gateways(1), set)
 }
 
 async fn bombs_cost_bounded_memory_and_slow_nobody_else() {
@@ -205,11 +206,11 @@ fn percentile(mut times: Vec<Duration>) -> Duration {
 
 /// Calls all the bombs at once; each ends as what it is.
 fn set_off(market: &Arc<Market>, paid: Vec<(PaidCall, Quote)>) -> JoinHandle<()> {
-    let market = Arc::clone(market);
-    tokio::spawn(async move {
+    let buyer = market.buyer.through(&background::api(&market.door));
+    background::spawn(async move {
         let mut going_off = JoinSet::new();
         for (call, quote) in paid {
-            let buyer = market.buyer.clone();
+            let buyer = buyer.clone();
             going_off.spawn(async move {
                 let began = Instant::now();
                 let id = Some(quote.relay_request_id.as_str());
@@ -263,7 +264,7 @@ async fn slow_callers(market: &Market, count: usize) -> Slow {
     let (connected, mut connections) = (Arc::<AtomicUsize>::default(), JoinSet::new());
     for number in 0..count {
         let (address, connected) = (address.clone(), Arc::clone(&connected));
-        connections.spawn(async move {
+        let slow = async move {
             let mut first = true;
             // Who is hung up on comes again.
             loop {
@@ -280,7 +281,8 @@ async fn slow_callers(market: &Market, count: usize) -> Slow {
                     sent = stream.write_all(b"x").await.is_ok();
                 }
             }
-        });
+        };
+        connections.spawn_on(slow, background::handle());
     }
     until("the slow callers are connected", || async {
         (connected.load(Ordering::Relaxed) == count).then_some(())
@@ -295,7 +297,7 @@ async fn slow_callers(market: &Market, count: usize) -> Slow {
 /// What hostile callers send, on a path of the gateway's own and on one that passes.
 fn set_off_callers(market: &Arc<Market>, count: usize) -> JoinHandle<()> {
     let market = Arc::clone(market);
-    tokio::spawn(async move {
+    background::spawn(async move {
         let mut calling = JoinSet::new();
         for number in 0..count {
             let market = Arc::clone(&market);

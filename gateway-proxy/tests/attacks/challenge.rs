@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Door, shared, sized, trials};
 
-trials!(a_challenge_serves_at_most_once_and_only_whom_it_was_made_for);
+trials!(a_challenge_serves_at_most_once_and_only_whom_it_was_made_for => few);
 
 /// Uses of one challenge at the same time.
 const USES: usize = 100;

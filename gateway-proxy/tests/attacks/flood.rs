@@ -15,9 +15,10 @@ use secrecy::ExposeSecret as _;
 use serde_json::json;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::harness::{Door, Market, World, ok, sized, trials, until};
+use super::background;
+use crate::harness::{Door, Market, World, measured, ok, sized, trials, until};
 
-trials!(unpaid_calls_and_made_up_keys_cost_the_provider_and_paid_calls_nothing);
+trials!(unpaid_calls_and_made_up_keys_cost_the_provider_and_paid_calls_nothing => alone);
 
 /// Quotes a second of the provider, and of us: the production values.
 const PROVIDER_PER_SECOND: usize = 10;
@@ -105,7 +106,7 @@ fn production(options: Options) -> Options {
         ("RELAY_SANDBOX_REQUESTS_PER_SECOND", "20"),
     ]
     .into_iter()
-    .fold(options.limits(Limits::Default).gateways(1), set)
+    .fold(measured(options).limits(Limits::Default).gateways(1), set)
 }
 
 /// The buyers besides the greedy one, the first: those who are eager, and the modest.
@@ -219,7 +220,8 @@ struct Flood {
 impl Flood {
     /// Unpaid calls, each of them new, by all buyers as [`whose`] says.
     fn of_quotes(market: &Arc<Market>, buyers: &[Agent], size: &Size) -> Self {
-        let (market, buyers) = (Arc::clone(market), buyers.to_vec());
+        let (market, api) = (Arc::clone(market), background::api(&market.door));
+        let buyers: Vec<Agent> = buyers.iter().map(|buyer| buyer.through(&api)).collect();
         Self::start(size, move |number| {
             let (buyer, call) = (buyers[whose(number, buyers.len())].clone(), market.call());
             async move {
@@ -231,7 +233,7 @@ impl Flood {
 
     /// Calls with keys that are well formed and nobody's, from the address that everybody calls from.
     fn of_keys(door: &Door, size: &Size) -> Self {
-        let api = door.apis[0].clone();
+        let api = background::api(door);
         Self::start(size, move |_| {
             let api = api.clone();
             async move {
@@ -252,7 +254,7 @@ impl Flood {
         let stop = Arc::<AtomicBool>::default();
         let stopped = Arc::clone(&stop);
         let every = Duration::from_secs(1) / size.calls_per_second;
-        let task = tokio::spawn(async move {
+        let task = background::spawn(async move {
             let told = Arc::new(Mutex::new(Vec::<(String, String)>::new()));
             let places = Arc::new(tokio::sync::Semaphore::new(UNDER_WAY));
             let (mut calling, mut sent, began) = (JoinSet::new(), 0, Instant::now());

@@ -2,6 +2,7 @@
 //! full one under `CROCHET_TEST_FULL` (`cargo dev test --full`). `deploy/PROMISES.md` lists them.
 
 mod ambiguous;
+mod background;
 mod blast;
 mod bombs;
 mod challenge;

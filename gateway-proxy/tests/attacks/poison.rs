@@ -2,7 +2,7 @@
 //! back, and fill it with rubbish. Nobody becomes anybody else, no price and no address changes,
 //! what was revoked stays so; it is slower and not wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,16 +14,25 @@ use tokio::task::JoinHandle;
 
 use crate::harness::{Door, Market, Service, World, ok, refused, sized, trials, until};
 
-trials!(whoever_writes_to_redis_becomes_nobody_and_changes_no_price_and_no_address);
+trials!(whoever_writes_to_redis_becomes_nobody_and_changes_no_price_and_no_address => few);
 
 /// Between two rounds of the poisoner.
 const POISON_EVERY: Duration = Duration::from_millis(20);
 /// Longer than a gateway believes what it knows itself: after this it must ask somebody.
 const BELIEF: Duration = Duration::from_secs(6);
 
+/// Names of quotes that are remembered: the newest. Each purchase has a new one, and all of them would make a
+/// round longer and longer.
+const QUOTES_MAX: usize = 64;
+
 type Values = BTreeMap<Vec<u8>, Vec<u8>>;
 /// Every value ever seen under a name, oldest first.
-type Seen = BTreeMap<Vec<u8>, Vec<Vec<u8>>>;
+#[derive(Default)]
+struct Seen {
+    values: BTreeMap<Vec<u8>, Vec<Vec<u8>>>,
+    /// Names of quotes, oldest first.
+    quotes: VecDeque<Vec<u8>>,
+}
 
 /// Somebody with a connection to Redis.
 #[derive(Clone)]
@@ -62,6 +71,15 @@ impl Writer {
         }
         let written: Result<(), _> = commands.query_async(&mut self.0).await;
         written.unwrap();
+    }
+
+    async fn delete(&mut self, names: &[Vec<u8>]) {
+        let mut commands = redis::pipe();
+        for name in names {
+            commands.cmd("DEL").arg(name).ignore();
+        }
+        let deleted: Result<(), _> = commands.query_async(&mut self.0).await;
+        deleted.unwrap();
     }
 
     /// What no record is, under every name; also of another type, and told as changes.
@@ -111,12 +129,14 @@ impl Drop for Poisoner {
 impl Poisoner {
     async fn start(door: &Door) -> Self {
         let mut writer = Writer::connect(door).await;
-        let seen = Arc::new(Mutex::new(Seen::new()));
+        let seen = Arc::<Mutex<Seen>>::default();
         let rounds = Arc::<std::sync::atomic::AtomicUsize>::default();
         let (kept, counted) = (Arc::clone(&seen), Arc::clone(&rounds));
         let task = tokio::spawn(async move {
             for round in 0.. {
-                remember(&kept, writer.read().await);
+                let values = writer.read().await;
+                let forgotten = remember(&mut kept.lock(), values);
+                writer.delete(&forgotten).await;
                 let poisoned = exchanged(&kept.lock(), round);
                 writer.write(&poisoned).await;
                 if round % 3 == 2 {
@@ -131,41 +151,50 @@ impl Poisoner {
     }
 }
 
-fn remember(seen: &Mutex<Seen>, values: Values) {
-    let mut seen = seen.lock();
+/// Gives back the names that are forgotten for it.
+fn remember(seen: &mut Seen, values: Values) -> Vec<Vec<u8>> {
     for (name, value) in values {
-        let held = seen.entry(name).or_default();
+        if kind(&name) == b"quote" && !seen.values.contains_key(&name) {
+            seen.quotes.push_back(name.clone());
+        }
+        let held = seen.values.entry(name).or_default();
         // Rubbish of our own is short or long; a record is neither.
         if (80..32 * 1024).contains(&value.len()) && !held.contains(&value) {
             held.push(value);
         }
     }
+    let too_many = seen.quotes.len().saturating_sub(QUOTES_MAX);
+    let forgotten: Vec<Vec<u8>> = seen.quotes.drain(..too_many).collect();
+    for name in &forgotten {
+        seen.values.remove(name);
+    }
+    forgotten
+}
+
+/// What a name is of.
+fn kind(name: &[u8]) -> &[u8] {
+    name.split(|&byte| byte == b':').nth(1).unwrap_or_default()
 }
 
 /// Each name with a record of another name of its kind, or with its own oldest.
 fn exchanged(seen: &Seen, round: usize) -> Values {
-    let kind = |name: &[u8]| {
-        name.split(|&byte| byte == b':')
-            .nth(1)
-            .unwrap_or_default()
-            .to_vec()
-    };
+    let mut kinds: BTreeMap<&[u8], Vec<(&Vec<u8>, &Vec<Vec<u8>>)>> = BTreeMap::new();
+    let recorded = seen.values.iter().filter(|(_, held)| !held.is_empty());
+    for (name, held) in recorded {
+        kinds.entry(kind(name)).or_default().push((name, held));
+    }
     let mut out = Values::new();
-    for (number, (name, held)) in seen.iter().enumerate() {
-        let others: Vec<&Vec<u8>> = seen
-            .iter()
-            .filter(|(other, _)| *other != name && kind(other) == kind(name))
-            .flat_map(|(_, values)| values)
-            .collect();
-        let oldest = held.first();
-        let other = (!others.is_empty()).then(|| others[(number + round) % others.len()]);
-        let chosen = if round.is_multiple_of(2) {
-            other.or(oldest)
-        } else {
-            oldest
-        };
-        if let Some(value) = chosen {
-            out.insert(name.clone(), value.clone());
+    for alike in kinds.values() {
+        for (number, (name, held)) in alike.iter().enumerate() {
+            let value = if round.is_multiple_of(2) && alike.len() > 1 {
+                // Whichever is so far away from it in this round; never itself.
+                let away = 1 + round / 2 % (alike.len() - 1);
+                let (_, others) = alike[(number + away) % alike.len()];
+                &others[round % others.len()]
+            } else {
+                &held[0]
+            };
+            out.insert((*name).clone(), value.clone());
         }
     }
     out
@@ -199,7 +228,7 @@ async fn whoever_writes_to_redis_becomes_nobody_and_changes_no_price_and_no_addr
     }
     nobody_becomes_the_seller(&one, &two).await;
     let rounds = poisoner.rounds.load(std::sync::atomic::Ordering::Relaxed);
-    let names = poisoner.seen.lock().len();
+    let names = poisoner.seen.lock().values.len();
     println!("{rounds} rounds of poison over {names} names");
     assert!(
         rounds > 20 && names > 8,

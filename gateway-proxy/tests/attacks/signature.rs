@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::harness::{Arrival, Market, World, ok, sized, text, trials, until};
 use crate::sellers_view::{secret, verifies};
 
-trials!(a_signature_vouches_for_what_was_sent_and_an_old_secret_ends_at_its_hour);
+trials!(a_signature_vouches_for_what_was_sent_and_an_old_secret_ends_at_its_hour => few);
 
 /// How long a rotated secret goes on signing here.
 const OVERLAP: Duration = Duration::from_secs(4);
@@ -137,19 +137,7 @@ struct Secret {
 /// Calls go on while the seller rotates again and again; each verifies with a secret she has.
 async fn calls_verify_while_secrets_are_rotated(market: &Arc<Market>) -> Vec<Secret> {
     let calls = sized(48, 1_500);
-    let mut paid = Vec::with_capacity(calls);
-    for _ in 0..calls {
-        let call = market.call();
-        paid.push((market.buyer.quote(&call).await.unwrap(), call));
-    }
-    let ids: Vec<&str> = paid
-        .iter()
-        .map(|(quote, _)| quote.relay_request_id.as_str())
-        .collect();
-    market.door.sandbox.deposit(&ids).await.unwrap();
-    let (last, _) = paid.last().unwrap();
-    market.reaches(last, "paid").await;
-
+    let paid = paid_in_advance(market, calls).await;
     let rotated = Arc::new(tokio::sync::Mutex::new(vec![Secret {
         text: secret(market).to_owned(),
         ends: None,
@@ -157,7 +145,7 @@ async fn calls_verify_while_secrets_are_rotated(market: &Arc<Market>) -> Vec<Sec
     let calling = paid.chunks(calls.div_ceil(AT_ONCE)).map(|mine| {
         let (market, mine) = (Arc::clone(market), mine.to_vec());
         tokio::spawn(async move {
-            for (number, (quote, call)) in mine.iter().enumerate() {
+            for (number, (call, quote)) in mine.iter().enumerate() {
                 let gateway = &market.door.apis[number % market.door.apis.len()];
                 let buyer = market.buyer.through(gateway);
                 ok(&market.redeem_as(&buyer, call, quote).await);
@@ -174,7 +162,7 @@ async fn calls_verify_while_secrets_are_rotated(market: &Arc<Market>) -> Vec<Sec
         called.await.unwrap();
     }
     let secrets = Arc::into_inner(rotated).unwrap().into_inner();
-    for (quote, _) in &paid {
+    for (_, quote) in &paid {
         let arrival = market.service.called_for(&quote.request_id).await;
         assert!(
             secrets

@@ -12,7 +12,7 @@ use crate::harness::{Market, Message, Wire, sized, trials};
 
 trials!(
     no_request_is_smuggled_in_another,
-    requests_behind_each_other_are_answered_in_their_order_however_they_are_cut,
+    requests_behind_each_other_are_answered_in_their_order_however_they_are_cut => few,
 );
 
 /// Longest wait for one answer.

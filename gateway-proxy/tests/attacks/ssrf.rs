@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::spellings;
 use crate::harness::{Market, Names, Reply, Service, World, sized, trials, until};
 
-trials!(no_forbidden_address_is_connected_to_however_it_is_spelled);
+trials!(no_forbidden_address_is_connected_to_however_it_is_spelled => few);
 
 /// Listings made and asked about at once.
 const AT_ONCE: usize = 8;

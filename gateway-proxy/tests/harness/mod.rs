@@ -16,6 +16,8 @@ use std::future::Future;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use crochet_dev::{Build, Options};
+
 pub(crate) use between::{Between, Mischief};
 pub(crate) use check::{manners, ok, pending, refused, text};
 pub(crate) use fault_proxy::http1::Message;
@@ -70,6 +72,20 @@ pub(crate) fn sized<T>(ordinary: T, full: T) -> T {
     if is_full() { full } else { ordinary }
 }
 
+/// The kind of a test with a long form: in an ordinary run it is none.
+pub(crate) fn long_form(beside: &str) -> &str {
+    sized("", beside)
+}
+
+/// A stack of the release build in a long run, whose figures are of what is shipped.
+pub(crate) fn measured(options: Options) -> Options {
+    if is_full() {
+        options.build(Build::Release)
+    } else {
+        options
+    }
+}
+
 /// Lowercase hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -79,11 +95,17 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 /// Names the tests of a module for `main`. A test left out is dead code, which the compiler says.
+///
+/// What has a long form says how much may run beside it then: `=> few` of its like, or nothing, where it is
+/// `alone` because it measures.
 macro_rules! trials {
-    ($($name:ident),* $(,)?) => {
+    ($($name:ident $(=> $beside:ident)?),* $(,)?) => {
         /// The tests of this module.
         pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
-            vec![$(crate::harness::trial(concat!(module_path!(), "::", stringify!($name)), $name)),*]
+            vec![$(
+                crate::harness::trial(concat!(module_path!(), "::", stringify!($name)), $name)
+                    $(.with_kind(crate::harness::long_form(stringify!($beside))))?
+            ),*]
         }
     };
 }

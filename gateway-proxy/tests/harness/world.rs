@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use crochet_dev::{Checkout, DemoKeys, Options, Role, Stack, StackFile};
 use demo_agent::{Api, Sandbox};
-use sqlx::Connection as _;
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use super::RUNTIME;
 
+/// Connections to a stack's database that its tests share.
+const CONNECTIONS: u32 = 4;
 /// How many stacks besides the shared one run at a time on a machine of two cores.
 const OWN_STACKS: usize = 2;
 
@@ -29,16 +32,15 @@ pub(crate) struct Door {
     /// Signs webhooks.
     pub(crate) relay_api_key: String,
     pub(crate) internal_secret: String,
+    /// Connections for what the tests themselves ask: many look again and again, and each new one costs a process.
+    database: PgPool,
 }
 
 impl Door {
     /// Runs SQL on the stack's database: the only way to make time pass for a row. Gives back the rows it changed.
     pub(crate) async fn sql(&self, statement: String) -> u64 {
-        let mut connection = sqlx::PgConnection::connect(&self.at.database_url)
-            .await
-            .unwrap();
         let done = sqlx::raw_sql(sqlx::AssertSqlSafe(statement.clone()))
-            .execute(&mut connection)
+            .execute(&self.database)
             .await;
         done.unwrap_or_else(|error| panic!("{statement}: {error}"))
             .rows_affected()
@@ -46,11 +48,8 @@ impl Door {
 
     /// One number out of the stack's database.
     pub(crate) async fn number(&self, query: String) -> i64 {
-        let mut connection = sqlx::PgConnection::connect(&self.at.database_url)
-            .await
-            .unwrap();
         let found = sqlx::query_scalar(sqlx::AssertSqlSafe(query.clone()))
-            .fetch_one(&mut connection)
+            .fetch_one(&self.database)
             .await;
         found.unwrap_or_else(|error| panic!("{query}: {error}"))
     }
@@ -112,9 +111,14 @@ impl World {
             stack.relay_api_key().to_owned(),
             stack.internal_secret().to_owned(),
         );
+        let database = PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .connect_lazy(&at.database_url)
+            .map_err(|error| say(error.into()))?;
         let door = Door {
             apis,
             sandbox: stack.sandbox(),
+            database,
             at,
             relay_api_key,
             internal_secret,

@@ -16,7 +16,7 @@ use tokio::time::MissedTickBehavior;
 use super::trade::{Purchase, agree, bought, each, everywhere, redeemed};
 use crate::harness::{Market, Reply, World, sized, trials};
 
-trials!(no_call_that_was_answered_is_lost_whoever_is_killed_at_whatever_moment);
+trials!(no_call_that_was_answered_is_lost_whoever_is_killed_at_whatever_moment => few);
 
 /// Whoever may be killed at random.
 const KILLED: [Role; 5] = [

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::trade::{Purchase, agree, each, paid_in_advance};
 use crate::harness::{Market, Reply, refused, shared, sized, trials};
 
-trials!(a_call_that_was_read_and_not_answered_is_never_sent_again_by_itself);
+trials!(a_call_that_was_read_and_not_answered_is_never_sent_again_by_itself => few);
 
 /// Sellers at the same time, each with one connection that is kept alive.
 const SELLERS: usize = 6;

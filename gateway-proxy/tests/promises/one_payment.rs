@@ -11,7 +11,7 @@ use serde_json::json;
 use super::trade::{Purchase, agree_on_one_call_each, each, everywhere, paid_in_advance, redeemed};
 use crate::harness::{Door, Market, Reply, World, refused, sized, trials};
 
-trials!(one_payment_is_one_consumption_however_often_and_wherever_it_is_tried);
+trials!(one_payment_is_one_consumption_however_often_and_wherever_it_is_tried => few);
 
 /// A try that a machine too busy to answer in time has refused: nothing is consumed by it. At most one in
 /// a hundred may be; it was one in seventy while each replay read the stored answer for itself.

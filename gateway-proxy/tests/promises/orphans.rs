@@ -7,7 +7,7 @@ use super::trade::{Purchase, agree_on_one_call_each, each};
 use crate::harness::{Market, ok, refused, sized, trials, until};
 use crate::states::uuid_of;
 
-trials!(a_success_at_the_provider_is_never_orphaned);
+trials!(a_success_at_the_provider_is_never_orphaned => few);
 
 /// What a buyer does who then never comes back by herself.
 #[derive(Clone, Copy, Debug)]

@@ -11,7 +11,7 @@ use super::trade::{Purchase, agree_on_one_call_each, each, everywhere, quoted, r
 use crate::closing::{now_ms, webhook};
 use crate::harness::{Market, World, pending, sized, trials};
 
-trials!(whatever_the_provider_says_and_however_the_end_is_the_same);
+trials!(whatever_the_provider_says_and_however_the_end_is_the_same => few);
 
 /// How far the provider's clock is from ours, in seconds. Rising, because a clock that is set back tells of
 /// new payments with times that were read before: those are found when their quotes expire.

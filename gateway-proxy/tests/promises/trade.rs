@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use demo_agent::{Agent, Answer, PaidCall, Quote};
 use sqlx::Connection as _;
+use tokio::sync::Semaphore;
 
 use crate::harness::{Door, Market, fee_of, is_full};
 
@@ -98,8 +99,14 @@ pub(super) async fn bought(market: &Market, call: PaidCall) -> Purchase {
 /// Quotes so many calls and pays for all of them; each is in evidence when it is given back.
 pub(crate) async fn paid_in_advance(market: &Market, count: usize) -> Vec<(PaidCall, Quote)> {
     const AT_ONCE: usize = 16;
+    // Of all tests together.
+    static PLACES: Semaphore = Semaphore::const_new(AT_ONCE);
     let calls: Vec<PaidCall> = (0..count).map(|_| market.call()).collect();
-    let quotes = each(AT_ONCE, calls.iter(), |call| market.buyer.quote(call)).await;
+    let quotes = each(AT_ONCE, calls.iter(), |call| async move {
+        let _place = PLACES.acquire().await.unwrap();
+        market.buyer.quote(call).await
+    });
+    let quotes = quotes.await;
     let quotes: Vec<Quote> = quotes.into_iter().map(Result::unwrap).collect();
     let ids: Vec<&str> = quotes
         .iter()
@@ -113,7 +120,7 @@ pub(crate) async fn paid_in_advance(market: &Market, count: usize) -> Vec<(PaidC
     );
     crate::harness::until_within(
         "all payments are in evidence",
-        Duration::from_mins(2),
+        Duration::from_mins(2) + Duration::from_millis(50) * u32::try_from(count).unwrap(),
         || async {
             let found = market.door.number(proven.clone()).await;
             (usize::try_from(found) == Ok(count)).then_some(())

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::trade::{self, Purchase, agree_on_one_call_each};
 use crate::harness::{Market, World, sized, trials};
 
-trials!(the_control_plane_before_this_one_serves_beside_it_on_this_ones_schema);
+trials!(the_control_plane_before_this_one_serves_beside_it_on_this_ones_schema => few);
 
 async fn the_control_plane_before_this_one_serves_beside_it_on_this_ones_schema() {
     let checkout = Checkout::find().unwrap();

@@ -39,12 +39,11 @@ impl Bucket {
         }
     }
 
-    /// Takes a call, or says how long until there is one.
-    pub fn take(&self, now: Instant) -> Result<(), Duration> {
+    /// A call that is made at once: gives until when it counts unless it is [answered](Self::answered), or says
+    /// how long until there is one.
+    pub fn take(&self, now: Instant) -> Result<Instant, Duration> {
         self.hold(now)?;
-        let until = self.spend(now);
-        self.answered(until, now);
-        Ok(())
+        Ok(self.spend(now))
     }
 
     /// Holds a call that is made later, or says how long until there is one. It counts as long as it
@@ -107,6 +106,11 @@ pub fn seconds(wait: Duration) -> u32 {
 mod tests {
     use super::*;
 
+    /// A call that is answered in no time.
+    fn answered(bucket: &Bucket, now: Instant) -> Result<(), Duration> {
+        bucket.take(now).map(|until| bucket.answered(until, now))
+    }
+
     #[test]
     fn no_second_holds_more_than_its_number_however_it_is_laid() {
         let bucket = Bucket::per_second(10);
@@ -115,7 +119,7 @@ mod tests {
         let asked = (0..600_u64).filter(|step| !(200..400).contains(step));
         let taken: Vec<Duration> = asked
             .map(|step| Duration::from_millis(step * 7))
-            .filter(|at| bucket.take(start + *at).is_ok())
+            .filter(|at| answered(&bucket, start + *at).is_ok())
             .collect();
         assert!(taken.len() >= 30, "{taken:?}");
         for (index, from) in taken.iter().enumerate() {
@@ -131,12 +135,12 @@ mod tests {
     fn who_comes_too_early_is_told_when_to_come() {
         let bucket = Bucket::per_second(2);
         let start = Instant::now();
-        assert_eq!(bucket.take(start), Ok(()));
+        assert_eq!(answered(&bucket, start), Ok(()));
         let half = start + SECOND / 2;
-        assert_eq!(bucket.take(half), Ok(()));
+        assert_eq!(answered(&bucket, half), Ok(()));
         let wait = bucket.take(half).unwrap_err();
         assert!(bucket.take(half + wait.saturating_sub(MARGIN / 2)).is_err());
-        assert_eq!(bucket.take(half + wait), Ok(()));
+        assert_eq!(answered(&bucket, half + wait), Ok(()));
     }
 
     #[test]
@@ -153,7 +157,19 @@ mod tests {
         let after = later + SECOND + MARGIN * 2;
         assert_eq!(bucket.hold(after), Ok(()));
         bucket.give_back();
-        assert_eq!(bucket.take(after), Ok(()));
+        assert_eq!(answered(&bucket, after), Ok(()));
+    }
+
+    #[test]
+    fn a_call_made_at_once_may_arrive_late_until_it_is_answered() {
+        let bucket = Bucket::per_second(1);
+        let start = Instant::now();
+        let until = bucket.take(start).unwrap();
+        let late = start + SECOND + MARGIN;
+        assert!(bucket.take(late).is_err(), "it may have arrived just now");
+        bucket.answered(until, start + MARGIN);
+        assert!(bucket.take(late).is_err());
+        assert!(bucket.take(late + MARGIN).is_ok());
     }
 
     #[test]

@@ -258,9 +258,14 @@ impl Client {
     async fn page(&self, url: Url) -> Result<Page, ProviderError> {
         self.records.ready()?;
         let taken = self.calls.take(Instant::now());
-        taken.map_err(|wait| self.records.not_asked(wait, "over our own limit"))?;
+        let counts_until =
+            taken.map_err(|wait| self.records.not_asked(wait, "over our own limit"))?;
         let asked = answer(self.http.get(url).timeout(RECORDS_TIMEOUT));
-        let outcome = match self.records.timed(asked).await {
+        let answered = self.records.timed(asked).await;
+        if !matches!(answered, Err(Fault::Silent)) {
+            self.calls.answered(counts_until, Instant::now());
+        }
+        let outcome = match answered {
             Ok(body) => Page::read(&body).ok_or(Fault::Nonsense),
             Err(fault) => Err(fault),
         };

@@ -19,10 +19,11 @@ const CONNECTIONS: u16 = 600;
 pub(crate) struct Arguments {
     /// Only tests whose name contains this.
     filter: Option<String>,
-    /// Let tests that have a long form run it (`CROCHET_TEST_FULL=1`); without a filter, then hold the
-    /// documents to the program (`cargo dev documents`), rules and dashboards to a Prometheus
-    /// (`cargo dev observe --check`), and fuzz the parsers (`cargo dev fuzz`). The version before
-    /// (`deploy/PREVIOUS`) is built first, for the test that lets it serve beside this one.
+    /// Let tests that have a long form run it (`CROCHET_TEST_FULL=1`), all of them whichever fails; without a
+    /// filter, then hold the documents to the program (`cargo dev documents`), rules and dashboards to a
+    /// Prometheus (`cargo dev observe --check`), and fuzz the parsers (`cargo dev fuzz`). Built first are a
+    /// release of the services, for the tests that measure, and the version before (`deploy/PREVIOUS`), for
+    /// the test that lets it serve beside this one.
     #[arg(long)]
     full: bool,
     /// Arguments of the test programs (`-- --nocapture`).
@@ -41,6 +42,7 @@ pub(crate) async fn test(arguments: Arguments) -> Result<ExitCode> {
     println!("Building the programs that tests start");
     compile::build(&checkout, crochet_dev::Build::Debug, &compile::SERVICES)?;
     if arguments.full {
+        compile::build(&checkout, crochet_dev::Build::Release, &compile::SERVICES)?;
         previous::build(&checkout)?;
     }
     end_leftovers(&directory).await?;
@@ -49,18 +51,16 @@ pub(crate) async fn test(arguments: Arguments) -> Result<ExitCode> {
     let stores = Stores::start(&directory, CONNECTIONS).await?;
     let status = run(cargo_test(&checkout, &arguments, &stores), &mut signals).await;
     let mut held = Ok(true);
-    if arguments.full
-        && arguments.filter.is_none()
-        && status.as_ref().is_ok_and(ExitStatus::success)
-    {
+    // A long run tells all that it can, but for one that was interrupted.
+    let ended = status.as_ref().is_ok_and(|status| status.code().is_some());
+    if arguments.full && arguments.filter.is_none() && ended {
         let postgres = stores.database_url();
         held = tokio::select! {
-            held = Box::pin(hold(&checkout, &postgres)) => held,
+            held = Box::pin(hold(&checkout, &postgres)) => {
+                held.and_then(|held| Ok(fuzz::hold_all(&checkout)? && held))
+            }
             () = signals.any() => Ok(false),
         };
-        if matches!(held, Ok(true)) {
-            held = fuzz::hold_all(&checkout);
-        }
     }
     // Tests that were interrupted have left their stacks. The logs of those that failed are kept until the next run.
     end_all_abandoned(&checkout.test_stacks(), Abandoned::Keep).await?;
@@ -83,6 +83,7 @@ fn cargo_test(checkout: &Checkout, arguments: &Arguments, stores: &Stores) -> Co
     let mut command = compile::cargo(checkout);
     command
         .args(["test", "--workspace"])
+        .args(arguments.full.then_some("--no-fail-fast"))
         .args(&arguments.filter);
     if !arguments.rest.is_empty() {
         command.arg("--").args(&arguments.rest);
