@@ -94,7 +94,8 @@ pub struct Args {
     #[arg(long, env = "GATEWAY_THREADS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub gateway_threads: u16,
     /// Bytes of bodies held at once: half of it for requests' and half for answers above 1 MiB. Settled answers
-    /// on their way to buyers may hold half as much besides; beyond it the slowest is cut off, and asked for again.
+    /// on their way to buyers may hold half as much besides, each above 64 KiB; beyond it the one that reads most
+    /// slowly for its size is cut off, and asked for again.
     #[arg(long, env = "BODY_BUDGET_BYTES", default_value_t = 268_435_456)]
     pub body_budget_bytes: usize,
     /// Calls a minute for one API key.

@@ -8,6 +8,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use bytes::Bytes;
 use crochet_shared::envelope::preserving_only;
 use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, CONTENT_TYPE,
@@ -25,6 +26,7 @@ use crate::incoming::Incoming;
 use crate::limits::OutOfTime;
 use crate::rate::WINDOW_SECONDS;
 use crate::sending::Sending;
+use crate::tls::http2;
 
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "X-Request-Id, X-Crochet-Request-Id, Idempotent-Replayed, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate, Allow",
@@ -39,6 +41,8 @@ const REST_TIME: Duration = Duration::from_millis(500);
 /// What is read off after an answer that ends its connection.
 const LINGER_BYTES_MAX: usize = 32 * 1024 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(3);
+/// A part of a body, over HTTP/2.
+const PART_BYTES: usize = 64 * 1024;
 /// Headers of an answer, at most.
 const HEADERS_MAX: usize = 16;
 
@@ -210,8 +214,8 @@ pub async fn write(
     written.is_ok()
 }
 
-/// As pingora writes it; over HTTP/1.1 it would wait without end for a client that does not even take a head.
-/// Tells whether it was HTTP/2, which has a limit of its own for each write.
+/// As pingora writes it, which would wait without end for a client that does not even take a head. Tells whether
+/// it was HTTP/2.
 async fn write_in_time(
     sending: &Sending,
     session: &mut Session,
@@ -219,16 +223,20 @@ async fn write_in_time(
     request_id: &HeaderValue,
 ) -> (Result<(), String>, bool) {
     let is_http2 = session.is_http2();
-    let time = if is_http2 {
-        Duration::MAX
-    } else {
-        send_time(WIRE_BYTES + reply.body.len())
-    };
+    let mut time = send_time(WIRE_BYTES + reply.body.len());
+    if is_http2 {
+        // Streams share their connection, and so its pace.
+        time = time.max(http2::WRITE_TIME);
+    }
     let writing = write_by_pingora(session, reply, request_id);
     let written = match sending.within(counted_bytes(reply), time, writing).await {
         Ok(written) => written.map_err(|error| error.to_string()),
         Err(OutOfTime) => Err("it does not read".to_owned()),
     };
+    if is_http2 && written.is_err() {
+        // What is queued for the stream goes now, rather than when the client reads again.
+        session.as_downstream_mut().shutdown().await;
+    }
     (written, is_http2)
 }
 
@@ -251,12 +259,17 @@ async fn write_by_pingora(
     session
         .write_response_header(Box::new(head), without_body)
         .await?;
-    if !without_body {
-        session
-            .write_response_body(Some(reply.body.clone()), true)
-            .await?;
+    if without_body {
+        return Ok(());
     }
-    Ok(())
+    let mut body = reply.body.clone();
+    // What HTTP/2 has queued of a body keeps all of it in memory, whatever became of the stream: a large one
+    // is given to it in copies of its parts.
+    while session.is_http2() && body.len() > PART_BYTES {
+        let part = Bytes::copy_from_slice(&body.split_to(PART_BYTES));
+        session.write_response_body(Some(part), false).await?;
+    }
+    session.write_response_body(Some(body), true).await
 }
 
 /// How long an answer of so many bytes may take.

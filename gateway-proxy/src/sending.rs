@@ -2,9 +2,9 @@
 //!
 //! A delivered answer is settled before its first byte is sent, so one that does not arrive is not lost: asked
 //! for again, it is told from what is stored. So where more is on its way than may be, the answer is cut off
-//! that has cost most: its bytes times how long they have been held. Nobody is refused, and beside a reader as
-//! slow as [`SEND_BYTES_A_SECOND_MIN`](crate::front::SEND_BYTES_A_SECOND_MIN) lets him be, it is never the one who
-//! reads at the pace of a network.
+//! that has cost most: its bytes times how long they have been held, less the time that they take at the pace of
+//! a poor network ([`PACE`]). Nobody is refused, and whoever reads faster than that is cut off only when everybody
+//! does.
 //!
 //! Replays have a budget of their own ([`replay`](crate::call::replay)), which refuses instead.
 
@@ -22,6 +22,9 @@ use crate::limits::{OutOfTime, at_once};
 
 /// Answers up to this many bytes are not counted: about what the kernel holds of a connection anyway.
 const FREE_BYTES: usize = 64 * 1024;
+
+/// The pace at which an answer costs nothing, in bytes a second.
+const PACE: u64 = 1024 * 1024;
 
 /// What is on its way.
 pub struct Sending {
@@ -129,7 +132,10 @@ impl OnWay {
     fn dearest(&self, now: Instant) -> Option<u64> {
         let cost = |one: &One| {
             let held = now.saturating_duration_since(one.since);
-            held.as_micros().saturating_mul(one.bytes as u128)
+            let due = Duration::from_micros(one.bytes as u64 * 1_000_000 / PACE);
+            let late = held.saturating_sub(due).as_micros();
+            // Where nobody is late, whoever began first is nearest to it.
+            (late.saturating_mul(one.bytes as u128), held)
         };
         let dearest = self.each.iter().max_by_key(|(_, one)| cost(one));
         dearest.map(|(number, _)| *number)
@@ -221,6 +227,24 @@ mod tests {
         }
         assert_eq!(bytes(&sending), 4 * LARGE);
         drop((small, late, next, whole));
+        assert_eq!(bytes(&sending), 0);
+    }
+
+    #[tokio::test]
+    async fn who_reads_at_the_pace_of_a_network_is_spared_beside_many_who_do_not() {
+        const MEBIBYTE: usize = 1024 * 1024;
+        let sending = sending(16 * MEBIBYTE);
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let slow: Vec<_> = (0..8).map(|_| sending.enter(MEBIBYTE, start)).collect();
+        let honest = sending.enter(8 * MEBIBYTE, at(2));
+        // Seven seconds of eight mebibytes are more than nine of one, and no more than it takes.
+        let next = sending.enter(8 * MEBIBYTE, at(9));
+        for slow in &slow {
+            assert!(slow.cut.notified().now_or_never().is_some());
+        }
+        assert!(honest.cut.notified().now_or_never().is_none());
+        drop((slow, honest, next));
         assert_eq!(bytes(&sending), 0);
     }
 

@@ -109,7 +109,8 @@ fn main() -> ExitCode {
         trials = others;
         if !Vec::is_empty(&of_kind) {
             let mut arguments = arguments.clone();
-            arguments.test_threads.get_or_insert(at_once);
+            let at_most = arguments.test_threads.unwrap_or(at_once);
+            arguments.test_threads = Some(if kind == "alone" { at_once } else { at_most });
             has_failed |= libtest_mimic::run(&arguments, of_kind).has_failed();
         }
     }

@@ -42,7 +42,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 512 * 1024;
 /// What of an answer is kept for a stream whose client does not read.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// How long a client may leave an answer unread.
-const WRITE_TIME: Duration = Duration::from_secs(30);
+pub(crate) const WRITE_TIME: Duration = Duration::from_secs(30);
 
 /// Serves one connection to its end.
 pub(crate) async fn serve(

@@ -342,6 +342,8 @@ async fn the_provider_is_spared(world: &World, before: &Asked, told: &Told, size
         "{} unpaid calls of {} buyers in {:?}: {quotes} quotes asked of the provider, answers {:?}",
         told.sent, size.buyers, told.answered, told.answers
     );
+    let wanted = usize::try_from(size.calls_per_second).unwrap() * self::seconds(told.time);
+    assert!(told.sent * 4 >= wanted, "{} calls are no flood", told.sent);
     assert_eq!(
         after.refused, 0,
         "the provider said that it was asked too often"

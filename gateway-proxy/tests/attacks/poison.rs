@@ -26,6 +26,8 @@ const BELIEF: Duration = Duration::from_secs(6);
 const QUOTES_MAX: usize = 64;
 
 type Values = BTreeMap<Vec<u8>, Vec<u8>>;
+/// A name, and every value ever seen under it, oldest first.
+type Recorded<'a> = (&'a Vec<u8>, &'a Vec<Vec<u8>>);
 /// Every value ever seen under a name, oldest first.
 #[derive(Default)]
 struct Seen {
@@ -178,7 +180,7 @@ fn kind(name: &[u8]) -> &[u8] {
 
 /// Each name with a record of another name of its kind, or with its own oldest.
 fn exchanged(seen: &Seen, round: usize) -> Values {
-    let mut kinds: BTreeMap<&[u8], Vec<(&Vec<u8>, &Vec<Vec<u8>>)>> = BTreeMap::new();
+    let mut kinds: BTreeMap<&[u8], Vec<Recorded<'_>>> = BTreeMap::new();
     let recorded = seen.values.iter().filter(|(_, held)| !held.is_empty());
     for (name, held) in recorded {
         kinds.entry(kind(name)).or_default().push((name, held));
@@ -190,7 +192,7 @@ fn exchanged(seen: &Seen, round: usize) -> Values {
                 // Whichever is so far away from it in this round; never itself.
                 let away = 1 + round / 2 % (alike.len() - 1);
                 let (_, others) = alike[(number + away) % alike.len()];
-                &others[round % others.len()]
+                &others[(number + round / 2) % others.len()]
             } else {
                 &held[0]
             };

@@ -11,6 +11,7 @@ use demo_agent::PaidCall;
 use serde_json::{Value, json};
 
 use crate::harness::{Arrival, Market, World, ok, sized, text, trials, until};
+use crate::promises::trade::paid_in_advance;
 use crate::sellers_view::{secret, verifies};
 
 trials!(a_signature_vouches_for_what_was_sent_and_an_old_secret_ends_at_its_hour => few);

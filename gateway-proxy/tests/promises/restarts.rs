@@ -87,6 +87,11 @@ async fn a_rolling_restart_refuses_nobody_and_breaks_nothing() {
         purchases.len(),
         begun.elapsed()
     );
+    let wanted = usize::try_from(u64::from(rate) * begun.elapsed().as_secs()).unwrap();
+    assert!(
+        purchases.len() * 4 >= wanted,
+        "too few buyers to be refused"
+    );
     agree_on_one_call_each(&market, &purchases).await;
     world.close().await;
 }

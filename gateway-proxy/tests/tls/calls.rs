@@ -13,6 +13,7 @@ use crate::harness::{Gate, Market, Reply, SOON, Service, manners, trials, until}
 trials!(
     a_call_by_tls_is_the_same_call_in_both_versions_of_http,
     a_claimed_call_outlives_its_stream_and_a_stopping_gateway,
+    a_large_answer_that_nobody_reads_is_cut_off_and_its_connection_serves_on,
 );
 
 async fn a_call_by_tls_is_the_same_call_in_both_versions_of_http() {
@@ -223,4 +224,63 @@ async fn reset_while_claimed(stage: &Stage, market: &Market) {
     let answer = market.once(&call, &quote).await;
     assert_eq!(answer.headers["idempotent-replayed"], "true");
     market.assert_settled(&quote, 1).await;
+}
+
+async fn a_large_answer_that_nobody_reads_is_cut_off_and_its_connection_serves_on() {
+    const MEBIBYTE: usize = 1024 * 1024;
+    // Half of it may be on its way: two of these answers.
+    const BUDGET: usize = 16 * MEBIBYTE;
+    const ANSWER_BYTES: usize = 15 * MEBIBYTE / 4;
+    let mut stage = Stage::set("cut_streams").await;
+    let (gateway, budget) = (Role::Gateway(0), BUDGET.to_string());
+    stage.world.stack.tell(gateway, "BODY_BUDGET_BYTES", &budget);
+    stage.world.stack.restart(gateway).await.unwrap();
+    let mut door = stage.world.door.clone();
+    door.apis = vec![stage.api(Version::HTTP_2)];
+    let market = Market::within(&door, json!({})).await;
+    let large = format!("\"{}\"", "x".repeat(ANSWER_BYTES - 2));
+    let mut unread = Vec::new();
+    for _ in 0..3 {
+        market.service.then(Reply::json(&large));
+        let call = market.call();
+        let quote = market.evidenced(&call).await;
+        let mut client = stage.http2().await;
+        let relay = Some(quote.relay_request_id.as_str());
+        let head = stage.head(&market.buyer, &call, relay);
+        let (answer, mut stream) = client.send_request(head, false).unwrap();
+        stream.send_data(call.body.clone(), true).unwrap();
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status(), 200);
+        unread.push((client, call, quote, answer.into_body()));
+    }
+    let (mut client, call, quote, body) = unread.remove(0);
+    let error = bytes_of(body).await.unwrap_err();
+    assert!(error.is_reset(), "{error}");
+    let unpaid = stage.head(&market.buyer, &market.call(), None);
+    let (answer, mut stream) = client.send_request(unpaid, false).unwrap();
+    stream.send_data(market.call().body, true).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 402);
+    let answer = market.redeem(&call, &quote).await;
+    assert_eq!(answer.status, 200, "{answer}");
+    assert_eq!(answer.headers["idempotent-replayed"], "true");
+    assert!(answer.body.len() > ANSWER_BYTES);
+    market.assert_settled(&quote, 1).await;
+    // The others were not.
+    for (_client, _, quote, body) in unread {
+        let bytes = bytes_of(body).await.unwrap();
+        assert!(bytes > ANSWER_BYTES, "{bytes} bytes came");
+        market.assert_settled(&quote, 1).await;
+    }
+    stage.world.close().await;
+}
+
+/// Reads a stream to its end.
+async fn bytes_of(mut body: h2::RecvStream) -> Result<usize, h2::Error> {
+    let mut bytes = 0;
+    while let Some(part) = body.data().await {
+        let part = part?.len();
+        bytes += part;
+        body.flow_control().release_capacity(part)?;
+    }
+    Ok(bytes)
 }
