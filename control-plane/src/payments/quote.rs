@@ -242,11 +242,17 @@ async fn in_turn(
 ) -> Result<QuoteCreated, ApiError> {
     let digest = identity.digest();
     let under_way = app.payments.quotes.under_way(digest);
-    let _alone = under_way.lock().await;
-    // Whoever was here before may have made it.
-    if let Some(found) = look(app, identity).await? {
-        return Ok(QuoteCreated::Found(found));
-    }
+    let _alone = if let Ok(alone) = under_way.try_lock() {
+        // The gateway has just looked, and it is looked again before the provider is asked.
+        alone
+    } else {
+        let alone = under_way.lock().await;
+        // Whoever was here before may have made it.
+        if let Some(found) = look(app, identity).await? {
+            return Ok(QuoteCreated::Found(found));
+        }
+        alone
+    };
     let turn = match turn(app, identity).await? {
         Ok(turn) => turn,
         Err(refusal) => return Ok(QuoteCreated::Refused(refusal)),
@@ -276,7 +282,8 @@ async fn in_turn(
 }
 
 /// Leave to ask the provider. While there is not enough for everybody, whoever would be refused anyway
-/// does not stand in the line: cheapest first, the buyer's own limit before the listing is read.
+/// does not stand in the line: cheapest first, the buyer's own limit and the line's before the listing is read.
+/// A flood of calls that cannot have a quote must cost Postgres nothing.
 async fn turn(app: &App, identity: &QuoteIdentity) -> Result<Result<Turn, QuoteRefusal>, ApiError> {
     let buyer = identity.buyer.0;
     if let Some(turn) = app.relay.turn_at_once(buyer) {
@@ -285,6 +292,9 @@ async fn turn(app: &App, identity: &QuoteIdentity) -> Result<Result<Turn, QuoteR
     let standing = app.limits.quotes.look(buyer, Instant::now());
     if !standing.allowed {
         return Ok(Err(over_limit(standing)));
+    }
+    if let Err(error) = app.relay.has_place(buyer) {
+        return Ok(Err(refusal(&error)));
     }
     if let Err(refusal) = terms(app, identity).await? {
         return Ok(Err(refusal));

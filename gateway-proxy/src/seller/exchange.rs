@@ -248,6 +248,11 @@ impl Gathered {
         if self.budget.is_none() && expected > BUDGET_FREE_BYTES {
             // All at once: two calls that each held half of what they need would wait for ever.
             self.budget = acquire(limits.budget, declared.unwrap_or(limits.body_bytes)).await;
+            if declared.is_none() {
+                // Once, rather than twice as much again and again: what is not written to is not in memory.
+                let rest = limits.body_bytes.saturating_sub(self.all.len());
+                self.all.reserve(rest);
+            }
         }
         if self.all.is_empty() {
             self.all.reserve(expected.max(self.bytes));

@@ -200,14 +200,23 @@ impl Client {
         self.turns.at_once(buyer, Instant::now())
     }
 
-    /// The same when it is her turn among those who wait.
+    /// Whether she would have a place among those who wait.
+    pub fn has_place(&self, buyer: Uuid) -> Result<(), ProviderError> {
+        self.quotes.ready()?;
+        let place = self.turns.has_place(buyer, Instant::now());
+        place.map_err(|wait| self.no_turn(wait))
+    }
+
+    /// Leave to ask for a quote when it is her turn among those who wait.
     pub async fn turn(&self, buyer: Uuid) -> Result<Turn, ProviderError> {
         self.quotes.ready()?;
         let turn = self.turns.wait(buyer).await;
-        turn.map_err(|wait| {
-            self.quotes
-                .not_asked(wait, "more want a quote than it gives")
-        })
+        turn.map_err(|wait| self.no_turn(wait))
+    }
+
+    fn no_turn(&self, wait: Duration) -> ProviderError {
+        self.quotes
+            .not_asked(wait, "more want a quote than it gives")
     }
 
     /// Asks for a quote that delivers exactly `output` atomic units.

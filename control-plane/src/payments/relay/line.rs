@@ -67,22 +67,36 @@ impl Line {
     /// Takes a place, or none: the buyer has enough of them, or the line is full of those who come
     /// before her.
     pub fn join(&mut self, buyer: Uuid, now: Instant) -> Option<Ticket> {
-        let hers = self.waiting.iter().filter(|other| other.buyer == buyer);
-        if hers.count() >= WAITING_EACH_MAX {
-            return None;
-        }
-        let ticket = Ticket(self.tickets);
-        let newcomer = Waiting { ticket, buyer };
-        if self.waiting.len() >= self.waiting_max {
-            let last = *self.waiting.iter().max_by_key(|one| self.rank(one, now))?;
-            if self.rank(&newcomer, now) > self.rank(&last, now) {
-                return None;
-            }
-            self.leave(last.ticket);
+        let newcomer = self.newcomer(buyer);
+        if let Some(last) = self.place_for(&newcomer, now)? {
+            self.leave(last);
         }
         self.tickets += 1;
         self.waiting.push(newcomer);
-        Some(ticket)
+        Some(newcomer.ticket)
+    }
+
+    /// Whether she would have a place.
+    pub fn has_place(&self, buyer: Uuid, now: Instant) -> bool {
+        self.place_for(&self.newcomer(buyer), now).is_some()
+    }
+
+    const fn newcomer(&self, buyer: Uuid) -> Waiting {
+        let ticket = Ticket(self.tickets);
+        Waiting { ticket, buyer }
+    }
+
+    /// A place for somebody, and whose it would be that she takes, if anybody's.
+    fn place_for(&self, newcomer: &Waiting, now: Instant) -> Option<Option<Ticket>> {
+        let hers = |other: &&Waiting| other.buyer == newcomer.buyer;
+        if self.waiting.iter().filter(hers).count() >= WAITING_EACH_MAX {
+            return None;
+        }
+        if self.waiting.len() < self.waiting_max {
+            return Some(None);
+        }
+        let last = self.waiting.iter().max_by_key(|one| self.rank(one, now))?;
+        (self.rank(newcomer, now) <= self.rank(last, now)).then_some(Some(last.ticket))
     }
 
     /// Where a ticket stands now.
@@ -198,6 +212,7 @@ mod tests {
         let now = Instant::now();
         let places = (0..10).filter(|_| line.join(GREEDY, now).is_some());
         assert_eq!(places.count(), WAITING_EACH_MAX);
+        assert!(!line.has_place(GREEDY, now));
         assert!(line.join(buyer(1), now).is_some());
     }
 
@@ -209,12 +224,15 @@ mod tests {
         let greedy = line.join(GREEDY, now).unwrap();
         let first = line.join(buyer(1), now).unwrap();
         line.join(buyer(2), now).unwrap();
-        assert_eq!(line.join(GREEDY, now), None, "she is behind all of them");
+        assert!(!line.has_place(GREEDY, now), "she is behind all of them");
+        assert_eq!(line.join(GREEDY, now), None);
+        assert!(line.has_place(buyer(3), now));
         let third = line.join(buyer(3), now).unwrap();
         assert_eq!(line.standing(greedy, now), Standing::Out);
         assert_eq!(line.standing(first, now), Standing::Next);
         assert_eq!(line.standing(third, now), Standing::Behind);
-        assert_eq!(line.join(buyer(4), now), None, "they came first");
+        assert!(!line.has_place(buyer(4), now), "they came first");
+        assert_eq!(line.join(buyer(4), now), None);
     }
 
     #[test]

@@ -60,6 +60,15 @@ impl Turns {
         Some(Turn::new(self))
     }
 
+    /// Whether a buyer would have a place among those who wait; or after what time to try again.
+    pub fn has_place(&self, buyer: Uuid, now: Instant) -> Result<(), Duration> {
+        if self.line.lock().has_place(buyer, now) {
+            Ok(())
+        } else {
+            Err(self.bucket.wait(now))
+        }
+    }
+
     /// A turn for a buyer when she is next; or after what time to try again.
     pub async fn wait(self: &Arc<Self>, buyer: Uuid) -> Result<Turn, Duration> {
         let came = Instant::now();
