@@ -14,7 +14,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::balancer::Balancer;
 use super::trade::{Purchase, agree_on_one_call_each};
-use crate::harness::{Market, Reply, World, sized, trials, until};
+use crate::harness::{Market, Reply, World, measured, sized, trials, until};
 
 trials!(a_rolling_restart_refuses_nobody_and_breaks_nothing => alone);
 
@@ -31,7 +31,7 @@ async fn a_rolling_restart_refuses_nobody_and_breaks_nothing() {
     let rate = u32::try_from(sized(10, 40)).unwrap();
     let upgrade = std::env::temp_dir().join(format!("crochet-upgrade-{}.sock", std::process::id()));
     let mut world = World::own("restarts", |options| {
-        options
+        measured(options)
             .set("GATEWAY_DRAIN_SECONDS", "1")
             .and_then(|options| options.set("GATEWAY_UPGRADE_SOCKET", upgrade.to_str().unwrap()))
             .unwrap()
