@@ -76,6 +76,9 @@ impl Writer {
     }
 
     async fn delete(&mut self, names: &[Vec<u8>]) {
+        if names.is_empty() {
+            return;
+        }
         let mut commands = redis::pipe();
         for name in names {
             commands.cmd("DEL").arg(name).ignore();

@@ -14,7 +14,7 @@ const SELLERS: usize = 6;
 /// the moment at which many clients send again by themselves.
 async fn a_call_that_was_read_and_not_answered_is_never_sent_again_by_itself() {
     // Two calls a purchase.
-    let purchases = sized(5 * SELLERS, 5_000) / SELLERS;
+    let purchases = sized(5 * SELLERS, 5_000_usize).div_ceil(SELLERS);
     let door = shared().await;
     let closed = each(SELLERS, 0..SELLERS, |_| async {
         let market = Market::within(&door, json!({ "endpoint": { "max_concurrency": 1 } })).await;

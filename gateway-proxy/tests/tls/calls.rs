@@ -233,7 +233,10 @@ async fn a_large_answer_that_nobody_reads_is_cut_off_and_its_connection_serves_o
     const ANSWER_BYTES: usize = 15 * MEBIBYTE / 4;
     let mut stage = Stage::set("cut_streams").await;
     let (gateway, budget) = (Role::Gateway(0), BUDGET.to_string());
-    stage.world.stack.tell(gateway, "BODY_BUDGET_BYTES", &budget);
+    stage
+        .world
+        .stack
+        .tell(gateway, "BODY_BUDGET_BYTES", &budget);
     stage.world.stack.restart(gateway).await.unwrap();
     let mut door = stage.world.door.clone();
     door.apis = vec![stage.api(Version::HTTP_2)];
