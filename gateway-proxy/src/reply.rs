@@ -264,10 +264,13 @@ async fn write_by_pingora(
     }
     let mut body = reply.body.clone();
     // What HTTP/2 has queued of a body keeps all of it in memory, whatever became of the stream: a large one
-    // is given to it in copies of its parts.
-    while session.is_http2() && body.len() > PART_BYTES {
-        let part = Bytes::copy_from_slice(&body.split_to(PART_BYTES));
-        session.write_response_body(Some(part), false).await?;
+    // is given to it in copies of its parts, the last one too.
+    if session.is_http2() && body.len() > PART_BYTES {
+        while body.len() > PART_BYTES {
+            let part = Bytes::copy_from_slice(&body.split_to(PART_BYTES));
+            session.write_response_body(Some(part), false).await?;
+        }
+        body = Bytes::copy_from_slice(&body);
     }
     session.write_response_body(Some(body), true).await
 }

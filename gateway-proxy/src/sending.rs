@@ -134,7 +134,7 @@ impl OnWay {
             let held = now.saturating_duration_since(one.since);
             let due = Duration::from_micros(one.bytes as u64 * 1_000_000 / PACE);
             let late = held.saturating_sub(due).as_micros();
-            // Where nobody is late, whoever began first is nearest to it.
+            // Where nobody is late, it is whoever began first.
             (late.saturating_mul(one.bytes as u128), held)
         };
         let dearest = self.each.iter().max_by_key(|(_, one)| cost(one));

@@ -190,17 +190,24 @@ pub async fn open_quote(app: &App, identity: &[u8; 32]) -> Result<Option<Quote>,
 pub async fn create(app: &Arc<App>, ask: CreateQuote) -> Result<QuoteCreated, ApiError> {
     let app = Arc::clone(app);
     let task = tokio::spawn(async move {
-        let (identity, request_bytes) = match ask {
+        // Whoever asks for a new one has just looked (`FIND_QUOTES`); nobody has for one after another.
+        let (identity, request_bytes, looked) = match ask {
             CreateQuote::New {
                 identity,
                 request_bytes,
-            } => (identity, i32::try_from(request_bytes).unwrap_or(i32::MAX)),
+            } => {
+                let bytes = i32::try_from(request_bytes).unwrap_or(i32::MAX);
+                (identity, bytes, true)
+            }
             CreateQuote::After {
                 buyer,
                 relay_request_id,
-            } => again(&app, buyer, &relay_request_id).await?,
+            } => {
+                let (identity, bytes) = again(&app, buyer, &relay_request_id).await?;
+                (identity, bytes, false)
+            }
         };
-        let outcome = in_turn(&app, &identity, request_bytes).await;
+        let outcome = in_turn(&app, &identity, request_bytes, looked).await;
         if let Ok(created) = &outcome {
             metrics::counter!(names::QUOTES.name, "result" => label(created)).increment(1);
         }
@@ -234,25 +241,24 @@ async fn again(
     Ok((identity, before.request_bytes))
 }
 
-/// One at a time for an identity, here and everywhere.
+/// One at a time for an identity, here and everywhere. `looked` says that it stood nowhere a moment ago.
 async fn in_turn(
     app: &App,
     identity: &QuoteIdentity,
     request_bytes: i32,
+    looked: bool,
 ) -> Result<QuoteCreated, ApiError> {
     let digest = identity.digest();
     let under_way = app.payments.quotes.under_way(digest);
-    let _alone = if let Ok(alone) = under_way.try_lock() {
-        // The gateway has just looked, and it is looked again before the provider is asked.
-        alone
-    } else {
-        let alone = under_way.lock().await;
+    let (_alone, looked) = match under_way.try_lock() {
+        Ok(alone) => (alone, looked),
         // Whoever was here before may have made it.
-        if let Some(found) = look(app, identity).await? {
-            return Ok(QuoteCreated::Found(found));
-        }
-        alone
+        Err(_) => (under_way.lock().await, false),
     };
+    // Before the provider is asked it is looked again in any case.
+    if !looked && let Some(found) = look(app, identity).await? {
+        return Ok(QuoteCreated::Found(found));
+    }
     let turn = match turn(app, identity).await? {
         Ok(turn) => turn,
         Err(refusal) => return Ok(QuoteCreated::Refused(refusal)),
@@ -283,7 +289,7 @@ async fn in_turn(
 
 /// Leave to ask the provider. While there is not enough for everybody, whoever would be refused anyway
 /// does not stand in the line: cheapest first, the buyer's own limit and the line's before the listing is read.
-/// A flood of calls that cannot have a quote must cost Postgres nothing.
+/// A flood of calls that cannot have a quote must cost Postgres no more than the look that the gateway asked for.
 async fn turn(app: &App, identity: &QuoteIdentity) -> Result<Result<Turn, QuoteRefusal>, ApiError> {
     let buyer = identity.buyer.0;
     if let Some(turn) = app.relay.turn_at_once(buyer) {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use std::time::Duration;
+
 use control_plane::ledger::entry::RequestState;
 use control_plane::payments::{open_quote, quote};
 use crochet_shared::internal::{
@@ -292,7 +294,12 @@ async fn an_older_quote_that_was_paid_late_counts_before_a_newer_one(pool: PgPoo
 
 #[sqlx::test(migrations = "./migrations")]
 async fn a_failed_payment_is_followed_by_one_fresh_quote_of_its_identity(pool: PgPool) {
-    let stage = Stage::with_sandbox(pool, &[]).await;
+    // Of a provider who gives one quote a second, and to a buyer who may have one: what was made is found all the same.
+    let slow = [
+        "--rate-limit-provider-quotes-per-second=1",
+        "--rate-limit-quotes-per-second=1",
+    ];
+    let stage = Stage::with_sandbox(pool, &slow).await;
     let mut identity = stage.identity();
     identity.idempotency_key = Some("k".into());
     let failed = made(&stage, &identity).await;
@@ -315,9 +322,12 @@ async fn a_failed_payment_is_followed_by_one_fresh_quote_of_its_identity(pool: P
         buyer: stage.buyer,
         relay_request_id: failed.relay_request_id.clone(),
     };
-    let fresh = match quote::create(&stage.app, after.clone()).await.unwrap() {
-        QuoteCreated::New(quote) => quote,
-        other => panic!("{other:?}"),
+    let fresh = loop {
+        match quote::create(&stage.app, after.clone()).await.unwrap() {
+            QuoteCreated::New(quote) => break quote,
+            QuoteCreated::Refused(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            other => panic!("{other:?}"),
+        }
     };
     assert_ne!(fresh.relay_request_id, failed.relay_request_id);
     assert_eq!(

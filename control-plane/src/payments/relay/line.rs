@@ -37,6 +37,15 @@ struct Waiting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(u64);
 
+/// A place for somebody who comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Free,
+    /// That of who is last, and comes after her.
+    Of(Ticket),
+    None,
+}
+
 /// Where a ticket stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -68,8 +77,10 @@ impl Line {
     /// before her.
     pub fn join(&mut self, buyer: Uuid, now: Instant) -> Option<Ticket> {
         let newcomer = self.newcomer(buyer);
-        if let Some(last) = self.place_for(&newcomer, now)? {
-            self.leave(last);
+        match self.place_for(&newcomer, now) {
+            Place::Free => {}
+            Place::Of(last) => self.leave(last),
+            Place::None => return None,
         }
         self.tickets += 1;
         self.waiting.push(newcomer);
@@ -78,7 +89,7 @@ impl Line {
 
     /// Whether she would have a place.
     pub fn has_place(&self, buyer: Uuid, now: Instant) -> bool {
-        self.place_for(&self.newcomer(buyer), now).is_some()
+        self.place_for(&self.newcomer(buyer), now) != Place::None
     }
 
     const fn newcomer(&self, buyer: Uuid) -> Waiting {
@@ -86,17 +97,20 @@ impl Line {
         Waiting { ticket, buyer }
     }
 
-    /// A place for somebody, and whose it would be that she takes, if anybody's.
-    fn place_for(&self, newcomer: &Waiting, now: Instant) -> Option<Option<Ticket>> {
+    fn place_for(&self, newcomer: &Waiting, now: Instant) -> Place {
         let hers = |other: &&Waiting| other.buyer == newcomer.buyer;
         if self.waiting.iter().filter(hers).count() >= WAITING_EACH_MAX {
-            return None;
+            return Place::None;
         }
         if self.waiting.len() < self.waiting_max {
-            return Some(None);
+            return Place::Free;
         }
-        let last = self.waiting.iter().max_by_key(|one| self.rank(one, now))?;
-        (self.rank(newcomer, now) <= self.rank(last, now)).then_some(Some(last.ticket))
+        match self.waiting.iter().max_by_key(|one| self.rank(one, now)) {
+            Some(last) if self.rank(newcomer, now) <= self.rank(last, now) => {
+                Place::Of(last.ticket)
+            }
+            _ => Place::None,
+        }
     }
 
     /// Where a ticket stands now.
