@@ -326,7 +326,7 @@ async fn a_failed_payment_is_followed_by_one_fresh_quote_of_its_identity(pool: P
         match quote::create(&stage.app, after.clone()).await.unwrap() {
             QuoteCreated::New(quote) => break quote,
             QuoteCreated::Refused(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            other => panic!("{other:?}"),
+            other @ QuoteCreated::Found(_) => panic!("{other:?}"),
         }
     };
     assert_ne!(fresh.relay_request_id, failed.relay_request_id);
