@@ -26,6 +26,20 @@ trials!(
     the_cap_of_a_paid_call_is_its_quotes,
 );
 
+const MEBIBYTE: usize = 1024 * 1024;
+/// The byte budget of a gateway that has little.
+const BUDGET: usize = 16 * MEBIBYTE;
+/// A large answer beside it.
+const ANSWER_BYTES: usize = 15 * MEBIBYTE / 4;
+
+/// One gateway with that budget.
+fn small(options: Options) -> Options {
+    let options = options.gateways(1);
+    options
+        .set("BODY_BUDGET_BYTES", &BUDGET.to_string())
+        .unwrap()
+}
+
 async fn two_hundred_retries_of_one_payment_are_one_call_and_one_settlement() {
     const RETRIES: usize = 200;
     let market = Market::open().await;
@@ -99,17 +113,8 @@ async fn hundreds_of_replays_at_once_are_all_the_same_bytes() {
 }
 
 async fn slow_readers_of_old_answers_hold_no_more_than_their_part_of_the_budget() {
-    const MEBIBYTE: usize = 1024 * 1024;
-    // Half of it is for answers, and half of that for replays: one of these answers and a little.
-    const BUDGET: usize = 16 * MEBIBYTE;
-    const ANSWER_BYTES: usize = 15 * MEBIBYTE / 4;
-    let set = |options: Options| {
-        let options = options.gateways(1);
-        options
-            .set("BODY_BUDGET_BYTES", &BUDGET.to_string())
-            .unwrap()
-    };
-    let world = World::own("slow_readers", set).await;
+    // Half of the budget is for answers, and half of that for replays: one of these answers and a little.
+    let world = World::own("slow_readers", small).await;
     let market = Market::within(&world.door, json!({})).await;
     let mut bought = Vec::new();
     for _ in 0..2 {
@@ -151,17 +156,8 @@ async fn slow_readers_of_old_answers_hold_no_more_than_their_part_of_the_budget(
 }
 
 async fn the_slowest_reader_is_cut_off_for_the_next_answer_and_told_it_again() {
-    const MEBIBYTE: usize = 1024 * 1024;
-    // Half of it may be on its way: two of these answers.
-    const BUDGET: usize = 16 * MEBIBYTE;
-    const ANSWER_BYTES: usize = 15 * MEBIBYTE / 4;
-    let set = |options: Options| {
-        let options = options.gateways(1);
-        options
-            .set("BODY_BUDGET_BYTES", &BUDGET.to_string())
-            .unwrap()
-    };
-    let world = World::own("cut_off", set).await;
+    // Half of the budget may be on its way: two of these answers.
+    let world = World::own("cut_off", small).await;
     let market = Market::within(&world.door, json!({})).await;
     let mut bought = Vec::new();
     for _ in 0..3 {
@@ -201,16 +197,8 @@ async fn the_slowest_reader_is_cut_off_for_the_next_answer_and_told_it_again() {
 }
 
 async fn an_answer_that_is_longer_than_the_budget_in_its_envelope_is_delivered() {
-    const MEBIBYTE: usize = 1024 * 1024;
-    // Half of it is for answers; this one is six times as long as it came.
-    const BUDGET: usize = 16 * MEBIBYTE;
-    let set = |options: Options| {
-        let options = options.gateways(1);
-        options
-            .set("BODY_BUDGET_BYTES", &BUDGET.to_string())
-            .unwrap()
-    };
-    let world = World::own("grown", set).await;
+    // Half of the budget is for answers; this one is six times as long as it came.
+    let world = World::own("grown", small).await;
     let market = Market::within(&world.door, json!({})).await;
     let controls = vec![1; 3 * MEBIBYTE / 2];
     let mut buying = Vec::new();
@@ -421,7 +409,6 @@ fn json_of(bytes: usize) -> String {
 }
 
 async fn bodies_up_to_the_limit_arrive_and_one_byte_more_does_not() {
-    const MEBIBYTE: usize = 1024 * 1024;
     let market = Market::open().await;
     for bytes in [64 * 1024, 65 * 1024, MEBIBYTE] {
         let call = market.call_of(json_of(bytes));

@@ -1,8 +1,7 @@
 //! `FIND_QUOTES` and `CREATE_QUOTE`, against the sandbox of the provider.
 
 use std::sync::Arc;
-
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use control_plane::ledger::entry::RequestState;
 use control_plane::payments::{open_quote, quote};
@@ -322,7 +321,9 @@ async fn a_failed_payment_is_followed_by_one_fresh_quote_of_its_identity(pool: P
         buyer: stage.buyer,
         relay_request_id: failed.relay_request_id.clone(),
     };
+    let begun = Instant::now();
     let fresh = loop {
+        assert!(begun.elapsed() < Duration::from_secs(20), "always refused");
         match quote::create(&stage.app, after.clone()).await.unwrap() {
             QuoteCreated::New(quote) => break quote,
             QuoteCreated::Refused(_) => tokio::time::sleep(Duration::from_millis(50)).await,

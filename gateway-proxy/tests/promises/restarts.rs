@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use crochet_dev::{Readiness, Role};
 use demo_agent::{Agent, Answer, Quote};
 use serde_json::json;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
@@ -21,8 +20,6 @@ trials!(a_rolling_restart_refuses_nobody_and_breaks_nothing => alone);
 /// Between two looks of a buyer at a call that is pending or in progress.
 const PAUSE: Duration = Duration::from_millis(50);
 const LIMIT: Duration = Duration::from_mins(1);
-/// Purchases under way at once: on a machine too slow for the rate, buyers come later rather than wait in it.
-const AT_ONCE: usize = 64;
 
 /// Two gateways and two control planes, each pair behind something that sends new connections to whoever
 /// says it is ready.
@@ -135,20 +132,14 @@ async fn steady(
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / per_second);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut under_way = JoinSet::new();
-    let places = Arc::new(Semaphore::new(AT_ONCE));
     while !stop.load(Ordering::Relaxed) {
         ticks.tick().await;
-        let place = Arc::clone(&places).acquire_owned().await.unwrap();
         let (market, gateways, buyers) = (
             Arc::clone(&market),
             Arc::clone(&gateways),
             Arc::clone(&buyers),
         );
-        under_way.spawn(async move {
-            let purchase = served(&market, &gateways, &buyers).await;
-            drop(place);
-            purchase
-        });
+        under_way.spawn(async move { served(&market, &gateways, &buyers).await });
     }
     under_way.join_all().await
 }

@@ -120,7 +120,7 @@ pub(crate) async fn paid_in_advance(market: &Market, count: usize) -> Vec<(PaidC
     );
     crate::harness::until_within(
         "all payments are in evidence",
-        Duration::from_mins(2) + Duration::from_millis(50) * u32::try_from(count).unwrap(),
+        Duration::from_mins(2),
         || async {
             let found = market.door.number(proven.clone()).await;
             (usize::try_from(found) == Ok(count)).then_some(())
