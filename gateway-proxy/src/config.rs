@@ -93,9 +93,10 @@ pub struct Args {
     /// Threads that serve requests. One serves a core; more than one of them wake each other.
     #[arg(long, env = "GATEWAY_THREADS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub gateway_threads: u16,
-    /// Bytes of bodies held at once: half of it for requests' and half for answers above 1 MiB. Settled answers
-    /// on their way to buyers may hold half as much besides, each above 64 KiB; beyond it the one that reads most
-    /// slowly for its size is cut off, and asked for again.
+    /// Bytes of bodies held at once: half of it for requests' and half for sellers' answers above 64 KiB, of
+    /// which, when others wait, the one that comes most slowly for its size has failed. Settled answers on their
+    /// way to buyers may hold half as much besides, each above 64 KiB; beyond it the one that is read most slowly
+    /// for its size is cut off, and asked for again.
     #[arg(long, env = "BODY_BUDGET_BYTES", default_value_t = 268_435_456)]
     pub body_budget_bytes: usize,
     /// Calls a minute for one API key.

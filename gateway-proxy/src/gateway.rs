@@ -31,7 +31,7 @@ use crate::limits::{Budget, Underway};
 use crate::metrics::Metrics;
 use crate::rate::doubt::Stranger;
 use crate::rate::{Rates, Window};
-use crate::seller::{Network, NetworkConfig};
+use crate::seller::{Network, NetworkConfig, Reading};
 use crate::sending::Sending;
 use crate::tls::Certificate;
 
@@ -61,7 +61,7 @@ pub struct Gateway {
     pub network: Network,
     /// For requests' bodies.
     pub budget: Budget,
-    /// For sellers' answers above a size.
+    /// For sellers' large answers.
     pub answers: Budget,
     /// Large answers on their way to buyers.
     pub sending: Sending,
@@ -100,7 +100,10 @@ impl Gateway {
             breaker: config.breaker,
             dns_servers: &config.dns_servers,
             extra_ca_file: config.extra_ca_file.as_deref(),
-            answer_budget: Some(answers.semaphore()),
+            reading: Some(Reading::new(
+                answers.clone(),
+                metrics.seller_cut_off.clone(),
+            )),
         })?;
         Ok(Arc::new(Self {
             errors: Errors::new(&config.public_base_url),

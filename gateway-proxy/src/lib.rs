@@ -23,6 +23,7 @@ pub mod head;
 pub mod incoming;
 pub mod limits;
 pub mod metrics;
+pub mod on_way;
 pub mod path;
 pub mod proxy;
 pub mod rate;

@@ -11,6 +11,9 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+/// Answers up to this many bytes draw on no budget: about what the kernel holds of a connection anyway.
+pub const FREE_BYTES: usize = 64 * 1024;
+
 /// Bytes of bodies that may be held at once.
 #[derive(Clone, Debug)]
 pub struct Budget {
@@ -19,7 +22,7 @@ pub struct Budget {
 }
 
 /// A part of the budget, given back on drop.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Share(Option<OwnedSemaphorePermit>);
 
 impl Budget {
@@ -32,8 +35,8 @@ impl Budget {
         }
     }
 
-    /// Half for requests' bodies, and half for sellers' answers above a size. An answer waits for room while
-    /// a request does not: with one budget an answer that waits would take all that comes free, and every
+    /// Half for requests' bodies, and half for sellers' large answers. An answer waits for room while
+    /// a request does not: with one budget those who wait would take all that comes free, and every
     /// request with a body be refused meanwhile.
     pub fn halves(bytes: usize) -> (Self, Self) {
         (Self::new(bytes / 2), Self::new(bytes / 2))
@@ -60,14 +63,20 @@ impl Budget {
     pub fn left(&self) -> usize {
         self.left.available_permits()
     }
-
-    /// The same budget, one permit a byte, for the room that waits for it.
-    pub fn semaphore(&self) -> Arc<Semaphore> {
-        Arc::clone(&self.left)
-    }
 }
 
 impl Share {
+    /// How many bytes it is.
+    pub fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
+    }
+
+    /// Gives back all but so many bytes.
+    pub fn keep(&mut self, bytes: usize) {
+        let excess = self.bytes().saturating_sub(bytes);
+        drop(self.0.as_mut().and_then(|permit| permit.split(excess)));
+    }
+
     /// Joins another part of the same budget to this one.
     pub fn join(&mut self, other: Self) {
         match (&mut self.0, other.0) {

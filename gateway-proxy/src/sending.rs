@@ -1,14 +1,12 @@
 //! Large answers on their way to buyers, and what they may hold in memory together.
 //!
 //! A delivered answer is settled before its first byte is sent, so one that does not arrive is not lost: asked
-//! for again, it is told from what is stored. So where more is on its way than may be, the answer is cut off
-//! that has cost most: its bytes times how long they have been held, less the time that they take at the pace of
-//! a poor network ([`PACE`]). Nobody is refused, and whoever reads faster than that is cut off only when everybody
-//! does.
+//! for again, it is told from what is stored. So where more is on its way than may be, the answer is cut off that
+//! has cost most ([`OnWay`]). Nobody is refused, and whoever reads at the pace of a network is cut off only when
+//! everybody does.
 //!
 //! Replays have a budget of their own ([`replay`](crate::call::replay)), which refuses instead.
 
-use std::collections::HashMap;
 use std::future::{Future, pending};
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,33 +16,14 @@ use metrics::Counter;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::limits::{OutOfTime, at_once};
-
-/// Answers up to this many bytes are not counted: about what the kernel holds of a connection anyway.
-const FREE_BYTES: usize = 64 * 1024;
-
-/// The pace at which an answer costs nothing, in bytes a second.
-const PACE: u64 = 1024 * 1024;
+use crate::limits::{FREE_BYTES, OutOfTime, at_once};
+use crate::on_way::{OnWay, One};
 
 /// What is on its way.
 pub struct Sending {
     most: usize,
     cut_off: Counter,
     on_way: Mutex<OnWay>,
-}
-
-#[derive(Debug, Default)]
-struct OnWay {
-    bytes: usize,
-    last: u64,
-    each: HashMap<u64, One>,
-}
-
-#[derive(Debug)]
-struct One {
-    bytes: usize,
-    since: Instant,
-    cut: Arc<Notify>,
 }
 
 /// One that is on its way, until it is dropped.
@@ -96,55 +75,25 @@ impl Sending {
 
     fn enter(&self, bytes: usize, now: Instant) -> Entered<'_> {
         let mut on_way = self.on_way.lock();
-        while on_way.bytes + bytes > self.most {
-            let Some(dearest) = on_way.dearest(now) else {
+        while on_way.bytes() + bytes > self.most {
+            let Some(bytes) = on_way.cut(now, None) else {
                 break;
             };
-            // It ends at its next step, which is soon; counted it is no more.
-            if let Some(one) = on_way.take(dearest) {
-                one.cut.notify_one();
-                self.cut_off.increment(1);
-                tracing::debug!(
-                    bytes = one.bytes,
-                    "an answer was cut off for others on their way"
-                );
-            }
+            self.cut_off.increment(1);
+            tracing::debug!(bytes, "an answer was cut off for others on their way");
         }
-        on_way.last += 1;
-        let (number, cut) = (on_way.last, Arc::<Notify>::default());
-        on_way.bytes += bytes;
-        let one = One {
+        let cut = Arc::<Notify>::default();
+        let number = on_way.add(One {
             bytes,
             since: now,
             cut: Arc::clone(&cut),
-        };
-        on_way.each.insert(number, one);
+        });
         drop(on_way);
         Entered {
             sending: self,
             number,
             cut,
         }
-    }
-}
-
-impl OnWay {
-    fn dearest(&self, now: Instant) -> Option<u64> {
-        let cost = |one: &One| {
-            let held = now.saturating_duration_since(one.since);
-            let due = Duration::from_micros(one.bytes as u64 * 1_000_000 / PACE);
-            let late = held.saturating_sub(due).as_micros();
-            // Where nobody is late, it is whoever began first.
-            (late.saturating_mul(one.bytes as u128), held)
-        };
-        let dearest = self.each.iter().max_by_key(|(_, one)| cost(one));
-        dearest.map(|(number, _)| *number)
-    }
-
-    fn take(&mut self, number: u64) -> Option<One> {
-        let one = self.each.remove(&number)?;
-        self.bytes -= one.bytes;
-        Some(one)
     }
 }
 
@@ -169,7 +118,7 @@ mod tests {
     }
 
     fn bytes(sending: &Sending) -> usize {
-        sending.on_way.lock().bytes
+        sending.on_way.lock().bytes()
     }
 
     #[tokio::test]
@@ -191,7 +140,7 @@ mod tests {
         assert_eq!(bytes(&sending), LARGE);
         drop(never);
         assert_eq!(bytes(&sending), 0);
-        assert!(sending.on_way.lock().each.is_empty());
+        assert!(sending.on_way.lock().is_empty());
     }
 
     #[tokio::test(start_paused = true)]

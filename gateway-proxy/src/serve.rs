@@ -74,6 +74,8 @@ pub fn run(gateway: Arc<Gateway>, scrape: PrometheusHandle) -> anyhow::Result<()
     let upgrade_socket = gateway.config.upgrade_socket.clone();
     let conf = ServerConf {
         threads: gateway.config.threads,
+        // One thread has nobody to steal from, and a runtime that does not provide for it costs less.
+        work_stealing: gateway.config.threads > 1,
         grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(1),
         max_retries: PASS_TRIES_MAX,

@@ -45,7 +45,6 @@ impl Route {
                 })
                 .ok()
         });
-        let seller = seller.map(Arc::new);
         Self {
             record,
             last: seller.as_ref().or(before).map(Arc::clone),

@@ -128,7 +128,7 @@ pub async fn for_quote(
     }
     let limit = body_limit(&route.record);
     let body = read_body(gateway, incoming, caller, head.body, limit).await?;
-    check_json(gateway, &body)?;
+    check_json(gateway, &body).await?;
 
     let seller = route.open_endpoint().map(|(_, seller)| seller);
     seller
@@ -260,9 +260,10 @@ async fn wait_for_body(
 }
 
 /// Refuses a body that is not JSON.
-pub fn check_json(gateway: &Gateway, body: &Body) -> Result<(), Refusal> {
-    let judged = aside(body.bytes.len(), || json::check(&body.bytes).map(drop));
-    judged.map_err(|why| {
+pub async fn check_json(gateway: &Gateway, body: &Body) -> Result<(), Refusal> {
+    let bytes = body.bytes.clone();
+    let judged = aside(bytes.len(), move || json::check(&bytes).map(drop));
+    judged.await.map_err(|why| {
         let message = match why {
             json::JsonError::Malformed => return gateway.errors.code(Code::InvalidJson),
             json::JsonError::NotUtf8 => "The body is not UTF-8.",

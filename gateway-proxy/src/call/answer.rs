@@ -129,10 +129,9 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Of this answer.
-    pub fn of(answer: &SellerAnswer) -> Self {
-        let body = &answer.body;
-        let encoding = Encoding::of(body, answer.content_encoding.is_some());
+    /// Of this body, which has a `Content-Encoding` or none.
+    pub fn of(body: &Bytes, is_encoded: bool) -> Self {
+        let encoding = Encoding::of(body, is_encoded);
         let bytes = match encoding {
             Encoding::Json if body.is_empty() => NULL.len(),
             Encoding::Json => body.len(),
@@ -248,6 +247,7 @@ fn write_response(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seller::Kept;
     use crochet_shared::internal::Redelivery;
     use crochet_shared::money::{FEE_RATE, Micros};
     use proptest::prelude::*;
@@ -280,14 +280,18 @@ mod tests {
             content_encoding: content_encoding.map(str::to_owned),
             body: Bytes::copy_from_slice(body),
             latency: Duration::ZERO,
-            budget: None,
+            kept: Kept::default(),
         }
     }
 
     const HEAD: &str = r#"{"success":true,"data":{"request_id":"gw_req_01890a5dac96774bbcceb302099a8057","billable":true,"charged_amount":{"amount_cents":100,"amount_micros":1000000,"currency":"USD"},"fees":{"fee_rate":0.049,"fee_amount_cents":5,"seller_receives_cents":95,"fee_amount_micros":49000,"seller_receives_micros":951000},"seller_status_code":"#;
 
+    fn shape_of(answer: &SellerAnswer) -> Shape {
+        Shape::of(&answer.body, answer.content_encoding.is_some())
+    }
+
     fn exact(answer: &SellerAnswer, tail: &str) {
-        let built = envelope(&grant(), answer, Shape::of(answer));
+        let built = envelope(&grant(), answer, shape_of(answer));
         assert_eq!(
             std::str::from_utf8(&built).unwrap(),
             format!("{HEAD}{tail}")
@@ -347,7 +351,7 @@ mod tests {
             encoded in any::<bool>(),
         ) {
             let answer = answer(200, &body, None, encoded.then_some("x"));
-            let shape = Shape::of(&answer);
+            let shape = shape_of(&answer);
             let built = envelope(&grant(), &answer, shape);
             let mut alone = Vec::new();
             write_response(&mut alone, &body, shape.encoding).unwrap();
@@ -375,13 +379,13 @@ mod tests {
         for byte in 0..0x80_u8 {
             // Two, because a digit alone is JSON.
             let text = answer(200, &[b'x', byte], None, None);
-            let shape = Shape::of(&text);
+            let shape = shape_of(&text);
             let mut written = Vec::new();
             write_response(&mut written, &text.body, shape.encoding).unwrap();
             assert_eq!(written.len(), shape.bytes, "{byte}");
         }
         let worst = answer(200, &[1; 1000], None, None);
-        assert_eq!(Shape::of(&worst).bytes, 6002);
+        assert_eq!(shape_of(&worst).bytes, 6002);
     }
 
     #[test]

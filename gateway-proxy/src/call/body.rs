@@ -41,12 +41,13 @@ pub enum NoBody {
 
 impl Body {
     /// Hashes the bytes.
-    pub fn new(bytes: Bytes, share: Share) -> Self {
-        Self {
-            sha256: aside(bytes.len(), || Sha256::digest(&bytes)).into(),
+    pub async fn new(bytes: Bytes, share: Share) -> Self {
+        aside(bytes.len(), move || Self {
+            sha256: Sha256::digest(&bytes).into(),
             bytes,
             _share: share,
-        }
+        })
+        .await
     }
 }
 
@@ -120,7 +121,7 @@ async fn read_all(
             })
             .extend_from_slice(&chunk);
     }
-    Ok(Body::new(whole.map_or(first, BytesMut::freeze), share))
+    Ok(Body::new(whole.map_or(first, BytesMut::freeze), share).await)
 }
 
 #[cfg(test)]

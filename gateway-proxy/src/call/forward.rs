@@ -71,9 +71,8 @@ pub async fn forward(gateway: &Arc<Gateway>, claimed: Claimed) -> Ended {
     let began = Instant::now();
     let ending = if lease_suffices(&grant, began - since) {
         let deadline = began + Duration::from_millis(u64::from(grant.timeout_ms));
-        let request_id = grant.request_id.to_string();
         let call = SignedCall {
-            request_id: &request_id,
+            request_id: grant.request_id.to_string(),
             buyer,
             attempt: grant.attempt,
             test: false,
@@ -114,6 +113,7 @@ fn judge(sent: Result<SellerAnswer, SendError>, took: Duration) -> Ending {
         Ok(answer) if is_billable(answer.status) => Ending::Handled(answer),
         Ok(answer) => Ending::Failed(SellerFailure::Status, Some(answer.status), answer.latency),
         Err(SendError::Failed(failure, status)) => Ending::Failed(failure, status, took),
+        Err(SendError::Crowded(status)) => Ending::Failed(SellerFailure::Timeout, status, took),
         Err(SendError::Unsent(
             Unsent::Unresolved
             | Unsent::ForbiddenAddress
@@ -241,6 +241,7 @@ pub(super) fn a_grant() -> Grant {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seller::Kept;
     use bytes::Bytes;
 
     #[test]
@@ -274,7 +275,7 @@ mod tests {
             content_encoding: None,
             body: Bytes::new(),
             latency: Duration::from_millis(3),
-            budget: None,
+            kept: Kept::default(),
         }
     }
 

@@ -81,6 +81,8 @@ async fn test(
     let tested = run(gateway, seller, endpoint, caller.profile(), message).await;
     drop(place);
     let report = report(route.record.listing_id, &tested);
+    // What the answer holds is not held for a note.
+    drop(tested);
     // The seller has her answer either way; what is lost is only the note of it.
     if let Err(why) = gateway.control_plane.probe(&report).await {
         tracing::warn!(listing = %report.listing, %why, "a test was not noted");
@@ -143,14 +145,13 @@ fn message(gateway: &Gateway, given: &[u8]) -> Result<Bytes, Refusal> {
 /// Sends the request, once.
 async fn run(
     gateway: &Gateway,
-    seller: &Seller,
+    seller: &Arc<Seller>,
     endpoint: &EndpointRecord,
     owner: ProfileId,
     body: Bytes,
 ) -> (Result<SellerAnswer, SendError>, Duration) {
-    let request_id = format!("gw_test_{}", id::uuid_v7(clock::now()).as_simple());
     let call = SignedCall {
-        request_id: &request_id,
+        request_id: format!("gw_test_{}", id::uuid_v7(clock::now()).as_simple()),
         buyer: owner,
         attempt: 1,
         test: true,
@@ -170,7 +171,7 @@ fn report(
 ) -> ProbeReport {
     let status_code = match sent {
         Ok(answer) => Some(answer.status),
-        Err(SendError::Failed(_, status)) => *status,
+        Err(SendError::Failed(_, status) | SendError::Crowded(status)) => *status,
         Err(SendError::Unsent(_)) => None,
     };
     ProbeReport {
@@ -189,7 +190,9 @@ const fn outcome(sent: &Result<SellerAnswer, SendError>) -> &'static str {
         Err(SendError::Unsent(Unsent::Tls)) => "tls_error",
         Err(SendError::Unsent(Unsent::ForbiddenAddress)) => "forbidden_address",
         Err(
-            SendError::Unsent(Unsent::OutOfTime) | SendError::Failed(SellerFailure::Timeout, _),
+            SendError::Unsent(Unsent::OutOfTime)
+            | SendError::Failed(SellerFailure::Timeout, _)
+            | SendError::Crowded(_),
         ) => "timeout",
         Err(
             SendError::Unsent(Unsent::Unresolved | Unsent::Connect)

@@ -24,15 +24,13 @@ use crate::adapter::batch::Unanswered;
 use crate::cache::flight::Flights;
 use crate::error::{Kind, Refusal, Reply};
 use crate::gateway::Gateway;
-use crate::limits::{Budget, Share};
+use crate::limits::{Budget, FREE_BYTES, Share};
 use crate::metrics::Full;
 
 /// Which part of the answers' budget replays may hold: one of so many.
 const PART: usize = 2;
 /// Which part of that the replays of one buyer, beyond a single one: one of so many.
 const BUYERS_PART: usize = 2;
-/// Answers up to this many bytes draw on no budget: about what the kernel holds of a connection anyway.
-const BUDGET_FREE_BYTES: usize = 64 * 1024;
 
 /// Whose answer, and of which purchase.
 type Name = (RequestId, ProfileId);
@@ -192,7 +190,7 @@ impl Replays {
     /// Room for an answer of so many bytes. What is larger than all that there may be takes all of it,
     /// rather than never being told again.
     fn room(&self, buyer: ProfileId, bytes: usize) -> Option<Room> {
-        let bytes = if bytes > BUDGET_FREE_BYTES {
+        let bytes = if bytes > FREE_BYTES {
             bytes.min(self.part.bytes())
         } else {
             0
@@ -241,7 +239,7 @@ mod tests {
     use super::*;
     use crochet_shared::clock;
 
-    const LARGE: usize = 3 * BUDGET_FREE_BYTES;
+    const LARGE: usize = 3 * FREE_BYTES;
 
     fn name() -> Name {
         let now = clock::now();
@@ -280,7 +278,7 @@ mod tests {
         let buyer = name().1;
         assert!(replays.room(buyer, LARGE).is_none());
         assert_eq!(replays.part.left(), LARGE, "nothing stays taken");
-        let small = replays.room(buyer, BUDGET_FREE_BYTES);
+        let small = replays.room(buyer, FREE_BYTES);
         assert!(small.is_some(), "small ones pass");
         drop(given);
         assert!(replays.room(buyer, LARGE).is_some());

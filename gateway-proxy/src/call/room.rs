@@ -16,45 +16,45 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::answer::Shape;
 use super::settle::PATIENCE;
 use crate::gateway::Gateway;
-use crate::seller::BUDGET_FREE_BYTES;
+use crate::limits::FREE_BYTES;
+use crate::seller::Kept;
 
 /// What an answer holds of the byte budget until it is settled.
 #[derive(Debug, Default)]
 pub struct Room {
-    share: Option<OwnedSemaphorePermit>,
+    kept: Kept,
     /// Held by the one call that went on without.
     turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Room {
     /// What was taken for the seller's own bytes.
-    pub const fn of(share: Option<OwnedSemaphorePermit>) -> Self {
-        Self { share, turn: None }
+    pub const fn of(kept: Kept) -> Self {
+        Self { kept, turn: None }
     }
 
     fn bytes(&self) -> usize {
-        self.share
-            .as_ref()
-            .map_or(0, OwnedSemaphorePermit::num_permits)
+        self.kept.share.bytes()
     }
 
     /// How many bytes more an answer of this shape takes. None that is small, or no longer than it was.
-    pub fn wants(&self, shape: Shape, budget_bytes: usize) -> Option<u32> {
-        if shape.bytes <= BUDGET_FREE_BYTES {
+    pub fn wants(&self, shape: Shape, budget_bytes: usize) -> Option<usize> {
+        if shape.bytes <= FREE_BYTES {
             return None;
         }
         // What is larger than the whole budget takes the whole.
         let more = shape.bytes.min(budget_bytes).saturating_sub(self.bytes());
-        u32::try_from(more).ok().filter(|more| *more > 0)
+        (more > 0).then_some(more)
     }
 
     /// With room for so many bytes more; without it when nobody else goes on without, or it is too late
     /// to wait.
     ///
-    /// It waits for its turn, never for the bytes: who waits for many bytes keeps all that come free
-    /// meanwhile from sellers' answers that are being read, under their deadlines.
-    pub async fn widened(mut self, gateway: Arc<Gateway>, more: u32, latest: Instant) -> Self {
-        if self.takes(&gateway, more) {
+    /// It waits for its turn, never for the bytes: sellers' answers that are being read wait for those, under
+    /// their deadlines.
+    pub async fn widened(mut self, gateway: Arc<Gateway>, more: usize, latest: Instant) -> Self {
+        // Who was read without room goes on without: at the head of another line it would keep both waiting.
+        if self.takes(&gateway, more) || self.kept.turn.is_some() {
             return self;
         }
         let turn = Arc::clone(&gateway.beyond_budget).acquire_owned();
@@ -69,14 +69,9 @@ impl Room {
     }
 
     /// Whether so many bytes were free, and are this answer's now.
-    fn takes(&mut self, gateway: &Gateway, more: u32) -> bool {
-        let room = gateway.answers.semaphore().try_acquire_many_owned(more);
-        match (&mut self.share, room) {
-            (Some(share), Ok(room)) => share.merge(room),
-            (share @ None, Ok(room)) => *share = Some(room),
-            (_, Err(_)) => return false,
-        }
-        true
+    fn takes(&mut self, gateway: &Gateway, more: usize) -> bool {
+        let taken = gateway.answers.take(more);
+        taken.map(|share| self.kept.share.join(share)).is_some()
     }
 }
 
@@ -91,9 +86,10 @@ pub fn latest(now: Instant, lease_end: Instant) -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seller::SellerAnswer;
+    use crate::limits::{Budget, Share};
     use bytes::Bytes;
     use futures_util::FutureExt as _;
+    use tokio::sync::Semaphore;
 
     const MEBIBYTE: usize = 1024 * 1024;
 
@@ -104,13 +100,14 @@ mod tests {
     }
 
     fn shape_of(body: Vec<u8>) -> Shape {
-        Shape::of(&SellerAnswer {
-            status: 200,
-            content_type: None,
-            content_encoding: None,
-            body: Bytes::from(body),
-            latency: Duration::ZERO,
-            budget: None,
+        Shape::of(&Bytes::from(body), false)
+    }
+
+    fn room_of(taken: Option<Share>) -> Room {
+        let share = taken.unwrap();
+        Room::of(Kept {
+            share,
+            ..Kept::default()
         })
     }
 
@@ -125,36 +122,33 @@ mod tests {
         let controls = shape_of(vec![1; MEBIBYTE]);
         let mut room = Room::default();
         let more = room.wants(controls, all).unwrap();
-        assert_eq!(more as usize, controls.bytes);
+        assert_eq!(more, controls.bytes);
         room = room
             .widened(Arc::clone(&gateway), more, in_a_minute())
             .await;
         assert_eq!(gateway.answers.left(), all - controls.bytes);
         assert_eq!(room.wants(controls, all), None, "all it wants is there");
 
-        let taken = gateway.answers.semaphore().try_acquire_many_owned(1000);
-        let mut longer = Room::of(taken.ok());
+        let mut longer = room_of(gateway.answers.take(1000));
         let more = longer.wants(shape_of(vec![0xff; MEBIBYTE]), all).unwrap();
         longer = longer
             .widened(Arc::clone(&gateway), more, in_a_minute())
             .await;
-        assert_eq!(longer.bytes(), 1000 + more as usize);
+        assert_eq!(longer.bytes(), 1000 + more);
         drop((room, longer));
         assert_eq!(gateway.answers.left(), all);
     }
 
     #[test]
     fn small_answers_and_json_want_none_and_the_largest_no_more_than_there_is() {
-        let text = vec![1; BUDGET_FREE_BYTES / 6 - 1];
+        let text = vec![1; FREE_BYTES / 6 - 1];
         assert_eq!(Room::default().wants(shape_of(text), usize::MAX), None);
-        let json = format!("\"{}\"", "x".repeat(2 * BUDGET_FREE_BYTES)).into_bytes();
+        let json = format!("\"{}\"", "x".repeat(2 * FREE_BYTES)).into_bytes();
         let bytes = json.len();
-        let budget = Arc::new(tokio::sync::Semaphore::new(bytes));
-        let taken = budget.try_acquire_many_owned(bytes.try_into().unwrap());
-        let held = Room::of(taken.ok());
+        let held = room_of(Budget::new(bytes).take(bytes));
         assert_eq!(held.wants(shape_of(json), usize::MAX), None);
         let huge = Room::default().wants(shape_of(vec![1; 2 * MEBIBYTE]), 8 * MEBIBYTE);
-        assert_eq!(huge.map(|more| more as usize), Some(8 * MEBIBYTE));
+        assert_eq!(huge, Some(8 * MEBIBYTE));
     }
 
     #[tokio::test]
@@ -183,17 +177,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn whoever_was_read_without_room_waits_in_no_other_line() {
+        let gateway = gateway();
+        let spent = gateway.answers.take(gateway.answers.bytes());
+        let settling = Arc::clone(&gateway.beyond_budget).try_acquire_owned();
+        let read = Arc::new(Semaphore::new(1)).try_acquire_owned();
+        let kept = Kept {
+            turn: read.ok(),
+            ..Kept::default()
+        };
+        let widened = Room::of(kept).widened(Arc::clone(&gateway), 1, in_a_minute());
+        assert!(widened.now_or_never().is_some());
+        drop((spent, settling));
+    }
+
+    #[tokio::test]
     async fn whoever_waits_for_room_takes_none_from_answers_being_read() {
         let gateway = gateway();
         let all = gateway.answers.bytes();
         let read = gateway.answers.take(all - MEBIBYTE).unwrap();
-        let widened = || Room::default().widened(Arc::clone(&gateway), u32::MAX, in_a_minute());
+        let widened = || Room::default().widened(Arc::clone(&gateway), usize::MAX, in_a_minute());
         let first = widened().await;
         let mut waiting = Box::pin(widened());
         assert!((&mut waiting).now_or_never().is_none());
-        let free = gateway.answers.semaphore();
-        let reading = free.acquire_many_owned(MEBIBYTE.try_into().unwrap());
-        assert!(reading.now_or_never().is_some(), "what is free is free");
+        assert!(
+            gateway.answers.take(MEBIBYTE).is_some(),
+            "what is free is free"
+        );
         drop((first, read));
     }
 

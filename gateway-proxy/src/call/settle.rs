@@ -75,7 +75,7 @@ pub async fn settle(
         took,
     } = ended;
     let began = Instant::now();
-    let mut unwritten = Unwritten::of(ending);
+    let mut unwritten = Unwritten::of(ending).await;
     if let Some(more) = unwritten.wants(gateway) {
         let latest = room::latest(began, guard.lease_end);
         let budget = std::mem::take(&mut unwritten.budget);
@@ -94,7 +94,7 @@ pub async fn settle(
         outcome,
         telling,
         budget,
-    } = prepare(&grant, unwritten, arrival);
+    } = prepare(&grant, unwritten, arrival).await;
     let settle = guard.settle(outcome);
     let lease_end = guard.lease_end;
     fault::pass(Point::BeforeSettlement);
@@ -141,7 +141,7 @@ fn settle_later(
     gateway.underway.spawn(async move {
         let lease_end = guard.lease_end;
         unwritten.budget = waiting.await;
-        let ready = prepare(&grant, unwritten, arrival);
+        let ready = prepare(&grant, unwritten, arrival).await;
         let settle = guard.settle(ready.outcome);
         until_durable(&gateway_on, &settle, lease_end).await;
         guard.disarm();
@@ -186,11 +186,12 @@ struct Unwritten {
 }
 
 impl Unwritten {
-    fn of(mut ending: Ending) -> Self {
+    async fn of(mut ending: Ending) -> Self {
         let (mut shape, mut budget) = (None, Room::default());
         if let Ending::Handled(answer) = &mut ending {
-            shape = Some(aside(answer.body.len(), || Shape::of(answer)));
-            budget = Room::of(answer.budget.take());
+            let (body, is_encoded) = (answer.body.clone(), answer.content_encoding.is_some());
+            shape = Some(aside(body.len(), move || Shape::of(&body, is_encoded)).await);
+            budget = Room::of(std::mem::take(&mut answer.kept));
         }
         Self {
             ending,
@@ -200,7 +201,7 @@ impl Unwritten {
     }
 
     /// How much room writing it takes that it has not.
-    fn wants(&self, gateway: &Gateway) -> Option<u32> {
+    fn wants(&self, gateway: &Gateway) -> Option<usize> {
         self.budget.wants(self.shape?, gateway.answers.bytes())
     }
 }
@@ -232,7 +233,7 @@ enum Telling {
     TooLate,
 }
 
-fn prepare(grant: &Grant, unwritten: Unwritten, arrival: Arrival) -> Ready {
+async fn prepare(grant: &Grant, unwritten: Unwritten, arrival: Arrival) -> Ready {
     let Unwritten {
         ending,
         shape,
@@ -240,17 +241,21 @@ fn prepare(grant: &Grant, unwritten: Unwritten, arrival: Arrival) -> Ready {
     } = unwritten;
     match ending {
         Ending::Handled(answer) => {
-            let (envelope, sha256) = aside(answer.body.len(), || {
-                let shape = shape.unwrap_or_else(|| Shape::of(&answer));
-                let envelope = envelope(grant, &answer, shape);
-                let sha256 = Sha256::digest(&envelope);
+            let (seller_status, latency) = (answer.status, answer.latency);
+            let grant = grant.clone();
+            let (envelope, envelope_sha256) = aside(answer.body.len(), move || {
+                let shape = shape
+                    .unwrap_or_else(|| Shape::of(&answer.body, answer.content_encoding.is_some()));
+                let envelope = envelope(&grant, &answer, shape);
+                let sha256 = Sha256::digest(&envelope).into();
                 (envelope, sha256)
-            });
+            })
+            .await;
             let delivery = Delivery {
-                envelope_sha256: sha256.into(),
+                envelope_sha256,
                 envelope: envelope.clone(),
-                seller_status: answer.status,
-                seller_latency_ms: millis(answer.latency),
+                seller_status,
+                seller_latency_ms: millis(latency),
                 latency_ms: millis(arrival.at.elapsed()),
             };
             Ready {
@@ -327,8 +332,8 @@ async fn not_ours(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seller::SellerAnswer;
-    use tokio::sync::Semaphore;
+    use crate::limits::Budget;
+    use crate::seller::{Kept, SellerAnswer};
 
     #[test]
     fn an_answer_is_told_only_when_its_settlement_holds() {
@@ -350,10 +355,13 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_large_answer_holds_its_share_of_the_budget_until_it_is_settled() {
-        let budget = Arc::new(Semaphore::new(10));
-        let share = Arc::clone(&budget).try_acquire_many_owned(4).unwrap();
+    #[tokio::test]
+    async fn a_large_answer_holds_its_share_of_the_budget_until_it_is_settled() {
+        let budget = Budget::new(10);
+        let kept = Kept {
+            share: budget.take(4).unwrap(),
+            ..Kept::default()
+        };
         let now = crochet_shared::clock::now();
         let grant = super::super::forward::a_grant();
         let arrival = Arrival {
@@ -367,13 +375,14 @@ mod tests {
             content_encoding: None,
             body: Bytes::from_static(b"{}"),
             latency: Duration::ZERO,
-            budget: Some(share),
+            kept,
         };
-        let ready = prepare(&grant, Unwritten::of(Ending::Handled(answer)), arrival);
+        let unwritten = Unwritten::of(Ending::Handled(answer)).await;
+        let ready = prepare(&grant, unwritten, arrival).await;
         drop(ready.outcome);
-        assert_eq!(budget.available_permits(), 6);
+        assert_eq!(budget.left(), 6);
         drop(ready.budget);
-        assert_eq!(budget.available_permits(), 10);
+        assert_eq!(budget.left(), 10);
     }
 
     #[test]

@@ -208,6 +208,11 @@ pub(super) const CUT_OFF: Metric = Metric::counter(
     &[],
     "Delivered answers cut off on their way, because slow readers held more than may be held; buyers ask again.",
 );
+pub(super) const SELLER_CUT_OFF: Metric = Metric::counter(
+    "gateway_seller_answers_cut_off_total",
+    &[],
+    "Sellers' large answers given up before their deadline, because they came slowly and others waited for the room they held.",
+);
 pub(super) const SETTLE_NOT_OWNER: Metric = Metric::counter(
     "gateway_settle_not_owner_total",
     &[],
@@ -245,7 +250,7 @@ pub(super) const STREAMS_REFUSED: Metric = Metric::counter(
 );
 
 /// All of them.
-pub const ALL: [Metric; 40] = [
+pub const ALL: [Metric; 41] = [
     ANSWERS,
     PASSED,
     CALL,
@@ -279,6 +284,7 @@ pub const ALL: [Metric; 40] = [
     SETTLE_LATE,
     SETTLE_ABANDONED,
     CUT_OFF,
+    SELLER_CUT_OFF,
     SETTLE_NOT_OWNER,
     LEASE_TOO_SHORT,
     DRAINING,

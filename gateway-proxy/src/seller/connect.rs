@@ -12,11 +12,11 @@ use futures_util::stream::FuturesUnordered;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 
 use super::breaker::BreakerConfig;
 use super::exchange::Connection;
+use super::reading::Reading;
 use super::resolve::{Answer, Resolver};
 use super::send::Unsent;
 use super::wire::{Socket, Stream, Watch, Wire};
@@ -32,13 +32,13 @@ const ADDRESSES_TRIED_MAX: usize = 4;
 pub struct Network {
     pub(super) egress: Egress,
     pub(super) breaker: BreakerConfig,
-    pub(super) answer_budget: Option<Arc<Semaphore>>,
+    pub(super) reading: Option<Reading>,
     resolver: Resolver,
     tls: TlsConnector,
 }
 
 /// What a [`Network`] is made of.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct NetworkConfig<'a> {
     /// What is allowed.
     pub egress: Egress,
@@ -48,8 +48,8 @@ pub struct NetworkConfig<'a> {
     pub dns_servers: &'a [SocketAddr],
     /// Certificates trusted besides the public ones, PEM (`ENDPOINT_EXTRA_CA_FILE`).
     pub extra_ca_file: Option<&'a Path>,
-    /// One permit a byte: what answers above [`super::exchange::BUDGET_FREE_BYTES`] draw on.
-    pub answer_budget: Option<Arc<Semaphore>>,
+    /// What large answers may hold; none, whatever they like.
+    pub reading: Option<Reading>,
 }
 
 /// Why no [`Network`] could be made: the configuration, or the system's, is wrong.
@@ -74,7 +74,7 @@ impl Network {
         Ok(Self {
             egress: config.egress,
             breaker: config.breaker,
-            answer_budget: config.answer_budget,
+            reading: config.reading,
             resolver,
             tls: tls(config.extra_ca_file)?,
         })

@@ -54,7 +54,7 @@ impl Seller {
         endpoint: &EndpointRecord,
         network: &Network,
         before: Option<&Self>,
-    ) -> Result<Self, Unservable> {
+    ) -> Result<Arc<Self>, Unservable> {
         let target = network.egress.check_url(&endpoint.url)?;
         let same_url = before.filter(|before| before.target == target);
         let gate = match (same_url, before) {
@@ -62,7 +62,7 @@ impl Seller {
             (None, Some(before)) => before.gate.with_new_breaker(network.breaker),
             (None, None) => Gate::new(network.breaker),
         };
-        Ok(Self {
+        Ok(Arc::new(Self {
             server_name: server_name(&target)?,
             uri: Uri::try_from(target.path_and_query.as_str()).map_err(|_| Forbidden::Malformed)?,
             template: Template::new(
@@ -76,7 +76,7 @@ impl Seller {
             signers: signers(&endpoint.secrets)?,
             gate,
             target,
-        })
+        }))
     }
 
     /// Whether a call would be admitted now. Takes nothing: this is what a 402 asks.

@@ -20,16 +20,17 @@ use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::runtime;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::reading::{Kept, Reading};
 use super::request::SellerRequest;
 use super::send::{SellerAnswer, Started};
 use super::wire::{Heard, Socket, Stream, Watch};
+use crate::limits::FREE_BYTES;
 
 /// Longest head of an answer, in bytes, all its 1xx heads included. Also the size of the buffer.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// Answers up to this many bytes draw on no budget (architecture, "Memory").
-pub const BUDGET_FREE_BYTES: usize = 1024 * 1024;
+/// Up to here the room of an answer whose length was not told grows with it, in bytes.
+const GROWS_BYTES: usize = 1024 * 1024;
 /// Longest `Content-Type` and `Content-Encoding` passed on, in characters.
 const HEADER_CHARS_MAX: usize = 255;
 /// Longest time a connection idles.
@@ -65,7 +66,12 @@ pub(super) enum Broken {
     NotSent(Option<Box<SellerRequest>>),
     /// This attempt failed.
     Failed(SellerFailure),
+    /// It was cut off for others ([`reading`](super::reading)).
+    CutOff,
 }
+
+const TOO_LARGE: Broken = Broken::Failed(SellerFailure::TooLarge);
+const INVALID: Broken = Broken::Failed(SellerFailure::Invalid);
 
 /// An answer, and for how long its connection may idle.
 pub(super) struct Answered {
@@ -77,7 +83,7 @@ pub(super) struct Answered {
 #[derive(Clone, Copy)]
 pub(super) struct Limits<'a> {
     pub(super) body_bytes: usize,
-    pub(super) budget: Option<&'a Arc<Semaphore>>,
+    pub(super) reading: Option<&'a Reading>,
 }
 
 impl Connection {
@@ -200,30 +206,73 @@ impl Connection {
         mut body: Incoming,
         keep: bool,
         limits: Limits<'_>,
-    ) -> Result<Gathered, SellerFailure> {
+    ) -> Result<Gathered, Broken> {
         let declared = body.size_hint().exact();
         let declared = declared.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         if declared.is_some_and(|bytes| bytes > limits.body_bytes) {
-            return Err(SellerFailure::TooLarge);
+            return Err(TOO_LARGE);
         }
         let mut gathered = Gathered::default();
         while !body.is_end_stream() {
             let Some(frame) = self.drive(body.frame()).await else {
                 break;
             };
-            let frame = frame.map_err(|_| SellerFailure::Invalid)?;
+            let frame = frame.map_err(|_| INVALID)?;
             // Trailers are none of the buyer's business.
             let Ok(data) = frame.into_data() else {
                 continue;
             };
             gathered.bytes += data.len();
             if gathered.bytes > limits.body_bytes {
-                return Err(SellerFailure::TooLarge);
+                return Err(TOO_LARGE);
             }
-            if keep {
-                gathered.push(data, declared, limits).await;
+            if !keep {
+                continue;
+            }
+            gathered.push(data, declared, limits);
+            if gathered.bytes > FREE_BYTES
+                && let Some(reading) = limits.reading
+            {
+                // In a box, because most bodies are small.
+                let rest = self.rest(body, gathered, declared, limits, reading);
+                return Box::pin(rest).await;
             }
         }
+        Ok(gathered)
+    }
+
+    /// Reads the rest of a large body, which takes its part of the budget.
+    async fn rest(
+        &mut self,
+        mut body: Incoming,
+        mut gathered: Gathered,
+        declared: Option<usize>,
+        limits: Limits<'_>,
+        reading: &Reading,
+    ) -> Result<Gathered, Broken> {
+        let mut held = reading.begin(Instant::now());
+        loop {
+            // A whole answer fails for nothing: what room it lacks is looked for before it is settled.
+            if body.is_end_stream() {
+                break;
+            }
+            self.watch.waits_for_room(true);
+            held.grow(gathered.bytes).await;
+            self.watch.waits_for_room(false);
+            let next = held.unless_cut(self.drive(body.frame())).await;
+            let Some(frame) = next.ok_or(Broken::CutOff)? else {
+                break;
+            };
+            let Ok(data) = frame.map_err(|_| INVALID)?.into_data() else {
+                continue;
+            };
+            gathered.bytes += data.len();
+            if gathered.bytes > limits.body_bytes {
+                return Err(TOO_LARGE);
+            }
+            gathered.push(data, declared, limits);
+        }
+        gathered.kept = held.read(gathered.bytes);
         Ok(gathered)
     }
 }
@@ -235,51 +284,36 @@ struct Gathered {
     /// The first chunk; most answers have no other, and are not copied.
     first: Bytes,
     all: BytesMut,
-    budget: Option<OwnedSemaphorePermit>,
+    kept: Kept,
 }
 
 impl Gathered {
-    async fn push(&mut self, data: Bytes, declared: Option<usize>, limits: Limits<'_>) {
+    fn push(&mut self, data: Bytes, declared: Option<usize>, limits: Limits<'_>) {
         if self.bytes == data.len() {
             self.first = data;
             return;
         }
-        let expected = declared.unwrap_or(self.bytes);
-        if self.budget.is_none() && expected > BUDGET_FREE_BYTES {
-            // All at once: two calls that each held half of what they need would wait for ever.
-            self.budget = acquire(limits.budget, declared.unwrap_or(limits.body_bytes)).await;
-            if declared.is_none() {
-                // Once, rather than twice as much again and again: what is not written to is not in memory.
-                let rest = limits.body_bytes.saturating_sub(self.all.len());
-                self.all.reserve(rest);
-            }
+        let room = match declared {
+            Some(bytes) => bytes,
+            None if self.bytes <= GROWS_BYTES => self.bytes,
+            // Once, rather than twice as much again and again: what is not written to is not in memory.
+            None => limits.body_bytes,
+        };
+        if self.all.capacity() < room.max(self.bytes) {
+            self.all.reserve(room.max(self.bytes) - self.all.len());
         }
-        if self.all.is_empty() {
-            self.all.reserve(expected.max(self.bytes));
-            self.all.extend_from_slice(&self.first);
-            self.first = Bytes::new();
-        }
+        self.all.extend_from_slice(&std::mem::take(&mut self.first));
         self.all.extend_from_slice(&data);
     }
 
-    fn finish(mut self) -> (Bytes, Option<OwnedSemaphorePermit>) {
-        // Without a length as much was taken as the endpoint may answer.
-        if let Some(budget) = &mut self.budget {
-            drop(budget.split(budget.num_permits().saturating_sub(self.bytes)));
-        }
+    fn finish(self) -> (Bytes, Kept) {
         let body = if self.all.is_empty() {
             self.first
         } else {
             self.all.freeze()
         };
-        (body, self.budget)
+        (body, self.kept)
     }
-}
-
-async fn acquire(budget: Option<&Arc<Semaphore>>, bytes: usize) -> Option<OwnedSemaphorePermit> {
-    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-    let budget = Arc::clone(budget?);
-    budget.acquire_many_owned(bytes).await.ok()
 }
 
 /// Sends `request` and reads the whole answer. The connection may be kept afterwards only when
@@ -306,12 +340,9 @@ pub(super) async fn exchange(
         return Err(Broken::Failed(SellerFailure::Invalid));
     }
     let status = head.status.as_u16();
-    let gathered = connection
-        .body(body, is_billable(status), limits)
-        .await
-        .map_err(Broken::Failed)?;
+    let gathered = connection.body(body, is_billable(status), limits).await?;
     let latency = first_byte.elapsed();
-    let (body, budget) = gathered.finish();
+    let (body, kept) = gathered.finish();
     if !connection.can_be_kept() {
         connection.settle().await;
     }
@@ -327,7 +358,7 @@ pub(super) async fn exchange(
             content_encoding: text(&head.headers, &CONTENT_ENCODING),
             body,
             latency,
-            budget,
+            kept,
         },
         idle_for,
     })

@@ -16,7 +16,7 @@
 //! - **One deadline** covers resolving, connecting, sending and the whole answer ([`send`]).
 //! - **Nothing of the buyer's but the body**: the header set is built from nothing ([`request`]).
 //! - **Everything is bounded**: the head of an answer with all its 1xx, the body, idle connections
-//!   and their age, DNS answers and their age, addresses tried.
+//!   and their age, DNS answers and their age, addresses tried, the memory of large answers ([`reading`]).
 //!
 //! Connections have no task of their own: the call that uses one drives it, so an exchange costs no
 //! hand-off between tasks, and a call that is dropped takes its connection with it ([`exchange`]).
@@ -27,6 +27,7 @@ mod endpoint;
 mod exchange;
 mod permit;
 mod pool;
+mod reading;
 mod request;
 mod resolve;
 mod send;
@@ -38,7 +39,7 @@ mod tests;
 pub use breaker::{BreakerConfig, Health};
 pub use connect::{Network, NetworkConfig, NetworkError};
 pub use endpoint::{Seller, Unservable};
-pub use exchange::BUDGET_FREE_BYTES;
 pub use permit::{Closed, Permit, Unavailable};
+pub use reading::{Kept, Reading};
 pub use request::SignedCall;
 pub use send::{SellerAnswer, SendError, Started, Unsent, send};

@@ -157,7 +157,8 @@ fn verdict(ended: &Result<SellerAnswer, SendError>) -> Verdict {
     match ended {
         Ok(answer) if answer.status >= 500 => Verdict::Failed,
         Ok(_) | Err(SendError::Failed(SellerFailure::Status, _)) => Verdict::Well,
-        Err(SendError::Unsent(Unsent::OutOfTime)) => Verdict::Unknown,
+        // What was ours says nothing of her.
+        Err(SendError::Unsent(Unsent::OutOfTime) | SendError::Crowded(_)) => Verdict::Unknown,
         Err(SendError::Unsent(_) | SendError::Failed(SellerFailure::Unreachable, _)) => {
             Verdict::Unreachable
         }

@@ -38,9 +38,9 @@ const VALUES_BYTES: usize = 384;
 
 /// One call to a seller.
 #[derive(Clone, Debug)]
-pub struct SignedCall<'a> {
+pub struct SignedCall {
     /// `gw_req_…`, or `gw_test_…` for a test.
-    pub request_id: &'a str,
+    pub request_id: String,
     /// Who pays.
     pub buyer: ProfileId,
     /// Which attempt, from 1.
@@ -122,15 +122,15 @@ impl Template {
 }
 
 /// Builds and signs the request as of now. Values that differ by call share one allocation.
-pub(super) fn build(seller: &Seller, call: &SignedCall<'_>) -> Result<SellerRequest, http::Error> {
+pub(super) fn build(seller: &Seller, call: &SignedCall) -> Result<SellerRequest, http::Error> {
     let now = crochet_shared::clock::now();
     let mut values = Values::new();
-    let id = values.push(|text| text.push_str(call.request_id));
+    let id = values.push(|text| text.push_str(&call.request_id));
     let mut seconds = itoa::Buffer::new();
     let seconds = seconds.format(now.timestamp());
     let timestamp = values.push(|text| text.push_str(seconds));
     let signature = values.push(|text| {
-        seller.sign_into(call.request_id, seconds, &call.body, now, text);
+        seller.sign_into(&call.request_id, seconds, &call.body, now, text);
     });
     let digest = values.push(|text| text.push_str(&signing::content_digest(&call.body_sha256)));
     let buyer = values.push(|text| {

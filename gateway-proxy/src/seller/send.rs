@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use crochet_shared::outcome::SellerFailure;
 use http::StatusCode;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::connect::Network;
 use super::endpoint::Seller;
 use super::exchange::{Broken, Connection, Limits, exchange};
 use super::pool::Found;
+use super::reading::Kept;
 use super::request::{SellerRequest, SignedCall, build};
 use super::resolve::Answer;
 use super::wire::Watch;
-use crate::aside::aside;
+use crate::aside::{aside, is_large};
 
 /// A complete answer, whatever its status.
 #[derive(Debug)]
@@ -31,8 +31,8 @@ pub struct SellerAnswer {
     pub body: Bytes,
     /// From the first byte sent to the last byte read.
     pub latency: Duration,
-    /// The share of the byte budget the body holds until it is dropped.
-    pub budget: Option<OwnedSemaphorePermit>,
+    /// What the body holds of the answers' budget until this is dropped.
+    pub kept: Kept,
 }
 
 /// Why there is no complete answer.
@@ -45,6 +45,10 @@ pub enum SendError {
     /// The attempt failed after its first byte, or may have.
     #[error("the seller failed: {}", .0.as_str())]
     Failed(SellerFailure, Option<u16>),
+    /// So did it, as if out of time, for want of room to read the answer in ([`reading`](super::reading)): it came
+    /// slowly and others waited, or it waited itself until its deadline.
+    #[error("there was no room for the answer")]
+    Crowded(Option<u16>),
 }
 
 /// Why nothing was sent. Never tells an address.
@@ -83,6 +87,12 @@ impl Started {
         self.wrote || self.watch.as_ref().is_some_and(|watch| watch.wrote())
     }
 
+    /// Whether there is no room to read the answer in.
+    fn is_waiting_for_room(&self) -> bool {
+        let watch = self.watch.as_ref();
+        watch.is_some_and(|watch| watch.is_waiting_for_room())
+    }
+
     /// Time since the first byte was sent: the seller's latency, when the call has just failed.
     pub fn elapsed(&self) -> Option<Duration> {
         let began = self.began.filter(|_| self.sent())?;
@@ -119,9 +129,9 @@ impl Started {
 
 /// Sends one call and reads the whole answer before `deadline`. Never sends twice: see the module.
 pub async fn send(
-    seller: &Seller,
+    seller: &Arc<Seller>,
     network: &Network,
-    call: &SignedCall<'_>,
+    call: &SignedCall,
     deadline: Instant,
     started: &mut Started,
 ) -> Result<SellerAnswer, SendError> {
@@ -132,8 +142,11 @@ pub async fn send(
     if let Ok(ended) = tokio::time::timeout_at(deadline.into(), calling).await {
         return ended;
     }
+    let crowded = started.is_waiting_for_room();
     started.unwatch();
-    if started.sent() {
+    if crowded {
+        Err(SendError::Crowded(started.status))
+    } else if started.sent() {
         Err(SendError::Failed(SellerFailure::Timeout, started.status))
     } else {
         Err(SendError::Unsent(Unsent::OutOfTime))
@@ -141,21 +154,25 @@ pub async fn send(
 }
 
 async fn converse(
-    seller: &Seller,
+    seller: &Arc<Seller>,
     network: &Network,
-    call: &SignedCall<'_>,
+    call: &SignedCall,
     started: &mut Started,
 ) -> Result<SellerAnswer, SendError> {
+    // What takes its time to sign is signed first: no connection waits for it.
     let mut unsent: Option<Box<SellerRequest>> = None;
+    if is_large(call.body.len()) {
+        unsent = Some(Box::new(signed(seller, call).await?));
+    }
     loop {
         let (mut connection, reused) = obtain(seller, network).await.map_err(SendError::Unsent)?;
         let request = match unsent.take() {
             Some(request) => *request,
-            None => signed(seller, call)?,
+            None => signed(seller, call).await?,
         };
         let limits = Limits {
             body_bytes: seller.max_response_bytes,
-            budget: network.answer_budget.as_ref(),
+            reading: network.reading.as_ref(),
         };
         let ended = exchange(&mut connection, request, limits, started).await;
         started.unwatch();
@@ -169,6 +186,7 @@ async fn converse(
             Err(Broken::Failed(failure)) => {
                 return Err(SendError::Failed(failure, started.status));
             }
+            Err(Broken::CutOff) => return Err(SendError::Crowded(started.status)),
             // Not one byte was accepted: another connection is the same attempt. Each turn uses up
             // an idle connection, and a fresh one ends the loop.
             Err(Broken::NotSent(request)) if reused => unsent = request,
@@ -178,8 +196,15 @@ async fn converse(
 }
 
 /// Every part was judged when the endpoint was prepared, so this fails only by a fault of ours.
-fn signed(seller: &Seller, call: &SignedCall<'_>) -> Result<SellerRequest, SendError> {
-    aside(call.body.len(), || build(seller, call)).map_err(|error| {
+async fn signed(seller: &Arc<Seller>, call: &SignedCall) -> Result<SellerRequest, SendError> {
+    let bytes = call.body.len();
+    let built = if is_large(bytes) {
+        let (seller, call) = (Arc::clone(seller), call.clone());
+        aside(bytes, move || build(&seller, &call)).await
+    } else {
+        build(seller, call)
+    };
+    built.map_err(|error| {
         log::error!("a request to a seller could not be built: {error}");
         SendError::Unsent(Unsent::Connect)
     })

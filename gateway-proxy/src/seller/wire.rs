@@ -19,6 +19,7 @@ use tokio_rustls::client::TlsStream;
 pub(super) struct Watch {
     wrote: AtomicBool,
     read_bytes: AtomicUsize,
+    waits_for_room: AtomicBool,
 }
 
 impl Watch {
@@ -26,6 +27,17 @@ impl Watch {
     pub(super) fn reset(&self) {
         self.wrote.store(false, Ordering::Relaxed);
         self.read_bytes.store(0, Ordering::Relaxed);
+        self.waits_for_room(false);
+    }
+
+    /// Says whether its answer waits for room to be read in.
+    pub(super) fn waits_for_room(&self, waits: bool) {
+        self.waits_for_room.store(waits, Ordering::Relaxed);
+    }
+
+    /// Whether it does.
+    pub(super) fn is_waiting_for_room(&self) -> bool {
+        self.waits_for_room.load(Ordering::Relaxed)
     }
 
     /// Whether the kernel has accepted a byte since the last reset. Below TLS, so `false` proves

@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,13 +12,20 @@ use crochet_shared::egress::Egress;
 use crochet_shared::id::{ListingId, ProfileId};
 use crochet_shared::internal::{EndpointRecord, Redelivery};
 use crochet_shared::outcome::Encoding;
-use gateway_proxy::seller::{Network, NetworkConfig, Seller, SignedCall, Started, send};
+use gateway_proxy::limits::Budget;
+use gateway_proxy::seller::{
+    Network, NetworkConfig, Reading, Seller, SignedCall, Started, send,
+};
+use metrics::Counter;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 
-const ANSWER_BYTES_MAX: u32 = 64 * 1024;
+/// Larger than what draws on no budget.
+const ANSWER_BYTES_MAX: u32 = 128 * 1024;
+/// Room for one such answer and no more.
+const BUDGET_BYTES: usize = 128 * 1024;
 /// Longer than any answer from this machine takes.
 const TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -25,7 +33,7 @@ struct Stage {
     runtime: Runtime,
     listener: TcpListener,
     network: Network,
-    seller: Seller,
+    seller: Arc<Seller>,
 }
 
 thread_local! {
@@ -50,6 +58,7 @@ impl Stage {
         let _entered = runtime.enter();
         let network = Network::new(NetworkConfig {
             egress,
+            reading: Some(Reading::new(Budget::new(BUDGET_BYTES), Counter::noop())),
             ..NetworkConfig::default()
         })
         .expect("a network");
@@ -77,7 +86,7 @@ impl Stage {
 
     fn play(&self, answer: &[u8]) {
         let call = SignedCall {
-            request_id: "gw_req_0123456789abcdef0123456789abcdef",
+            request_id: "gw_req_0123456789abcdef0123456789abcdef".to_owned(),
             buyer: ProfileId::new(crochet_shared::clock::now()),
             attempt: 1,
             test: false,

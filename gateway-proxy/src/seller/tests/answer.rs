@@ -1,18 +1,12 @@
 //! What counts as an answer.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
-use std::time::Duration;
 
 use crochet_shared::outcome::SellerFailure;
 use tokio::io::AsyncWriteExt as _;
-use tokio::sync::Semaphore;
 
 use super::script::{self, Canary};
-use super::{
-    Network, NetworkConfig, Seller, SellerAnswer, SendError, endpoint, listing, loopback, network,
-    seller, send_one, send_within,
-};
+use super::{SellerAnswer, SendError, endpoint, network, seller, send_one};
 
 async fn answered(raw: impl AsRef<[u8]>) -> Result<SellerAnswer, SendError> {
     let (at, seen) = script::answering(raw).await;
@@ -208,57 +202,4 @@ async fn a_redirect_is_an_answer_and_is_not_followed() {
         assert_eq!(answer.status, status);
     }
     assert!(canary.is_silent());
-}
-
-/// A seller of large answers, whose network has this budget for them.
-async fn drawing_on(budget: &Arc<Semaphore>, answer: String) -> (Seller, Network) {
-    let network = Network::new(NetworkConfig {
-        egress: loopback(),
-        answer_budget: Some(Arc::clone(budget)),
-        ..NetworkConfig::default()
-    })
-    .unwrap();
-    let (at, _) = script::answering(answer).await;
-    let mut record = endpoint(&format!("http://{at}/"));
-    record.max_response_bytes = 8 * 1024 * 1024;
-    let seller = Seller::new(listing(), &record, &network, None).unwrap();
-    (seller, network)
-}
-
-#[tokio::test]
-async fn an_answer_above_a_mebibyte_draws_on_the_budget() {
-    const MIB: usize = 1024 * 1024;
-    let large = format!(
-        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{}",
-        2 * MIB,
-        "1".repeat(2 * MIB)
-    );
-    let budget = Arc::new(Semaphore::new(3 * MIB));
-    let (seller, network) = drawing_on(&budget, large).await;
-    let held = send_one(&seller, &network).await.unwrap();
-    assert_eq!(held.body.len(), 2 * MIB);
-    assert_eq!(budget.available_permits(), MIB);
-    // While that one is held, the next has no room, and waits no longer than its deadline.
-    let (ended, _) = send_within(&seller, &network, Duration::from_millis(200)).await;
-    assert_eq!(
-        ended.unwrap_err(),
-        SendError::Failed(SellerFailure::Timeout, Some(200))
-    );
-    drop(held);
-    assert_eq!(budget.available_permits(), 3 * MIB);
-    assert!(send_one(&seller, &network).await.is_ok());
-}
-
-#[tokio::test]
-async fn an_answer_without_a_length_gives_back_what_it_did_not_need() {
-    const MIB: usize = 1024 * 1024;
-    let large = format!(
-        "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{}",
-        "1".repeat(2 * MIB)
-    );
-    let budget = Arc::new(Semaphore::new(9 * MIB));
-    let (seller, network) = drawing_on(&budget, large).await;
-    let held = send_one(&seller, &network).await.unwrap();
-    assert_eq!(held.body.len(), 2 * MIB);
-    assert_eq!(budget.available_permits(), 7 * MIB);
 }

@@ -8,10 +8,12 @@ mod dns;
 mod once;
 mod permit;
 mod pool;
+mod reading;
 mod script;
 mod signed;
 mod tls;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -66,13 +68,13 @@ fn buyer() -> ProfileId {
     ProfileId::new(crochet_shared::clock::now())
 }
 
-fn seller(url: &str, network: &Network) -> Seller {
+fn seller(url: &str, network: &Network) -> Arc<Seller> {
     Seller::new(listing(), &endpoint(url), network, None).unwrap()
 }
 
-fn call(body: &[u8]) -> SignedCall<'static> {
+fn call(body: &[u8]) -> SignedCall {
     SignedCall {
-        request_id: REQUEST_ID,
+        request_id: REQUEST_ID.to_owned(),
         buyer: buyer(),
         attempt: 1,
         test: false,
@@ -82,7 +84,7 @@ fn call(body: &[u8]) -> SignedCall<'static> {
 }
 
 async fn send_within(
-    seller: &Seller,
+    seller: &Arc<Seller>,
     network: &Network,
     time: Duration,
 ) -> (Result<SellerAnswer, SendError>, Started) {
@@ -92,6 +94,6 @@ async fn send_within(
     (ended, started)
 }
 
-async fn send_one(seller: &Seller, network: &Network) -> Result<SellerAnswer, SendError> {
+async fn send_one(seller: &Arc<Seller>, network: &Network) -> Result<SellerAnswer, SendError> {
     send_within(seller, network, PATIENCE).await.0
 }

@@ -1,5 +1,7 @@
 //! Exactly what the seller receives (contract §5).
 
+use std::sync::Arc;
+
 use crochet_shared::signing::content_digest;
 use sha2::{Digest as _, Sha256};
 use standardwebhooks::Webhook;
@@ -13,7 +15,7 @@ use crate::seller::{Unservable, send};
 
 const OLD: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
-async fn received(seller: &Seller, network: &Network, call: &SignedCall<'_>) {
+async fn received(seller: &Arc<Seller>, network: &Network, call: &SignedCall) {
     let deadline = std::time::Instant::now() + PATIENCE;
     let ended = send(seller, network, call, deadline, &mut Started::default()).await;
     assert_eq!(ended.unwrap().status, 200);
@@ -86,7 +88,7 @@ async fn a_test_request_says_so() {
     let network = network();
     let seller = super::seller(&format!("http://{at}/"), &network);
     let test = SignedCall {
-        request_id: "gw_test_1",
+        request_id: "gw_test_1".to_owned(),
         test: true,
         ..call(b"{}")
     };
