@@ -33,10 +33,13 @@ use crate::limits::within;
 use crate::metrics::Route;
 use crate::proxy::FrontDoor;
 use crate::reply;
+use crate::serve::READ_BUFFER_BYTES;
 use crate::tls::http2;
 
-/// What most heads fit in.
-const HEAD_BYTES: usize = 4096;
+/// Room for a head at first: what the connection's own buffer holds, and most heads fit in.
+const HEAD_BYTES: usize = READ_BUFFER_BYTES;
+/// Where less is left of it, there is more.
+const HEAD_SPARE_BYTES: usize = 512;
 /// How long a connection that has not spoken yet is heard out when the process is stopping: its first request is on
 /// its way, and its client takes the end of a new connection for a failure.
 pub(crate) const FIRST_WORD_TIME: Duration = Duration::from_secs(1);
@@ -215,7 +218,9 @@ async fn complete(stream: &mut Stream, pending: &mut BytesMut) -> Result<usize, 
             return Err(BadHead::TooLarge.into());
         }
         seen = pending.len().saturating_sub(3);
-        pending.reserve(HEAD_BYTES);
+        if pending.capacity() - pending.len() < HEAD_SPARE_BYTES {
+            pending.reserve(HEAD_BYTES);
+        }
         match stream.read_buf(pending).await {
             Ok(bytes) if bytes > 0 => {}
             Ok(_) | Err(_) => return Err(NoHead::Gone),

@@ -38,7 +38,7 @@ use crate::upstream::Upstream;
 /// Buffers of a connection, allocated with it: together they are a quarter of what an idle one holds. What is read
 /// or written in larger pieces goes past them, so they need to hold only what comes in small ones: a head with
 /// a small body; a small answer with its head.
-const READ_BUFFER_BYTES: usize = 2 * 1024;
+pub(crate) const READ_BUFFER_BYTES: usize = 2 * 1024;
 const WRITE_BUFFER_BYTES: usize = 3 * 1024;
 /// Tries of a harmless request passed to the control plane.
 const PASS_TRIES_MAX: usize = 2;

@@ -32,8 +32,9 @@ pub const IN_FLIGHT_MAX: usize = 2;
 pub const DEEP_QUEUE: usize = BATCH_ITEMS_MAX;
 /// A batch that has been away for longer holds nobody up: the next leaves beside it at once.
 pub const SLOW_AFTER: Duration = Duration::from_millis(25);
-/// Bytes of items in one batch, as the items weigh themselves.
-pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of items in one batch, as the items weigh themselves. Whoever comes next waits until they are written
+/// and committed, and twice as much is held meanwhile: no more than saves a batch its fixed cost.
+pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
 /// Why an asker has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -37,6 +37,7 @@ use serde::de::DeserializeOwned;
 use self::paper::Paper;
 use super::batch::{Batcher, Unanswered};
 use crate::config::Config;
+use crate::limits::FREE_BYTES;
 use crate::metrics::{BatchCounts, INTERNAL_CALLS, InternalCall, InternalCounts, Metrics};
 
 const CONNECT_TIME: Duration = Duration::from_secs(1);
@@ -60,8 +61,8 @@ const SETTLE_BYTES: usize = 384;
 const CLAIMS_WAITING_MAX: usize = 4096;
 const QUOTES_WAITING_MAX: usize = 2048;
 const SETTLEMENTS_WAITING_MAX: usize = 16_384;
-/// A settlement above this leaves in batches of its own kind, in bytes.
-const LARGE_SETTLE_BYTES: usize = 256 * 1024;
+/// A settlement above this leaves in batches of its own kind, in bytes: most calls do not wait for few large ones.
+const LARGE_SETTLE_BYTES: usize = FREE_BYTES;
 /// Of these only few wait at once, because each holds its answer meanwhile.
 const LARGE_SETTLEMENTS_WAITING_MAX: usize = 1024;
 

@@ -113,13 +113,18 @@ async fn read_all(
             first = chunk;
             continue;
         }
-        whole
-            .get_or_insert_with(|| {
-                let mut whole = BytesMut::with_capacity(head.length.unwrap_or(so_far).max(so_far));
-                whole.extend_from_slice(&first);
-                whole
-            })
-            .extend_from_slice(&chunk);
+        let whole = whole.get_or_insert_default();
+        let room = match head.length {
+            Some(bytes) => bytes,
+            None if so_far <= STEP_BYTES => so_far,
+            // Once, rather than twice as much again and again: what is not written to is not in memory.
+            None => limit,
+        };
+        if whole.capacity() < room.max(so_far) {
+            whole.reserve(room.max(so_far) - whole.len());
+        }
+        whole.extend_from_slice(&std::mem::take(&mut first));
+        whole.extend_from_slice(&chunk);
     }
     Ok(Body::new(whole.map_or(first, BytesMut::freeze), share).await)
 }

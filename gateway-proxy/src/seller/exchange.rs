@@ -29,8 +29,6 @@ use crate::limits::FREE_BYTES;
 
 /// Longest head of an answer, in bytes, all its 1xx heads included. Also the size of the buffer.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// Up to here the room of an answer whose length was not told grows with it, in bytes.
-const GROWS_BYTES: usize = 1024 * 1024;
 /// Longest `Content-Type` and `Content-Encoding` passed on, in characters.
 const HEADER_CHARS_MAX: usize = 255;
 /// Longest time a connection idles.
@@ -295,7 +293,7 @@ impl Gathered {
         }
         let room = match declared {
             Some(bytes) => bytes,
-            None if self.bytes <= GROWS_BYTES => self.bytes,
+            None if self.bytes <= FREE_BYTES => self.bytes,
             // Once, rather than twice as much again and again: what is not written to is not in memory.
             None => limits.body_bytes,
         };
