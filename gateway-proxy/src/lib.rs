@@ -25,6 +25,7 @@ pub mod limits;
 pub mod metrics;
 pub mod on_way;
 pub mod path;
+pub mod pieces;
 pub mod proxy;
 pub mod rate;
 pub mod reply;

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use super::head::BodyHead;
 use crate::aside::aside;
 use crate::incoming::Incoming;
 use crate::limits::{Budget, Share, within};
+use crate::pieces::Pieces;
 
 /// Largest body of any gateway call, whatever its endpoint says (contract §4).
 pub const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -91,15 +92,10 @@ async fn read_all(
     budget: &Budget,
     mut share: Share,
 ) -> Result<Body, NoBody> {
-    let mut whole: Option<BytesMut> = None;
-    let mut first = Bytes::new();
+    let mut pieces = Pieces::default();
     let mut paid = first_step(head, limit);
-    loop {
-        let chunk = incoming.body().await.map_err(|_| NoBody::Broken)?;
-        let Some(chunk) = chunk else {
-            break;
-        };
-        let so_far = whole.as_ref().map_or(first.len(), BytesMut::len) + chunk.len();
+    while let Some(piece) = incoming.body().await.map_err(|_| NoBody::Broken)? {
+        let so_far = pieces.bytes() + piece.len();
         if so_far > limit {
             return Err(NoBody::TooLarge);
         }
@@ -108,25 +104,9 @@ async fn read_all(
             share.join(budget.take(step).ok_or(NoBody::NoBudget)?);
             paid += step;
         }
-        // A small body arrives in one piece, and that piece is the body.
-        if so_far == chunk.len() {
-            first = chunk;
-            continue;
-        }
-        let whole = whole.get_or_insert_default();
-        let room = match head.length {
-            Some(bytes) => bytes,
-            None if so_far <= STEP_BYTES => so_far,
-            // Once, rather than twice as much again and again: what is not written to is not in memory.
-            None => limit,
-        };
-        if whole.capacity() < room.max(so_far) {
-            whole.reserve(room.max(so_far) - whole.len());
-        }
-        whole.extend_from_slice(&std::mem::take(&mut first));
-        whole.extend_from_slice(&chunk);
+        pieces.push(piece);
     }
-    Ok(Body::new(whole.map_or(first, BytesMut::freeze), share).await)
+    Ok(Body::new(pieces.join().await, share).await)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use crochet_shared::outcome::{SellerFailure, is_billable};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName};
 use http::{Response, StatusCode};
@@ -26,6 +26,7 @@ use super::request::SellerRequest;
 use super::send::{SellerAnswer, Started};
 use super::wire::{Heard, Socket, Stream, Watch};
 use crate::limits::FREE_BYTES;
+use crate::pieces::Pieces;
 
 /// Longest head of an answer, in bytes, all its 1xx heads included. Also the size of the buffer.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -227,12 +228,12 @@ impl Connection {
             if !keep {
                 continue;
             }
-            gathered.push(data, declared, limits);
+            gathered.pieces.push(data);
             if gathered.bytes > FREE_BYTES
                 && let Some(reading) = limits.reading
             {
                 // In a box, because most bodies are small.
-                let rest = self.rest(body, gathered, declared, limits, reading);
+                let rest = self.rest(body, gathered, limits, reading);
                 return Box::pin(rest).await;
             }
         }
@@ -244,7 +245,6 @@ impl Connection {
         &mut self,
         mut body: Incoming,
         mut gathered: Gathered,
-        declared: Option<usize>,
         limits: Limits<'_>,
         reading: &Reading,
     ) -> Result<Gathered, Broken> {
@@ -268,50 +268,20 @@ impl Connection {
             if gathered.bytes > limits.body_bytes {
                 return Err(TOO_LARGE);
             }
-            gathered.push(data, declared, limits);
+            gathered.pieces.push(data);
         }
         gathered.kept = held.read(gathered.bytes);
         Ok(gathered)
     }
 }
 
-/// A body as it comes in.
+/// A body as it comes in, and what it holds.
 #[derive(Default)]
 struct Gathered {
+    /// All that came, also of a body that nobody looks at.
     bytes: usize,
-    /// The first chunk; most answers have no other, and are not copied.
-    first: Bytes,
-    all: BytesMut,
+    pieces: Pieces,
     kept: Kept,
-}
-
-impl Gathered {
-    fn push(&mut self, data: Bytes, declared: Option<usize>, limits: Limits<'_>) {
-        if self.bytes == data.len() {
-            self.first = data;
-            return;
-        }
-        let room = match declared {
-            Some(bytes) => bytes,
-            None if self.bytes <= FREE_BYTES => self.bytes,
-            // Once, rather than twice as much again and again: what is not written to is not in memory.
-            None => limits.body_bytes,
-        };
-        if self.all.capacity() < room.max(self.bytes) {
-            self.all.reserve(room.max(self.bytes) - self.all.len());
-        }
-        self.all.extend_from_slice(&std::mem::take(&mut self.first));
-        self.all.extend_from_slice(&data);
-    }
-
-    fn finish(self) -> (Bytes, Kept) {
-        let body = if self.all.is_empty() {
-            self.first
-        } else {
-            self.all.freeze()
-        };
-        (body, self.kept)
-    }
 }
 
 /// Sends `request` and reads the whole answer. The connection may be kept afterwards only when
@@ -340,7 +310,6 @@ pub(super) async fn exchange(
     let status = head.status.as_u16();
     let gathered = connection.body(body, is_billable(status), limits).await?;
     let latency = first_byte.elapsed();
-    let (body, kept) = gathered.finish();
     if !connection.can_be_kept() {
         connection.settle().await;
     }
@@ -354,9 +323,9 @@ pub(super) async fn exchange(
             status,
             content_type: text(&head.headers, &CONTENT_TYPE),
             content_encoding: text(&head.headers, &CONTENT_ENCODING),
-            body,
+            body: gathered.pieces.join().await,
             latency,
-            kept,
+            kept: gathered.kept,
         },
         idle_for,
     })
