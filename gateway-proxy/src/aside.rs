@@ -70,6 +70,6 @@ mod tests {
     #[tokio::test]
     #[should_panic(expected = "as in place")]
     async fn a_panic_aside_is_the_callers() {
-        aside(LARGE_BYTES + 1, || panic!("as in place")).await
+        aside(LARGE_BYTES + 1, || panic!("as in place")).await;
     }
 }
