@@ -46,7 +46,7 @@ async fn unfinished(bytes: usize, network: &Network) -> (Arc<Seller>, Seen) {
         peer.read().await;
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\n\r\n");
         peer.write(head + &"1".repeat(bytes - 1)).await;
-        std::future::pending().await;
+        std::future::pending::<()>().await;
     })
     .await;
     (seller(at, network), seen)
