@@ -100,10 +100,7 @@ impl Gateway {
             breaker: config.breaker,
             dns_servers: &config.dns_servers,
             extra_ca_file: config.extra_ca_file.as_deref(),
-            reading: Some(Reading::new(
-                answers.clone(),
-                metrics.seller_cut_off.clone(),
-            )),
+            reading: Some(Reading::new(answers.clone())),
         })?;
         Ok(Arc::new(Self {
             errors: Errors::new(&config.public_base_url),

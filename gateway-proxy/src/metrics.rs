@@ -107,8 +107,8 @@ pub struct Metrics {
     pub settle_abandoned: Counter,
     /// Answers cut off on their way.
     pub cut_off: Counter,
-    /// Sellers' answers given up because they came slowly and others waited.
-    pub seller_cut_off: Counter,
+    /// Sellers' answers given up for want of room.
+    pub crowded_out: Counter,
     /// Settlements that found the claim ended without them.
     pub settle_not_owner: Counter,
     /// Claims released because too little of the lease was left.
@@ -196,7 +196,7 @@ impl Metrics {
             settle_late: plain(&names::SETTLE_LATE),
             settle_abandoned: plain(&names::SETTLE_ABANDONED),
             cut_off: plain(&names::CUT_OFF),
-            seller_cut_off: plain(&names::SELLER_CUT_OFF),
+            crowded_out: plain(&names::CROWDED_OUT),
             settle_not_owner: plain(&names::SETTLE_NOT_OWNER),
             lease_too_short: plain(&names::LEASE_TOO_SHORT),
             breakers_opened: plain(&names::BREAKERS_OPENED),

@@ -56,6 +56,7 @@ impl OnWay {
     }
 
     /// Whether nothing is.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.each.is_empty()
     }

@@ -52,6 +52,8 @@ const GOODBYE_TIME: Duration = Duration::from_secs(3);
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// How often the internal API is tried, and until it answers for the first time.
 const TRY_EVERY: Duration = Duration::from_secs(2);
+/// Threads for work on large bodies ([`aside`](crate::aside)): enough for the cores, and few beside those that serve.
+const ASIDE_THREADS: usize = 8;
 const TRY_FIRST_EVERY: Duration = Duration::from_millis(200);
 
 /// Serves until a signal, then finishes what is under way.
@@ -76,6 +78,7 @@ pub fn run(gateway: Arc<Gateway>, scrape: PrometheusHandle) -> anyhow::Result<()
         threads: gateway.config.threads,
         // One thread has nobody to steal from, and a runtime that does not provide for it costs less.
         work_stealing: gateway.config.threads > 1,
+        max_blocking_threads: Some(ASIDE_THREADS),
         grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(1),
         max_retries: PASS_TRIES_MAX,

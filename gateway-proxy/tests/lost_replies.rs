@@ -213,6 +213,8 @@ async fn a_lost_quote_is_found_again() {
     ] {
         let call = market.call();
         let before = count_of_requests(&market).await;
+        let asked = between.seen("/quotes/create");
+        let twice = matches!(mischief, Mischief::LoseRequest);
         between.plan(path, mischief, 1);
         let first = market.buyer.call(&call, None).await.unwrap();
         assert!(
@@ -225,6 +227,9 @@ async fn a_lost_quote_is_found_again() {
             before + 1,
             "one purchase, one quote"
         );
+        // What was made is found. Asked for once more it would be refused where there are not enough for everybody.
+        let asked = between.seen("/quotes/create") - asked;
+        assert_eq!(asked, 1 + usize::from(twice), "{path}");
         market
             .door
             .sandbox

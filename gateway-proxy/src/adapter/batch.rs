@@ -23,7 +23,8 @@ use crate::metrics::BatchCounts;
 
 /// Batches on their way at once.
 pub const IN_FLIGHT_MAX: usize = 2;
-/// While one batch is on its way, another leaves only when this many items wait: when it is full.
+/// While one batch is on its way, another leaves only when this many items wait: when it is full. Large items fill
+/// one sooner, and wait for the first to be back, or slow.
 ///
 /// Much of what a batch costs here, in the control plane and in Postgres (a plan, ten constraint sets,
 /// a commit) does not depend on how many items it has, and two half-empty batches cost twice that.

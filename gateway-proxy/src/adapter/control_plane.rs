@@ -63,8 +63,8 @@ const QUOTES_WAITING_MAX: usize = 2048;
 const SETTLEMENTS_WAITING_MAX: usize = 16_384;
 /// A settlement above this leaves in batches of its own kind, in bytes: most calls do not wait for few large ones.
 const LARGE_SETTLE_BYTES: usize = FREE_BYTES;
-/// Of these only few wait at once, because each holds its answer meanwhile.
-const LARGE_SETTLEMENTS_WAITING_MAX: usize = 1024;
+/// Of these fewer wait at once. What they hold meanwhile is of the answers' budget.
+const LARGE_SETTLEMENTS_WAITING_MAX: usize = 4096;
 
 /// Asks the control plane.
 #[derive(Debug)]

@@ -85,6 +85,9 @@ pub async fn forward(gateway: &Arc<Gateway>, claimed: Claimed) -> Ended {
         if place.permit.report(buyer, &sent, now) {
             gateway.metrics.breakers_opened.increment(1);
         }
+        if matches!(sent, Err(SendError::Crowded(_))) {
+            gateway.metrics.crowded_out.increment(1);
+        }
         took = now - began;
         Metrics::took(&gateway.metrics.forward, took);
         judge(sent, took)

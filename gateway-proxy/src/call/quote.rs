@@ -178,27 +178,35 @@ async fn look_up_or_make(
     request_bytes: u32,
     since: Instant,
 ) -> Result<(Quote, bool), Learned> {
-    let found = patiently(since, || gateway.control_plane.quotes.ask(identity.clone())).await;
-    match found {
-        Err(why) => Err(Learned::Unanswered(why)),
-        Ok(QuoteFound::Open(quote)) => Ok((quote, false)),
-        Ok(QuoteFound::None) => {
-            let create = CreateQuote::New {
-                identity,
-                request_bytes,
-            };
-            fault::pass(Point::BeforeQuote);
-            let created = patiently(since, || gateway.control_plane.create_quote(&create)).await;
-            fault::pass(Point::AfterQuote);
-            match created {
-                Err(why) => Err(Learned::Unanswered(why)),
-                Ok(QuoteCreated::New(quote)) => Ok((quote, true)),
-                Ok(QuoteCreated::Found(QuoteFound::Open(quote))) => Ok((quote, false)),
-                Ok(QuoteCreated::Found(found)) => Err(Learned::Found(found)),
-                Ok(QuoteCreated::Refused(refusal)) => Err(Learned::Refused(refusal)),
-            }
+    let mut again = true;
+    loop {
+        let found = patiently(since, || gateway.control_plane.quotes.ask(identity.clone())).await;
+        match found {
+            Err(why) => return Err(Learned::Unanswered(why)),
+            Ok(QuoteFound::Open(quote)) => return Ok((quote, false)),
+            Ok(QuoteFound::None) => {}
+            Ok(found) => return Err(Learned::Found(found)),
         }
-        Ok(found) => Err(Learned::Found(found)),
+        let create = CreateQuote::New {
+            identity: identity.clone(),
+            request_bytes,
+        };
+        fault::pass(Point::BeforeQuote);
+        let created = gateway.control_plane.create_quote(&create).await;
+        fault::pass(Point::AfterQuote);
+        return match created {
+            // Perhaps there is one now. Whoever asked for one more would stand in line for the provider again,
+            // and in a shortage be refused what is hers.
+            Err(Unanswered::Lost) if again && since.elapsed() < PATIENCE => {
+                again = false;
+                continue;
+            }
+            Err(why) => Err(Learned::Unanswered(why)),
+            Ok(QuoteCreated::New(quote)) => Ok((quote, true)),
+            Ok(QuoteCreated::Found(QuoteFound::Open(quote))) => Ok((quote, false)),
+            Ok(QuoteCreated::Found(found)) => Err(Learned::Found(found)),
+            Ok(QuoteCreated::Refused(refusal)) => Err(Learned::Refused(refusal)),
+        };
     }
 }
 

@@ -53,8 +53,12 @@ impl Room {
     /// It waits for its turn, never for the bytes: sellers' answers that are being read wait for those, under
     /// their deadlines.
     pub async fn widened(mut self, gateway: Arc<Gateway>, more: usize, latest: Instant) -> Self {
+        if self.takes(&gateway, more) {
+            self.kept.turn = None;
+            return self;
+        }
         // Who was read without room goes on without: at the head of another line it would keep both waiting.
-        if self.takes(&gateway, more) || self.kept.turn.is_some() {
+        if self.kept.turn.is_some() {
             return self;
         }
         let turn = Arc::clone(&gateway.beyond_budget).acquire_owned();

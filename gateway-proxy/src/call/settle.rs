@@ -18,6 +18,7 @@ use super::answer::{Shape, envelope};
 use super::forward::{Ended, Ending, Guard};
 use super::room::{self, Room};
 use super::{Arrival, claim};
+use crate::adapter::batch::Unanswered;
 use crate::aside::aside;
 use crate::error::Refusal;
 use crate::gateway::Gateway;
@@ -161,7 +162,10 @@ pub async fn until_durable(
         let answered = gateway.control_plane.settle(settle.clone()).await;
         match answered {
             Ok(SettleAnswer::Undecided) | Err(_) => {
-                gateway.metrics.settles_lost.increment(1);
+                // One that found no place was not sent.
+                if !matches!(answered, Err(Unanswered::Full)) {
+                    gateway.metrics.settles_lost.increment(1);
+                }
                 let why = answered.err().map(|why| why.to_string());
                 tracing::warn!(request = %settle.request_id, why, "a settlement is asked again");
             }

@@ -208,10 +208,10 @@ pub(super) const CUT_OFF: Metric = Metric::counter(
     &[],
     "Delivered answers cut off on their way, because slow readers held more than may be held; buyers ask again.",
 );
-pub(super) const SELLER_CUT_OFF: Metric = Metric::counter(
-    "gateway_seller_answers_cut_off_total",
+pub(super) const CROWDED_OUT: Metric = Metric::counter(
+    "gateway_answers_crowded_out_total",
     &[],
-    "Sellers' large answers given up before their deadline, because they came slowly and others waited for the room they held.",
+    "Sellers' large answers given up for want of room: they came slowly and others waited, or waited themselves until their deadline. Their buyers hear `SELLER_TIMEOUT`.",
 );
 pub(super) const SETTLE_NOT_OWNER: Metric = Metric::counter(
     "gateway_settle_not_owner_total",
@@ -284,7 +284,7 @@ pub const ALL: [Metric; 41] = [
     SETTLE_LATE,
     SETTLE_ABANDONED,
     CUT_OFF,
-    SELLER_CUT_OFF,
+    CROWDED_OUT,
     SETTLE_NOT_OWNER,
     LEASE_TOO_SHORT,
     DRAINING,

@@ -74,7 +74,10 @@ const INVALID: Broken = Broken::Failed(SellerFailure::Invalid);
 
 /// An answer, and for how long its connection may idle.
 pub(super) struct Answered {
+    /// Without its body.
     pub(super) answer: SellerAnswer,
+    /// That.
+    pub(super) body: Pieces,
     pub(super) idle_for: Duration,
 }
 
@@ -83,6 +86,8 @@ pub(super) struct Answered {
 pub(super) struct Limits<'a> {
     pub(super) body_bytes: usize,
     pub(super) reading: Option<&'a Reading>,
+    /// Whether anybody will look at the body.
+    pub(super) keep: bool,
 }
 
 impl Connection {
@@ -249,14 +254,7 @@ impl Connection {
         reading: &Reading,
     ) -> Result<Gathered, Broken> {
         let mut held = reading.begin(Instant::now());
-        loop {
-            // A whole answer fails for nothing: what room it lacks is looked for before it is settled.
-            if body.is_end_stream() {
-                break;
-            }
-            self.watch.waits_for_room(true);
-            held.grow(gathered.bytes).await;
-            self.watch.waits_for_room(false);
+        while !body.is_end_stream() {
             let next = held.unless_cut(self.drive(body.frame())).await;
             let Some(frame) = next.ok_or(Broken::CutOff)? else {
                 break;
@@ -264,6 +262,11 @@ impl Connection {
             let Ok(data) = frame.map_err(|_| INVALID)?.into_data() else {
                 continue;
             };
+            // For what came before it, now that more did: an answer that is whole waits for nothing, and what
+            // room it lacks is looked for before it is settled.
+            let began = self.watch.waits_for_room();
+            held.grow(gathered.bytes).await;
+            self.watch.waited_for_room(began);
             gathered.bytes += data.len();
             if gathered.bytes > limits.body_bytes {
                 return Err(TOO_LARGE);
@@ -308,7 +311,8 @@ pub(super) async fn exchange(
         return Err(Broken::Failed(SellerFailure::Invalid));
     }
     let status = head.status.as_u16();
-    let gathered = connection.body(body, is_billable(status), limits).await?;
+    let keep = limits.keep && is_billable(status);
+    let gathered = connection.body(body, keep, limits).await?;
     let latency = first_byte.elapsed();
     if !connection.can_be_kept() {
         connection.settle().await;
@@ -323,10 +327,11 @@ pub(super) async fn exchange(
             status,
             content_type: text(&head.headers, &CONTENT_TYPE),
             content_encoding: text(&head.headers, &CONTENT_ENCODING),
-            body: gathered.pieces.join().await,
+            body: Bytes::new(),
             latency,
             kept: gathered.kept,
         },
+        body: gathered.pieces,
         idle_for,
     })
 }

@@ -5,7 +5,7 @@
 //!
 //! - Those who hold a part each must not wait for one another for ever: one at a time goes on without room, in
 //!   the order in which they came to wait.
-//! - Nobody must keep others waiting by answering slowly, which costs a seller nothing: for those who wait, the
+//! - Nobody must keep others waiting by answering slowly, which costs nothing: for those who wait, the
 //!   answer is cut off that has cost most ([`OnWay`]), once it is later than [`SPARED`]. Its attempt has failed, as
 //!   at its deadline, of which the breaker is not told. Time spent waiting here makes nobody late.
 
@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use metrics::Counter;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -24,7 +23,7 @@ use crate::on_way::{OnWay, One};
 /// What is taken at a time, in bytes: about what is read at once.
 const STEP_BYTES: usize = 64 * 1024;
 /// How much later than at a network's pace an answer may be while others wait.
-const SPARED: Duration = Duration::from_secs(1);
+pub(super) const SPARED: Duration = Duration::from_secs(1);
 /// How often whoever waits looks for room, and for whom to cut off.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -37,7 +36,6 @@ pub struct Reading {
     waiting: AtomicUsize,
     /// When somebody was last cut off, or nobody found.
     looked: Mutex<Instant>,
-    cut_off: Counter,
 }
 
 impl std::fmt::Debug for Reading {
@@ -64,15 +62,14 @@ pub struct Kept {
 }
 
 impl Reading {
-    /// Answers that draw on this budget. `cut_off` counts.
-    pub fn new(budget: Budget, cut_off: Counter) -> Self {
+    /// Answers that draw on this budget.
+    pub fn new(budget: Budget) -> Self {
         Self {
             budget,
             turn: Arc::new(Semaphore::new(1)),
             on_way: Mutex::default(),
             waiting: AtomicUsize::new(0),
             looked: Mutex::new(Instant::now()),
-            cut_off,
         }
     }
 
@@ -102,7 +99,6 @@ impl Reading {
             *looked = now;
         }
         if let Some(bytes) = self.on_way.lock().cut(now, Some(SPARED)) {
-            self.cut_off.increment(1);
             tracing::debug!(bytes, "a seller's answer was cut off for others");
         }
     }
@@ -111,6 +107,9 @@ impl Reading {
 impl Held<'_> {
     /// Waits for room for so many bytes in all.
     pub(super) async fn grow(&mut self, bytes: usize) {
+        if bytes <= self.kept.share.bytes() {
+            return;
+        }
         let counted = self.reading.on_way.lock().take(self.number);
         // Cut off: whoever reads on is told so.
         let Some(mut one) = counted else {
@@ -119,7 +118,7 @@ impl Held<'_> {
         let more = bytes.saturating_sub(self.kept.share.bytes());
         let more = more.next_multiple_of(STEP_BYTES);
         one.bytes = bytes;
-        if more > 0 && !self.goes_on(more) {
+        if !self.goes_on(more) {
             let began = Instant::now();
             self.wait(more).await;
             let now = Instant::now();
@@ -132,7 +131,7 @@ impl Held<'_> {
         self.number = self.reading.on_way.lock().add(one);
     }
 
-    /// Whether it goes on at once: without room, or with room that nobody waits for.
+    /// Whether it goes on at once: without room, or with room that there is besides for those who wait.
     fn goes_on(&mut self, more: usize) -> bool {
         if self.kept.turn.is_some() {
             // The rest is taken too where it is free, and the turn another's.
@@ -141,7 +140,9 @@ impl Held<'_> {
             }
             return true;
         }
-        self.reading.waiting.load(Ordering::Relaxed) == 0 && self.takes(more)
+        // What they are about to take is left to those who wait.
+        let theirs = self.reading.waiting.load(Ordering::Relaxed) * 2 * STEP_BYTES;
+        self.reading.budget.left() >= theirs.saturating_add(more) && self.takes(more)
     }
 
     /// Until there is room, or it may go on without.
@@ -213,7 +214,7 @@ mod tests {
     use futures_util::FutureExt as _;
 
     fn reading(steps: usize) -> Reading {
-        Reading::new(Budget::new(steps * STEP_BYTES), Counter::noop())
+        Reading::new(Budget::new(steps * STEP_BYTES))
     }
 
     /// Holds so many steps, since then.
@@ -222,6 +223,14 @@ mod tests {
         held.grow(steps * STEP_BYTES)
             .now_or_never()
             .expect("room at once");
+        held
+    }
+
+    /// Goes on without any.
+    async fn holds_without(reading: &Reading, since: Instant) -> Held<'_> {
+        let mut held = reading.begin(since);
+        held.grow(STEP_BYTES).await;
+        assert!(held.kept.turn.is_some());
         held
     }
 
@@ -335,6 +344,30 @@ mod tests {
         );
         let later = since + Duration::from_secs(3);
         assert!(reading.on_way.lock().cut(later, Some(SPARED)).is_some());
+    }
+
+    #[tokio::test]
+    async fn room_that_those_who_wait_will_not_take_is_anybodys() {
+        let reading = reading(8);
+        let spent = reading.budget.take(8 * STEP_BYTES);
+        let now = Instant::now();
+        let mut first = holds_without(&reading, now).await;
+        let mut second = reading.begin(now);
+        let mut waiting = Box::pin(second.grow(STEP_BYTES));
+        assert!((&mut waiting).now_or_never().is_none());
+        let another_goes_on = || {
+            let mut another = reading.begin(now);
+            another.grow(STEP_BYTES).now_or_never().is_some()
+        };
+        assert!(!another_goes_on(), "there is none");
+        drop(spent);
+        let left = reading.budget.take(6 * STEP_BYTES);
+        assert!(!another_goes_on(), "it is theirs");
+        drop(left);
+        assert!(another_goes_on());
+        waiting.await;
+        first.grow(2 * STEP_BYTES).await;
+        assert!(first.kept.turn.is_none());
     }
 
     #[tokio::test]

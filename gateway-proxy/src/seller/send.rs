@@ -11,11 +11,12 @@ use super::connect::Network;
 use super::endpoint::Seller;
 use super::exchange::{Broken, Connection, Limits, exchange};
 use super::pool::Found;
-use super::reading::Kept;
+use super::reading::{Kept, SPARED};
 use super::request::{SellerRequest, SignedCall, build};
 use super::resolve::Answer;
 use super::wire::Watch;
 use crate::aside::{aside, is_large};
+use crate::pieces::Pieces;
 
 /// A complete answer, whatever its status.
 #[derive(Debug)]
@@ -87,10 +88,10 @@ impl Started {
         self.wrote || self.watch.as_ref().is_some_and(|watch| watch.wrote())
     }
 
-    /// Whether there is no room to read the answer in.
-    fn is_waiting_for_room(&self) -> bool {
+    /// Whether its time went by for want of room to read the answer in.
+    fn was_crowded(&self) -> bool {
         let watch = self.watch.as_ref();
-        watch.is_some_and(|watch| watch.is_waiting_for_room())
+        watch.is_some_and(|watch| watch.was_crowded(SPARED))
     }
 
     /// Time since the first byte was sent: the seller's latency, when the call has just failed.
@@ -140,9 +141,12 @@ pub async fn send(
     }
     let calling = Box::pin(converse(seller, network, call, started));
     if let Ok(ended) = tokio::time::timeout_at(deadline.into(), calling).await {
-        return ended;
+        let (mut answer, body) = ended?;
+        // All is there, and her time is over.
+        answer.body = body.join().await;
+        return Ok(answer);
     }
-    let crowded = started.is_waiting_for_room();
+    let crowded = started.was_crowded();
     started.unwatch();
     if crowded {
         Err(SendError::Crowded(started.status))
@@ -158,7 +162,7 @@ async fn converse(
     network: &Network,
     call: &SignedCall,
     started: &mut Started,
-) -> Result<SellerAnswer, SendError> {
+) -> Result<(SellerAnswer, Pieces), SendError> {
     // What takes its time to sign is signed first: no connection waits for it.
     let mut unsent: Option<Box<SellerRequest>> = None;
     if is_large(call.body.len()) {
@@ -173,6 +177,8 @@ async fn converse(
         let limits = Limits {
             body_bytes: seller.max_response_bytes,
             reading: network.reading.as_ref(),
+            // Of a test only its status is told.
+            keep: !call.test,
         };
         let ended = exchange(&mut connection, request, limits, started).await;
         started.unwatch();
@@ -181,7 +187,7 @@ async fn converse(
                 if !answered.idle_for.is_zero() {
                     keep(seller, connection, answered.idle_for);
                 }
-                return Ok(answered.answer);
+                return Ok((answered.answer, answered.body));
             }
             Err(Broken::Failed(failure)) => {
                 return Err(SendError::Failed(failure, started.status));

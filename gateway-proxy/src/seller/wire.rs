@@ -5,8 +5,9 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use socket2::SockRef;
@@ -20,6 +21,8 @@ pub(super) struct Watch {
     wrote: AtomicBool,
     read_bytes: AtomicUsize,
     waits_for_room: AtomicBool,
+    /// Milliseconds.
+    waited_for_room: AtomicU64,
 }
 
 impl Watch {
@@ -27,17 +30,27 @@ impl Watch {
     pub(super) fn reset(&self) {
         self.wrote.store(false, Ordering::Relaxed);
         self.read_bytes.store(0, Ordering::Relaxed);
-        self.waits_for_room(false);
+        self.waits_for_room.store(false, Ordering::Relaxed);
+        self.waited_for_room.store(0, Ordering::Relaxed);
     }
 
-    /// Says whether its answer waits for room to be read in.
-    pub(super) fn waits_for_room(&self, waits: bool) {
-        self.waits_for_room.store(waits, Ordering::Relaxed);
+    /// Its answer begins to wait for room to be read in; when.
+    pub(super) fn waits_for_room(&self) -> Instant {
+        self.waits_for_room.store(true, Ordering::Relaxed);
+        Instant::now()
     }
 
-    /// Whether it does.
-    pub(super) fn is_waiting_for_room(&self) -> bool {
-        self.waits_for_room.load(Ordering::Relaxed)
+    /// It does so no more.
+    pub(super) fn waited_for_room(&self, since: Instant) {
+        self.waits_for_room.store(false, Ordering::Relaxed);
+        let waited = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.waited_for_room.fetch_add(waited, Ordering::Relaxed);
+    }
+
+    /// Whether it is out of time for want of room: it waits, or has waited for so long.
+    pub(super) fn was_crowded(&self, so_long: Duration) -> bool {
+        let waited = Duration::from_millis(self.waited_for_room.load(Ordering::Relaxed));
+        self.waits_for_room.load(Ordering::Relaxed) || waited > so_long
     }
 
     /// Whether the kernel has accepted a byte since the last reset. Below TLS, so `false` proves

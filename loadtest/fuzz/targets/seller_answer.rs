@@ -16,7 +16,6 @@ use gateway_proxy::limits::Budget;
 use gateway_proxy::seller::{
     Network, NetworkConfig, Reading, Seller, SignedCall, Started, send,
 };
-use metrics::Counter;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -32,6 +31,7 @@ const TIME_MAX: Duration = Duration::from_secs(5);
 struct Stage {
     runtime: Runtime,
     listener: TcpListener,
+    budget: Budget,
     network: Network,
     seller: Arc<Seller>,
 }
@@ -56,9 +56,10 @@ impl Stage {
             ..Egress::default()
         };
         let _entered = runtime.enter();
+        let budget = Budget::new(BUDGET_BYTES);
         let network = Network::new(NetworkConfig {
             egress,
-            reading: Some(Reading::new(Budget::new(BUDGET_BYTES), Counter::noop())),
+            reading: Some(Reading::new(budget.clone())),
             ..NetworkConfig::default()
         })
         .expect("a network");
@@ -79,6 +80,7 @@ impl Stage {
         Self {
             runtime,
             listener,
+            budget,
             network,
             seller,
         }
@@ -127,6 +129,7 @@ impl Stage {
                 let _ = Encoding::of(&answer.body, answer.content_encoding.is_some());
             }
         });
+        assert_eq!(self.budget.left(), BUDGET_BYTES, "something is held still");
     }
 }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crochet_shared::outcome::SellerFailure;
-use metrics::Counter;
 use tokio::sync::Notify;
 
 use super::script::{self, Seen};
@@ -21,13 +20,13 @@ const MIB: usize = 1024 * 1024;
 fn drawing_on(budget: &Budget) -> Network {
     Network::new(NetworkConfig {
         egress: loopback(),
-        reading: Some(Reading::new(budget.clone(), Counter::noop())),
+        reading: Some(Reading::new(budget.clone())),
         ..NetworkConfig::default()
     })
     .unwrap()
 }
 
-fn seller(at: std::net::SocketAddr, network: &Network) -> Arc<Seller> {
+fn seller_at(at: std::net::SocketAddr, network: &Network) -> Arc<Seller> {
     let mut record = endpoint(&format!("http://{at}/"));
     record.max_response_bytes = 8 * 1024 * 1024;
     Seller::new(listing(), &record, network, None).unwrap()
@@ -37,7 +36,7 @@ fn seller(at: std::net::SocketAddr, network: &Network) -> Arc<Seller> {
 async fn large(bytes: usize, network: &Network) -> Arc<Seller> {
     let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {bytes}\r\n\r\n");
     let (at, _) = script::answering(head + &"1".repeat(bytes)).await;
-    seller(at, network)
+    seller_at(at, network)
 }
 
 /// One who says that she answers so many bytes, sends all but one, and waits.
@@ -49,7 +48,7 @@ async fn unfinished(bytes: usize, network: &Network) -> (Arc<Seller>, Seen) {
         std::future::pending::<()>().await;
     })
     .await;
-    (seller(at, network), seen)
+    (seller_at(at, network), seen)
 }
 
 #[tokio::test]
@@ -84,6 +83,15 @@ async fn a_whole_answer_fails_for_no_room() {
     let first = send_one(&seller, &network).await.unwrap();
     let (second, _) = send_within(&seller, &network, Duration::from_secs(2)).await;
     assert_eq!(second.unwrap().body.len(), first.body.len());
+    // Where its end is told by no length, too.
+    let chunked = format!(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{}\r\n0\r\n\r\n",
+        FREE_BYTES + 1,
+        "1".repeat(FREE_BYTES + 1)
+    );
+    let (at, _) = script::answering(chunked).await;
+    let (third, _) = send_within(&seller_at(at, &network), &network, Duration::from_secs(2)).await;
+    assert_eq!(third.unwrap().body.len(), first.body.len());
     drop(spent);
 }
 
@@ -133,7 +141,7 @@ async fn an_answer_without_a_length_gives_back_what_it_did_not_need() {
     let budget = Budget::new(9 * MIB);
     let network = drawing_on(&budget);
     let (at, _) = script::answering(raw).await;
-    let held = send_one(&seller(at, &network), &network).await.unwrap();
+    let held = send_one(&seller_at(at, &network), &network).await.unwrap();
     assert_eq!(held.body.len(), 2 * MIB);
     assert_eq!(budget.left(), 7 * MIB);
 }
@@ -147,11 +155,13 @@ async fn a_failure_holds_nothing() {
         "1".repeat(MIB)
     );
     let (at, _) = script::answering(raw).await;
-    let failed = send_one(&seller(at, &network), &network).await.unwrap();
+    let failed = send_one(&seller_at(at, &network), &network).await.unwrap();
     assert_eq!((failed.status, budget.left()), (500, MIB));
     let raw = "HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n".to_owned() + &"1".repeat(100_000);
     let (at, _) = script::answering(raw).await;
-    let broken = send_one(&seller(at, &network), &network).await.unwrap_err();
+    let broken = send_one(&seller_at(at, &network), &network)
+        .await
+        .unwrap_err();
     assert_eq!(broken, SendError::Failed(SellerFailure::Invalid, Some(200)));
     assert_eq!(budget.left(), MIB);
 }
