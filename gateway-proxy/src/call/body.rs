@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
+use tokio::task::yield_now;
 
 use super::head::BodyHead;
 use crate::aside::aside;
@@ -105,6 +106,10 @@ async fn read_all(
             paid += step;
         }
         pieces.push(piece);
+        if pieces.bytes() > STEP_BYTES {
+            // Else one poll would read all that has come, and others wait for milliseconds.
+            yield_now().await;
+        }
     }
     Ok(Body::new(pieces.join().await, share).await)
 }

@@ -20,6 +20,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::runtime;
+use tokio::task::yield_now;
 
 use super::reading::{Kept, Reading};
 use super::request::SellerRequest;
@@ -272,6 +273,8 @@ impl Connection {
                 return Err(TOO_LARGE);
             }
             gathered.pieces.push(data);
+            // Else one poll would read all that has come, and others wait for milliseconds.
+            yield_now().await;
         }
         gathered.kept = held.read(gathered.bytes);
         Ok(gathered)
