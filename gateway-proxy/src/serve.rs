@@ -50,10 +50,10 @@ const PASS_CONNECTIONS: usize = 256;
 const GOODBYE_TIME: Duration = Duration::from_secs(3);
 /// How often the metrics' histograms are emptied into their buckets.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
-/// How often the internal API is tried, and until it answers for the first time.
-const TRY_EVERY: Duration = Duration::from_secs(2);
 /// Threads for work on large bodies ([`aside`](crate::aside)): enough for the cores, and few beside those that serve.
 const ASIDE_THREADS: usize = 8;
+/// How often the internal API is tried, and until it answers for the first time.
+const TRY_EVERY: Duration = Duration::from_secs(2);
 const TRY_FIRST_EVERY: Duration = Duration::from_millis(200);
 
 /// Serves until a signal, then finishes what is under way.

@@ -80,9 +80,15 @@ async fn a_whole_answer_fails_for_no_room() {
     // What makes it a large one is its last byte.
     let seller = large(FREE_BYTES + 1, &network).await;
     let spent = budget.take(3 * MIB).unwrap();
-    let first = send_one(&seller, &network).await.unwrap();
-    let (second, _) = send_within(&seller, &network, Duration::from_secs(2)).await;
-    assert_eq!(second.unwrap().body.len(), first.body.len());
+    // One goes on without room, and is held: whoever waits now waits for ever.
+    let turn = send_one(&large(MIB, &network).await, &network)
+        .await
+        .unwrap();
+    let whole = async |seller: &Arc<Seller>| {
+        let (ended, _) = send_within(seller, &network, Duration::from_secs(2)).await;
+        ended.unwrap().body.len()
+    };
+    assert_eq!(whole(&seller).await, FREE_BYTES + 1);
     // Where its end is told by no length, too.
     let chunked = format!(
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{}\r\n0\r\n\r\n",
@@ -90,9 +96,13 @@ async fn a_whole_answer_fails_for_no_room() {
         "1".repeat(FREE_BYTES + 1)
     );
     let (at, _) = script::answering(chunked).await;
-    let (third, _) = send_within(&seller_at(at, &network), &network, Duration::from_secs(2)).await;
-    assert_eq!(third.unwrap().body.len(), first.body.len());
+    assert_eq!(whole(&seller_at(at, &network)).await, FREE_BYTES + 1);
     drop(spent);
+    // What came before its last part finds room, and all of it would not.
+    let spent = budget.take(3 * MIB - 2 * FREE_BYTES).unwrap();
+    let longer = large(2 * FREE_BYTES + 1, &network).await;
+    assert_eq!(whole(&longer).await, 2 * FREE_BYTES + 1);
+    drop((turn, spent));
 }
 
 #[tokio::test]
