@@ -12,9 +12,11 @@ use super::model::State;
 use super::relay::client::Updated;
 use super::relay::{ProviderError, Record};
 use super::store::evidence as store;
-use super::sweep::{self, PAGES_MAX, SweepError, WORDS};
+use super::sweep::{self, SweepError, WORDS};
 use crate::app::App;
 
+/// Most pages of one word.
+const PAGES_MAX: usize = 200;
 /// Between two pages: the servers' own questions leave this much of the provider's limit unused.
 const PACE: Duration = Duration::from_millis(200);
 /// How often a page is asked for again that the provider did not give.

@@ -1,10 +1,15 @@
 //! The sweep of the provider's records: finds payments nobody asked about.
 //!
-//! Reads what changed since the cursor, with an overlap, oldest change first, for the two words that
-//! end a payment. Every success is remembered, so that the audit can find one without evidence.
+//! Reads what changed, oldest change first, for the two words that end a payment. Every success is remembered,
+//! so that the audit can find one without evidence.
+//!
+//! A row may appear a little after its time, so each is read twice: as soon as it is there, and once more when all
+//! of its time is there ([`OVERLAP`]). In quiet times one reading does both. It has two cursors, because the
+//! last minute of a busy time is more than a turn reads: a sweep that began with it each time would never
+//! come to what is new.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -17,14 +22,16 @@ use crate::app::App;
 /// The provider's words that are swept, each with its own cursor.
 pub(super) const WORDS: [&str; 2] = [SUCCESS, "refund"];
 const SUCCESS: &str = "success";
-/// How far a sweep reads back behind its cursor: the provider's rows may appear a little after their time.
+/// How much later than its time a row of the provider's may appear.
 const OVERLAP: TimeDelta = TimeDelta::seconds(60);
 /// How far the provider's clock may be behind ours. Its rows carry its own time, and a cursor moved on by
 /// our clock must not pass those that are still to come.
 const CLOCKS_APART: TimeDelta = TimeDelta::minutes(15);
-/// Most pages of one turn; the rest follows in the next.
-pub(super) const PAGES_MAX: usize = 200;
-
+/// Longest reading of one turn; the rest follows in the next.
+const READING_MAX: Duration = Duration::from_secs(5);
+/// Pages of which what was read before is read again, beyond what has settled: where they reach the end, nothing
+/// is new.
+const AGAIN_PAGES: usize = 20;
 /// Most successes noted at once as being in evidence.
 const NOTED_MAX: i64 = 1_000;
 
@@ -42,7 +49,7 @@ pub enum SweepError {
 /// Sweeps whatever is due and not taken by another replica.
 pub(super) async fn run(app: &App) -> Result<(), SweepError> {
     // Only the audit is spared by it: the provider is asked whatever becomes of it.
-    if let Err(error) = store::note_evidenced(app.db.pool(), NOTED_MAX).await {
+    if let Err(error) = note_evidenced(app).await {
         tracing::warn!(%error, "what is in evidence was not noted");
     }
     // A little less than the period, so that a turn is not missed by a hair.
@@ -51,48 +58,118 @@ pub(super) async fn run(app: &App) -> Result<(), SweepError> {
         .relay_sweep
         .mul_f64(0.9)
         .max(Duration::from_millis(500));
+    let mut swept = Ok(());
     for word in WORDS {
         let turn = store::take_turn(app.db.pool(), word, every.as_secs_f64()).await?;
-        if let Some(position) = turn {
-            word_since(app, word, position).await?;
+        if let Some(reach) = turn {
+            // One that fails does not keep the other from its turn.
+            swept = swept.and(Turn::new(app, word, reach).run().await);
         }
     }
+    swept
+}
+
+async fn note_evidenced(app: &App) -> Result<(), sqlx::Error> {
+    let latest = Instant::now() + READING_MAX;
+    while store::note_evidenced(app.db.pool(), NOTED_MAX).await? >= NOTED_MAX.unsigned_abs()
+        && Instant::now() < latest
+    {}
     Ok(())
 }
 
-async fn word_since(app: &App, word: &str, position: DateTime<Utc>) -> Result<(), SweepError> {
-    let pool = app.db.pool();
-    let began = crochet_shared::clock::now();
-    let since = position - OVERLAP;
-    let mut continuation: Option<String> = None;
-    for _ in 0..PAGES_MAX {
-        let page = app
-            .relay
-            .updated(&Updated {
-                since,
-                status: word,
-                continuation: continuation.as_deref(),
-            })
-            .await?;
-        let news = unread(app, word, &page.records).await?;
-        read(app, &news).await?;
-        let newest = page
-            .records
-            .iter()
-            .filter_map(|record| record.updated_at)
-            .max();
-        if let Some(newest) = newest {
-            // A provider whose clock runs ahead must not carry the cursor past what is to come.
-            store::advance(pool, word, newest.min(began)).await?;
-        }
-        continuation = page.continuation;
-        if continuation.is_none() {
-            // All that had changed by then is read: a burst does not stay in the window for ever.
-            store::advance(pool, word, began - CLOCKS_APART).await?;
-            break;
+/// What is read of the provider's records in a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// Once more what has settled since, and a little beyond.
+    Again,
+    /// What nobody has read.
+    New,
+}
+
+/// A turn of one word.
+struct Turn<'a> {
+    app: &'a App,
+    word: &'a str,
+    /// By our clock.
+    began: DateTime<Utc>,
+    /// What changed before is all there by now.
+    settled_by: DateTime<Utc>,
+    /// See [`store::Reach`].
+    position: DateTime<Utc>,
+    settled: DateTime<Utc>,
+}
+
+impl<'a> Turn<'a> {
+    fn new(app: &'a App, word: &'a str, reach: store::Reach) -> Self {
+        let settled_by = reach.position - OVERLAP;
+        Self {
+            app,
+            word,
+            began: crochet_shared::clock::now(),
+            settled_by,
+            position: reach.position,
+            settled: reach.settled.unwrap_or(settled_by),
         }
     }
-    Ok(())
+
+    async fn run(mut self) -> Result<(), SweepError> {
+        let mut is_all = self.read(Reading::Again).await?;
+        if is_all {
+            self.settled = self.settled.max(self.settled_by);
+        } else {
+            is_all = self.read(Reading::New).await?;
+        }
+        if is_all {
+            // All that had changed by then is read: a burst does not stay in the window for ever.
+            self.position = self.position.max(self.began - CLOCKS_APART);
+        }
+        Ok(self.advance().await?)
+    }
+
+    /// Reads page by page; tells whether it came to the end.
+    async fn read(&mut self, reading: Reading) -> Result<bool, SweepError> {
+        let since = match reading {
+            Reading::Again => self.settled,
+            Reading::New => self.position,
+        };
+        let latest = Instant::now() + READING_MAX;
+        let mut continuation: Option<String> = None;
+        for pages in 1.. {
+            let what = Updated {
+                since,
+                status: self.word,
+                continuation: continuation.as_deref(),
+            };
+            let page = self.app.relay.updated(&what).await?;
+            let news = unread(self.app, self.word, &page.records).await?;
+            read(self.app, &news).await?;
+            let mut is_cut = Instant::now() >= latest;
+            let changes = page.records.iter().filter_map(|record| record.updated_at);
+            if let Some(newest) = changes.max() {
+                // A provider whose clock runs ahead must not carry the cursor past what is to come.
+                let newest = newest.min(self.began);
+                self.position = self.position.max(newest);
+                if reading == Reading::Again {
+                    self.settled = self.settled.max(newest.min(self.settled_by));
+                    is_cut |= newest > self.settled_by && pages >= AGAIN_PAGES;
+                }
+                self.advance().await?;
+            }
+            continuation = page.continuation;
+            if continuation.is_none() {
+                return Ok(true);
+            }
+            if is_cut {
+                break;
+            }
+        }
+        Ok(false)
+    }
+
+    async fn advance(&self) -> Result<(), sqlx::Error> {
+        let (position, settled) = (self.position, Some(self.settled));
+        store::advance(self.app.db.pool(), self.word, position, settled).await
+    }
 }
 
 /// Leaves out successes that are in evidence already: the window overlaps, and after a burst nearly

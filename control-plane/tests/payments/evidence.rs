@@ -1,7 +1,6 @@
-//! CHECK, the webhook and the sweeps, against the provider's sandbox.
+//! CHECK and the webhook, against the provider's sandbox.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use control_plane::ledger::entry::RequestState;
 use control_plane::payments::relay::Record;
@@ -30,7 +29,7 @@ pub(crate) async fn quoted(stage: &Stage) -> Request {
     }
 }
 
-async fn check(stage: &Stage, request: &Request) -> CheckAnswer {
+pub(super) async fn check(stage: &Stage, request: &Request) -> CheckAnswer {
     let wanted = Check {
         relay_request_id: request.relay_request_id.clone(),
         buyer: stage.buyer,
@@ -345,68 +344,6 @@ async fn the_same_news_many_times_is_recorded_once(pool: PgPool) {
         stage.transfers(&request).await,
         [("gateway_payment".into(), PRICE)]
     );
-    stage.assert_audit_empty().await;
-}
-
-#[sqlx::test(migrations = "./migrations")]
-async fn background_work_finds_payments_nobody_asked_about_and_ends_what_is_over(pool: PgPool) {
-    let stage = Stage::with_sandbox(pool, &["--relay-sweep-seconds=1"]).await;
-    let (forgotten, bare) = (quoted(&stage).await, quoted(&stage).await);
-    let (redeemable, claimed) = (quoted(&stage).await, quoted(&stage).await);
-    for request in [&redeemable, &claimed] {
-        stage.deposit(&request.relay_request_id).await;
-        assert_eq!(check(&stage, request).await, CheckAnswer::Paid);
-    }
-    stage.claimed(&claimed).await;
-    stage.deposit(&forgotten.relay_request_id).await;
-    stage.age(&bare, 1_025.0).await;
-    stage.age(&redeemable, 86_401.0).await;
-    stage.age(&claimed, 91.0).await;
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let work = tokio::spawn(control_plane::payments::background(
-        Arc::clone(&stage.app),
-        stopped,
-    ));
-    let wanted = [
-        (&forgotten, RequestState::Paid),
-        (&bare, RequestState::Expired),
-        (&redeemable, RequestState::RefundDue),
-        (&claimed, RequestState::Paid),
-    ];
-    let done = async {
-        for (request, state) in wanted {
-            while stage.state(request).await != state {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-        let successes = "select count(*) from provider_success";
-        while sqlx::query_scalar::<_, i64>(successes)
-            .fetch_one(stage.pool())
-            .await
-            .unwrap()
-            < 3
-        {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        // What is in evidence is not looked at by every audit again.
-        let open = "select count(*) from provider_success where not evidenced";
-        while sqlx::query_scalar::<_, i64>(open)
-            .fetch_one(stage.pool())
-            .await
-            .unwrap()
-            > 0
-        {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), done)
-        .await
-        .unwrap();
-    stop.send(true).unwrap();
-    work.await.unwrap();
-    stage
-        .run("update provider_success set seen_at = seen_at - interval '2 minutes'")
-        .await;
     stage.assert_audit_empty().await;
 }
 

@@ -19,4 +19,5 @@ mod quotes;
 mod refusals;
 mod settlements;
 pub(crate) mod stage;
+mod sweep;
 mod totals;

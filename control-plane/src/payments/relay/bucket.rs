@@ -46,12 +46,23 @@ impl Bucket {
         Ok(self.spend(now))
     }
 
+    /// The same for work that can wait: a quarter of all calls is left for what cannot.
+    pub fn take_spare(&self, now: Instant) -> Result<Instant, Duration> {
+        let spare = self.calls - self.calls.div_ceil(4);
+        self.hold_one_of(spare.max(1), now)?;
+        Ok(self.spend(now))
+    }
+
     /// Holds a call that is made later, or says how long until there is one. It counts as long as it
     /// is held, and then from when it arrives: however late that is, no second holds too many.
     pub fn hold(&self, now: Instant) -> Result<(), Duration> {
+        self.hold_one_of(self.calls, now)
+    }
+
+    fn hold_one_of(&self, calls: usize, now: Instant) -> Result<(), Duration> {
         let mut counted = self.counted.lock();
         counted.recent.retain(|until| *until > now);
-        if counted.recent.len() + counted.held >= self.calls {
+        if counted.recent.len() + counted.held >= calls {
             return Err(counted.wait(now));
         }
         counted.held += 1;
@@ -109,6 +120,18 @@ mod tests {
     /// A call that is answered in no time.
     fn answered(bucket: &Bucket, now: Instant) -> Result<(), Duration> {
         bucket.take(now).map(|until| bucket.answered(until, now))
+    }
+
+    #[test]
+    fn work_that_can_wait_leaves_a_quarter_of_the_calls() {
+        let now = Instant::now();
+        for (calls, spare) in [(20, 15), (4, 3), (3, 2), (2, 1), (1, 1)] {
+            let bucket = Bucket::per_second(calls);
+            let taken = (0..100).take_while(|_| bucket.take_spare(now).is_ok());
+            assert_eq!(taken.count(), spare, "of {calls}");
+            let left = (0..100).take_while(|_| bucket.take(now).is_ok());
+            assert_eq!(spare + left.count(), calls as usize);
+        }
     }
 
     #[test]

@@ -28,6 +28,8 @@ const QUOTE_TIMEOUT: Duration = Duration::from_millis(2_900);
 /// Longest wait for records: a check must be answered in 3 s with its collecting.
 const RECORDS_TIMEOUT: Duration = Duration::from_millis(2_500);
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// Longest wait for a call to spare.
+const SPARE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Largest answer that is read: 50 records are about 150 KiB.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most ids in one request for records: what the provider puts on one page.
@@ -245,10 +247,13 @@ impl Client {
         url.query_pairs_mut()
             .append_pair("id", &ids.join(","))
             .append_pair("limit", &IDS_MAX.to_string());
-        self.page(url).await
+        self.records.ready()?;
+        let taken = self.calls.take(Instant::now());
+        let counts_until = taken.map_err(|wait| self.over_limit(wait))?;
+        self.page(url, counts_until).await
     }
 
-    /// A page of rows by their last change.
+    /// A page of rows by their last change, when there is a call to spare: nobody waits for it.
     pub async fn updated(&self, what: &Updated<'_>) -> Result<Page, ProviderError> {
         let mut url = self.url("requests/v3");
         url.query_pairs_mut()
@@ -261,14 +266,23 @@ impl Client {
             url.query_pairs_mut()
                 .append_pair("continuation", continuation);
         }
-        self.page(url).await
+        self.records.ready()?;
+        let latest = Instant::now() + SPARE_WAIT_MAX;
+        let counts_until = loop {
+            match self.calls.take_spare(Instant::now()) {
+                Ok(counts_until) => break counts_until,
+                Err(wait) if Instant::now() + wait > latest => return Err(self.over_limit(wait)),
+                Err(wait) => tokio::time::sleep(wait).await,
+            }
+        };
+        self.page(url, counts_until).await
     }
 
-    async fn page(&self, url: Url) -> Result<Page, ProviderError> {
-        self.records.ready()?;
-        let taken = self.calls.take(Instant::now());
-        let counts_until =
-            taken.map_err(|wait| self.records.not_asked(wait, "over our own limit"))?;
+    fn over_limit(&self, wait: Duration) -> ProviderError {
+        self.records.not_asked(wait, "over our own limit")
+    }
+
+    async fn page(&self, url: Url, counts_until: Instant) -> Result<Page, ProviderError> {
         let asked = answer(self.http.get(url).timeout(RECORDS_TIMEOUT));
         let answered = self.records.timed(asked).await;
         if !matches!(answered, Err(Fault::Silent)) {

@@ -102,18 +102,28 @@ pub async fn overdue(pool: &PgPool, seconds: f64) -> Result<i64, sqlx::Error> {
     .await
 }
 
+/// How far a sweep has read.
+#[derive(Clone, Copy, Debug)]
+pub struct Reach {
+    /// What changed before was read.
+    pub position: DateTime<Utc>,
+    /// What changed before was read when all of it was there for certain; `None` before that was noted.
+    pub settled: Option<DateTime<Utc>>,
+}
+
 /// Takes the turn of a sweep: where it begins, or `None` when it is not due anywhere.
 pub async fn take_turn(
     pool: &PgPool,
     name: &str,
     every_seconds: f64,
-) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
-    sqlx::query_scalar!(
+) -> Result<Option<Reach>, sqlx::Error> {
+    sqlx::query_as!(
+        Reach,
         "insert into provider_cursor (name, position, next_at)
         values ($1, now() - interval '15 minutes', now() + make_interval(secs => $2))
         on conflict (name) do update set next_at = now() + make_interval(secs => $2)
             where provider_cursor.next_at <= now()
-        returning position",
+        returning position, settled",
         name,
         every_seconds,
     )
@@ -122,16 +132,22 @@ pub async fn take_turn(
 }
 
 /// Moves a sweep's cursor on; never back, and never ahead of the database's own clock: a replica whose clock
-/// is fast must not carry it past what the others have yet to read.
+/// is fast must not carry it past what the others have yet to read. A turn that goes on stays whose it is.
 pub async fn advance(
     pool: &PgPool,
     name: &str,
     position: DateTime<Utc>,
+    settled: Option<DateTime<Utc>>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "update provider_cursor set position = greatest(position, least($2, now())) where name = $1",
+        "update provider_cursor set
+            position = greatest(position, least($2, now())),
+            settled = greatest(settled, least($3, now())),
+            next_at = greatest(next_at, now() + interval '5 seconds')
+        where name = $1",
         name,
         position,
+        settled,
     )
     .execute(pool)
     .await?;
