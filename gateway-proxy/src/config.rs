@@ -400,7 +400,9 @@ fn public_base(text: &str) -> Result<(String, Option<String>), String> {
     let url = origin("PUBLIC_BASE_URL", text)?;
     let host = match url.host() {
         Some(Host::Domain(name)) => Some(name.to_owned()),
-        Some(Host::Ipv4(_) | Host::Ipv6(_)) | None => None,
+        Some(Host::Ipv4(ip)) => Some(ip.to_string()),
+        Some(Host::Ipv6(ip)) => Some(ip.to_string()),
+        None => None,
     };
     Ok((text.trim_end_matches('/').to_owned(), host))
 }

@@ -14,7 +14,6 @@ use async_trait::async_trait;
 use bytes::BytesMut;
 use crochet_shared::code::Code;
 use crochet_shared::envelope::{BadField, Failure};
-use http::HeaderMap;
 use pingora::apps::{HttpServerApp as _, ServerApp};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::{ALPN, Stream};
@@ -23,7 +22,7 @@ use pingora::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
 
 use crate::call::{self, Arrival, record};
-use crate::client;
+use crate::client::{self, REQUEST_ID};
 use crate::error::Refusal;
 use crate::gateway::Gateway;
 use crate::head::{self, BadHead, HEAD_BYTES_MAX, Length};
@@ -149,7 +148,7 @@ impl Front {
             Ok(Length::Bytes(body)) if pending.len() - end > body => pending.split_to(end + body),
             Ok(Length::Bytes(_) | Length::Chunked) => std::mem::take(pending),
             Err(bad) => {
-                self.refuse(&mut stream, bad).await;
+                self.refuse(&mut stream, bad, pending).await;
                 return None;
             }
         };
@@ -187,10 +186,10 @@ impl Front {
     }
 
     /// Says why, and lets the client read it before the connection closes.
-    async fn refuse(&self, stream: &mut Stream, bad: BadHead) {
+    async fn refuse(&self, stream: &mut Stream, bad: BadHead, head: &[u8]) {
         let answer = self.refusal(bad).into_reply();
         self.gateway.metrics.count(Route::Other, answer.kind);
-        let request_id = self.gateway.request_id(&HeaderMap::new());
+        let request_id = self.gateway.request_id(&head::named(head, &REQUEST_ID));
         let answer = reply::closing_bytes(&answer, &request_id);
         let said = async {
             stream.write_all(&answer).await?;
@@ -275,7 +274,7 @@ impl ServerApp for Front {
                 Ok(end) => end,
                 Err(NoHead::Gone) => return None,
                 Err(NoHead::Bad(bad)) => {
-                    self.refuse(&mut stream, bad).await;
+                    self.refuse(&mut stream, bad, &pending).await;
                     return None;
                 }
             };

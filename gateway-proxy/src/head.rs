@@ -6,8 +6,8 @@
 //! smuggled.
 
 use crochet_shared::header::is_token_byte;
-use http::HeaderMap;
 use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Largest head of a request.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -67,6 +67,18 @@ fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
         rest = end.and_then(|end| text.get(end + 1..));
         Some(line.strip_suffix(b"\r").unwrap_or(line))
     })
+}
+
+/// The headers of one name in a head that is refused, or in the beginning of one.
+pub fn named(head: &[u8], wanted: &HeaderName) -> HeaderMap {
+    let lines = lines(head).skip(1).take_while(|line| !line.is_empty());
+    let values = lines.filter_map(|line| {
+        let (name, value) = line.split_at_checked(wanted.as_str().len())?;
+        let value = value.strip_prefix(b":")?.trim_ascii();
+        let is_it = name.eq_ignore_ascii_case(wanted.as_str().as_bytes());
+        is_it.then(|| HeaderValue::from_bytes(value).ok()).flatten()
+    });
+    values.map(|value| (wanted.clone(), value)).collect()
 }
 
 /// Judges a whole head, as [`end`] found it.

@@ -304,10 +304,8 @@ fn judge_other(class: Class, answer: &Answer) -> Option<String> {
 /// What is wrong with the answer to a signed-in person who owns nothing of it.
 fn judge_person(class: Class, answer: &Answer) -> Option<String> {
     let is_agents = answer.status == 403 && answer.code().as_deref() == Some("AGENT_REQUIRED");
-    // The two routes that the gateway answers itself know no sessions.
-    let no_key = answer.status == 401 && answer.code().as_deref() == Some("UNAUTHORIZED");
     let right = match class {
-        ByAgent | Owner => is_agents || no_key,
+        ByAgent | Owner => is_agents,
         OwnerOrPerson => answer.status == 403 || answer.status == 404,
         Public | KeyWelcome | AgentOrPerson | Person => answer.status != 401,
         OtherSecret => answer.status < 500,

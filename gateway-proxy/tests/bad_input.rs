@@ -190,6 +190,7 @@ async fn large_heads_are_431() {
             &[
                 ("Authorization", &bearer),
                 ("Content-Type", "application/json"),
+                ("X-Request-Id", "my-request-1"),
                 ("X-Large", &large),
             ],
             b"{}",
@@ -199,6 +200,7 @@ async fn large_heads_are_431() {
         (answer.status(), answer.code()),
         (431, "HEADERS_TOO_LARGE".to_owned())
     );
+    assert_eq!(answer.header("x-request-id"), Some("my-request-1"));
     // The gateway is well afterwards.
     refused(
         &market.buyer.call(&market.call(), None).await.unwrap(),

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use demo_agent::{Chain, PaidCall, Quote};
 use serde_json::{Value, json};
 
-use crate::harness::{Market, ok, refused, text, trials};
+use crate::harness::{Market, ok, refused, text, trials, until};
 use crate::states::uuid_of;
 
 trials!(
     a_402_says_all_that_is_needed_to_pay,
     a_402_is_durable_before_it_leaves,
+    whoever_has_seen_her_deposit_is_not_asked_for_another,
     the_same_call_again_gets_the_same_quote_through_any_gateway_and_a_flushed_cache,
     another_body_currency_listing_buyer_or_key_gets_another_quote,
     fifty_first_calls_at_once_make_one_quote,
@@ -129,6 +130,28 @@ async fn a_402_is_durable_before_it_leaves() {
         "a quote lives 15 minutes, or that less its margin: {remaining} s"
     );
     market.assert_unpaid(&quote).await;
+}
+
+async fn whoever_has_seen_her_deposit_is_not_asked_for_another() {
+    let market = Market::open().await;
+    for _ in 0..20 {
+        let call = market.call();
+        let quote = market.buyer.quote(&call).await.unwrap();
+        for api in &market.door.apis {
+            market.buyer.through(api).quote(&call).await.unwrap();
+        }
+        let id = quote.relay_request_id.as_str();
+        market.door.sandbox.deposit(&[id]).await.unwrap();
+        until("the deposit is shown", || async {
+            let status = market.relay_request(&quote).await["status"].clone();
+            (status != "quoted").then_some(())
+        })
+        .await;
+        for api in &market.door.apis {
+            let answer = market.buyer.through(api).call(&call, None).await.unwrap();
+            assert_eq!(answer.status, 202, "{answer}");
+        }
+    }
 }
 
 async fn the_same_call_again_gets_the_same_quote_through_any_gateway_and_a_flushed_cache() {

@@ -1,14 +1,17 @@
 //! The seller tries her own endpoint: really signed, by the gateway's own code, and free.
 
+use std::time::Duration;
+
 use demo_agent::Method;
 use serde_json::json;
 
-use crate::harness::{Market, Reply, trials, until};
+use crate::harness::{Market, Reply, trials, until, until_within};
 use crate::sellers_view::{secret, verifies};
 
 trials!(
     a_test_call_is_signed_and_free,
     a_test_call_tells_coarse_outcomes,
+    a_deleted_draft_is_tested_no_more,
 );
 
 async fn a_test_call_is_signed_and_free() {
@@ -39,6 +42,17 @@ async fn a_test_call_is_signed_and_free() {
     assert!(verifies(arrival, secret(&market)));
     let body: serde_json::Value = serde_json::from_slice(&arrival.request.body).unwrap();
     assert_eq!(body, json!({ "ping": 1 }));
+    for no_object in ["[{\"ping\":1}]", "1", "[]"] {
+        let body = Some(no_object.into());
+        let refused = market.seller.send(Method::POST, &path, &[], body).await;
+        let refused = refused.unwrap();
+        let code = refused.code();
+        assert_eq!(
+            (refused.status, code.as_deref()),
+            (400, Some("VALIDATION_ERROR")),
+            "{no_object}: {refused}"
+        );
+    }
     // No field is required, so an empty body will do.
     market
         .seller
@@ -127,4 +141,26 @@ async fn a_test_call_tells_coarse_outcomes() {
         !last.to_string().contains("hook"),
         "the URL is only hinted at: {last}"
     );
+}
+
+async fn a_deleted_draft_is_tested_no_more() {
+    let market = Market::open().await;
+    let draft = market.publish(json!({ "status": "draft" })).await;
+    for name in [&draft.id, &draft.slug] {
+        let path = format!("/listings/{name}/endpoint/test");
+        let tested = market.seller.post(&path, &json!({})).await.unwrap();
+        tested.data(200).unwrap();
+    }
+    let path = format!("/listings/{}", draft.id);
+    let gone = market.seller.send(Method::DELETE, &path, &[], None).await;
+    let gone = gone.unwrap().data(200).unwrap();
+    assert_eq!(gone["deleted"], true);
+    for name in [&draft.id, &draft.slug] {
+        let path = format!("/listings/{name}/endpoint/test");
+        let unknown = || async {
+            let answer = market.seller.post(&path, &json!({})).await.unwrap();
+            (answer.status == 404).then_some(())
+        };
+        until_within("the draft is forgotten", Duration::from_secs(1), unknown).await;
+    }
 }

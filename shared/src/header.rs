@@ -31,6 +31,11 @@ pub const WEBHOOK_TIMESTAMP: &str = "webhook-timestamp";
 /// Standard Webhooks: `v1,<base64>`, a space-separated list.
 pub const WEBHOOK_SIGNATURE: &str = "webhook-signature";
 
+/// A person's session over TLS: browsers keep it to this host, to TLS and to the path `/`.
+pub const SESSION_COOKIE_TLS: &str = "__Host-crochet_session";
+/// The same without TLS, where browsers refuse the prefix.
+pub const SESSION_COOKIE: &str = "crochet_session";
+
 /// Longest `Idempotency-Key`, in characters.
 pub const IDEMPOTENCY_KEY_MAX: usize = 255;
 /// Longest relay request id that can be one: the provider's are 66 characters.

@@ -64,6 +64,7 @@ pub async fn remove(
                     .was_active;
                 if !was_active {
                     store::delete(tx, id.0).await?;
+                    store::tell(tx, id.0).await?;
                     return Ok(Removed::Deleted { id, deleted: true });
                 }
                 if store::suspend(tx, id.0, now).await? {

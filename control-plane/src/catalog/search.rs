@@ -29,8 +29,8 @@ pub(super) struct Word {
 /// A word of the catalog that is spelled like an unknown one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Similar {
-    /// The unknown word, as written.
-    pub(super) written: String,
+    /// The unknown word, as written, or its stem.
+    pub(super) spelled: String,
     /// The word of the catalog.
     pub(super) word: String,
     /// Active listings with it.
@@ -66,6 +66,13 @@ fn telling(words: &[Word]) -> Vec<&Word> {
 }
 
 impl Word {
+    /// What words of the catalog may be spelled like: as it is written, as names and tags have it, and its stem, as
+    /// all other text has it.
+    fn spellings(&self) -> impl Iterator<Item = &str> {
+        let stem = self.stem.as_deref().filter(|stem| *stem != self.written);
+        std::iter::once(self.written.as_str()).chain(stem)
+    }
+
     /// What it is found by, and how many listings have that.
     fn known(&self) -> (&str, i64) {
         match &self.stem {
@@ -96,14 +103,14 @@ impl Sought {
     }
 }
 
-/// Words that no listing has; too many to be slips of the pen are `None`.
+/// Spellings of words that no listing has; too many to be slips of the pen are `None`.
 pub(super) fn unknown(words: &[Word]) -> Option<Vec<String>> {
-    let unknown: Vec<String> = telling(words)
+    let unknown = telling(words)
         .into_iter()
-        .filter(|word| word.known().1 == 0)
-        .map(|word| word.written.clone())
-        .collect();
-    (unknown.len() <= UNKNOWN_WORDS_MAX).then_some(unknown)
+        .filter(|word| word.known().1 == 0);
+    let unknown: Vec<&Word> = unknown.collect();
+    let spellings = unknown.iter().flat_map(|word| word.spellings());
+    (unknown.len() <= UNKNOWN_WORDS_MAX).then(|| spellings.map(str::to_owned).collect())
 }
 
 /// Puts a search together. `similar` holds, the likest first, words spelled like those of [`unknown`].
@@ -118,11 +125,15 @@ pub(super) fn sought(words: &[Word], similar: &[Similar]) -> Sought {
             });
             continue;
         }
-        let likes: Vec<&Similar> = similar
-            .iter()
-            .filter(|like| like.written == word.written && is_meant(&word.written, &like.word))
-            .take(MEANINGS_MAX)
-            .collect();
+        let mut likes: Vec<&Similar> = Vec::new();
+        for like in similar {
+            let is_new = likes.iter().all(|other| other.word != like.word);
+            let is_like = word.spellings().any(|spelled| spelled == like.spelled);
+            if is_new && is_like && is_meant(&like.spelled, &like.word) {
+                likes.push(like);
+            }
+        }
+        likes.truncate(MEANINGS_MAX);
         if likes.is_empty() {
             return Sought::Nothing;
         }
@@ -173,9 +184,9 @@ mod tests {
         }
     }
 
-    fn like(written: &str, word: &str, listings: i64) -> Similar {
+    fn like(spelled: &str, word: &str, listings: i64) -> Similar {
         Similar {
-            written: written.to_owned(),
+            spelled: spelled.to_owned(),
             word: word.to_owned(),
             listings,
         }
@@ -236,6 +247,25 @@ mod tests {
         assert_eq!(one, found(&[meaning(&["weather"], 7)]));
         assert_eq!(one.count(), Some(7));
         assert_eq!(sought(&words, &similar[2..]), Sought::Nothing);
+    }
+
+    #[test]
+    fn a_word_is_spelled_as_its_stem_too() {
+        let words = [word("tranlsation", Some("tranlsat"), 0)];
+        let spellings = ["tranlsation", "tranlsat"].map(str::to_owned);
+        assert_eq!(unknown(&words), Some(spellings.to_vec()));
+        let translate = like("tranlsat", "translat", 3);
+        let similar = [
+            like("tranlsation", "translation", 1),
+            translate.clone(),
+            translate,
+        ];
+        let meant = meaning(&["translation", "translat"], 4);
+        assert_eq!(sought(&words, &similar), found(&[meant]));
+        assert_eq!(
+            sought(&words, &[like("tranlsation", "translat", 3)]),
+            Sought::Nothing
+        );
     }
 
     #[test]

@@ -258,7 +258,8 @@ fn finish_successes(operation: &mut Map<String, Value>, document: &Value) {
     let codes = operation.get("x-error-codes").and_then(Value::as_array);
     let limited = operation.get("security") != Some(&json!([]))
         || codes.is_some_and(|codes| codes.contains(&json!(Code::RateLimited)));
-    let gateway = operation.get("tags") == Some(&json!(["Gateway"]));
+    let tells_purchase = operation.get("tags") == Some(&json!(["Gateway"]))
+        || operation.get("operationId") == Some(&json!("getGatewayResponse"));
     let summary = operation.get("summary").cloned();
     let responses = operation
         .get_mut("responses")
@@ -278,7 +279,7 @@ fn finish_successes(operation: &mut Map<String, Value>, document: &Value) {
         if status == "201" {
             names.push("Location");
         }
-        if gateway {
+        if tells_purchase {
             names.extend(["X-Crochet-Request-Id", "Idempotent-Replayed"]);
         }
         if status == "202" {

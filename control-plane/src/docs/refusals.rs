@@ -45,10 +45,8 @@ pub(super) fn codes(operation: &Map<String, Value>) -> Vec<Code> {
                 .as_object()
                 .is_some_and(|kinds| !kinds.is_empty())
         });
-    // Agents' alone: a person's session is no key there. Gateways look at no cookie.
-    let agents_only = operation.get("security") == Some(&json!([{ "bearer": [] }]))
-        && operation.get("tags") != Some(&json!(["Gateway"]))
-        && operation.get("operationId") != Some(&json!("testEndpoint"));
+    // Agents' alone: a person's session is no key there.
+    let agents_only = operation.get("security") == Some(&json!([{ "bearer": [] }]));
     let json_body = operation.get("requestBody").is_some_and(|body| {
         body.pointer("/content/application~1json/schema/type") != Some(&json!("string"))
     });
@@ -74,6 +72,7 @@ pub(super) fn add(
     docs: &DocLinks,
 ) {
     let codes = codes(operation);
+    let is_call = operation.get("tags") == Some(&json!(["Gateway"]));
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
     for code in &codes {
         by_status.entry(code.status()).or_default().push(*code);
@@ -87,24 +86,30 @@ pub(super) fn add(
         return;
     };
     for (status, codes) in by_status {
-        let name = component_name(&codes);
+        let name = component_name(&codes, is_call);
         responses.insert(
             status.to_string(),
             json!({ "$ref": format!("#/components/responses/{name}") }),
         );
         shared
             .entry(name)
-            .or_insert_with(|| response(status, &codes, document, docs));
+            .or_insert_with(|| response(status, &codes, is_call, document, docs));
     }
 }
 
-/// `UnauthorizedOrInvalidApiKey`
-fn component_name(codes: &[Code]) -> String {
+/// `UnauthorizedOrInvalidApiKey`, and what a call is refused with by a name of its own.
+fn component_name(codes: &[Code], is_call: bool) -> String {
     let names: Vec<String> = codes.iter().map(|code| format!("{code:?}")).collect();
-    names.join("Or")
+    names.join("Or") + if is_call { "OfCall" } else { "" }
 }
 
-fn response(status: u16, codes: &[Code], document: &Value, docs: &DocLinks) -> Value {
+fn response(
+    status: u16,
+    codes: &[Code],
+    is_call: bool,
+    document: &Value,
+    docs: &DocLinks,
+) -> Value {
     let description: Vec<String> = codes
         .iter()
         .map(|code| format!("`{}`: {}", code.as_str(), code.entry().message))
@@ -118,14 +123,17 @@ fn response(status: u16, codes: &[Code], document: &Value, docs: &DocLinks) -> V
         .collect();
     json!({
         "description": description.join("\n\n"),
-        "headers": headers(status, codes),
+        "headers": headers(status, codes, is_call),
         "content": { "application/json": { "schema": schema(codes), "examples": examples } },
     })
 }
 
 /// Headers that the answers of a status carry.
-fn headers(status: u16, codes: &[Code]) -> Value {
+fn headers(status: u16, codes: &[Code], is_call: bool) -> Value {
     let mut names = vec!["X-Request-Id"];
+    if is_call {
+        names.push("X-Crochet-Request-Id");
+    }
     if codes
         .iter()
         .any(|code| code.entry().retry_after_seconds.is_some())

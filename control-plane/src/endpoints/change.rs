@@ -10,7 +10,7 @@ use crochet_shared::id::{CategoryId, ListingId};
 use sqlx::PgConnection;
 use utoipa::ToSchema;
 
-use super::model::{CheckedUrl, EndpointChange, EndpointSettings, Row};
+use super::model::{CheckedUrl, EndpointChange, EndpointSettings, Row, URL_REQUIRED};
 use super::sell::{Sold, Written, endpoint_fields, refuse_endpoint, show};
 use super::settings::{check_url, finish};
 use super::store;
@@ -104,6 +104,13 @@ pub(super) async fn change(
     {
         findings.refuse("pricing_amount", problem.to_string());
     }
+    if patch.change.pricing_model == Some(PricingModel::PerCall)
+        && patch.endpoint.url.is_none()
+        && !findings.has_problem("private_endpoint_url")
+        && store::read(app.db.pool(), listing).await?.is_none()
+    {
+        findings.refuse("private_endpoint_url", URL_REQUIRED);
+    }
     let url = check_url(&app, patch.endpoint.url.as_ref()).await;
     let url = finish(findings, url)?;
     let now = crochet_shared::clock::now();
@@ -174,10 +181,7 @@ impl Wanted<'_> {
                 (row, Some(secret), None)
             }
             (None, None) => {
-                return Err(ApiError::field(
-                    "private_endpoint_url",
-                    "is required when pricing_model is per_call",
-                ));
+                return Err(ApiError::field("private_endpoint_url", URL_REQUIRED));
             }
         };
         row.apply(&app.vault, self.listing, &self.patch.endpoint, url)?;

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use crochet_shared::clock::{rfc3339_millis, rfc3339_millis_option};
+use crochet_shared::egress::URL_CHARS_MAX;
 use crochet_shared::header::{is_endpoint_auth_header_name, is_endpoint_auth_header_value};
 use crochet_shared::id::ListingId;
 use crochet_shared::seal::{Keyring, Unsealable};
@@ -198,10 +199,18 @@ impl FromFields for EndpointChange {
     }
 }
 
+/// What is wrong with a listing sold per call that has none.
+pub(super) const URL_REQUIRED: &str = "is required when pricing_model is per_call";
+
 /// `private_endpoint_url`, as text. What it says is judged with its addresses, later.
 pub(super) fn url_field(fields: &mut Fields<'_>) -> Option<SecretString> {
     fields.present("private_endpoint_url", |raw| {
-        Ok(SecretString::from(fields::any_text(raw)?.trim()))
+        let text = fields::any_text(raw)?;
+        let text = text.trim();
+        if text.chars().count() > URL_CHARS_MAX {
+            return Err(format!("must be at most {URL_CHARS_MAX} characters").into());
+        }
+        Ok(SecretString::from(text))
     })
 }
 

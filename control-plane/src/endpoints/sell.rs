@@ -12,7 +12,9 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use utoipa::ToSchema;
 
-use super::model::{CheckedUrl, Endpoint, EndpointChange, EndpointSettings, Row, url_field};
+use super::model::{
+    CheckedUrl, Endpoint, EndpointChange, EndpointSettings, Row, URL_REQUIRED, url_field,
+};
 use super::settings::{check_url, finish};
 use super::store;
 use crate::answer::{Created, Secret};
@@ -85,10 +87,7 @@ impl FromFields for Sell {
             Some(PricingModel::PerCall)
                 if endpoint.url.is_none() && !fields.has_problem("private_endpoint_url") =>
             {
-                fields.refuse(
-                    "private_endpoint_url",
-                    "is required when pricing_model is per_call",
-                );
+                fields.refuse("private_endpoint_url", URL_REQUIRED);
             }
             Some(PricingModel::Free) => refuse_endpoint(fields),
             _ => {}

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::Problem;
 
 /// What a time that cannot be read is told.
-pub(crate) const TIME_PROBLEM: &str = "must be an RFC 3339 time between the years 2000 and 9999";
+pub(crate) const TIME_PROBLEM: &str = "must be an RFC 3339 time between the years 1 and 9999";
 
 /// What a name may not hold, in stretches: characters that turn the direction of writing, those that have no
 /// width or no ink (fillers, the blank of Braille), and the tags, which can hold a text that only machines read.
@@ -196,7 +196,7 @@ pub fn web_url(raw: &RawValue) -> Result<String, Problem> {
 pub(crate) fn time(text: &str) -> Option<DateTime<Utc>> {
     use chrono::Datelike as _;
     let time = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
-    (2000..=9999).contains(&time.year()).then_some(time)
+    (1..=9999).contains(&time.year()).then_some(time)
 }
 
 /// Trims and judges text. Bounds are in characters.

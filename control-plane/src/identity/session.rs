@@ -9,6 +9,7 @@ use axum::extract::FromRequestParts;
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use cookie::{Cookie, SameSite};
 use crochet_shared::code::Code;
+use crochet_shared::header::{SESSION_COOKIE, SESSION_COOKIE_TLS};
 use crochet_shared::id::ProfileId;
 use http::request::Parts;
 use http::{HeaderMap, header};
@@ -26,10 +27,6 @@ use crate::error::ApiError;
 const LIFE_DAYS: i64 = 14;
 /// What a session knows: whose it is.
 const PROFILE: &str = "profile";
-/// The cookie over TLS: browsers keep it to this host, to TLS and to the path `/`.
-const SECURE_NAME: &str = "__Host-crochet_session";
-/// The cookie without TLS, where browsers refuse the prefix.
-const PLAIN_NAME: &str = "crochet_session";
 
 /// A change of the cookie, beside an answer.
 #[derive(Debug)]
@@ -157,9 +154,9 @@ fn cookie(config: &Config, value: String, life: time::Duration) -> String {
 
 fn name(config: &Config) -> &'static str {
     if is_secure(config) {
-        SECURE_NAME
+        SESSION_COOKIE_TLS
     } else {
-        PLAIN_NAME
+        SESSION_COOKIE
     }
 }
 

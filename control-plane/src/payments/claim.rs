@@ -4,6 +4,8 @@
 //! that into the contract's table, first match first. Payments whose time is over are closed in a
 //! second statement, so a batch takes one round trip, or two.
 
+use std::collections::HashSet;
+
 use crochet_shared::fault::{self, Point};
 use crochet_shared::id::RequestId;
 use crochet_shared::internal::{Claim, ClaimAnswer, DeliveredFacts, Grant, Redelivery};
@@ -59,7 +61,33 @@ async fn claim_once(app: &App, items: Vec<&Claim>) -> Result<Vec<ClaimAnswer>, s
             *slot = answer(&seen, is_closed, app.config.max_attempts);
         }
     }
+    claimed_by_copies(&mut answers);
     Ok(answers)
+}
+
+/// What a statement sees is how all stood before it: a payment that another call of this batch has claimed is
+/// being forwarded, also for a call that was not to be.
+fn claimed_by_copies(answers: &mut [ClaimAnswer]) {
+    let mut claimed = HashSet::new();
+    for answer in &*answers {
+        if let ClaimAnswer::Claimed(grant) = answer {
+            claimed.insert(grant.request_id);
+        }
+    }
+    for answer in answers {
+        if let ClaimAnswer::Paid { request_id } = *answer
+            && claimed.contains(&request_id)
+        {
+            *answer = in_progress(request_id);
+        }
+    }
+}
+
+const fn in_progress(request_id: RequestId) -> ClaimAnswer {
+    ClaimAnswer::InProgress {
+        request_id: Some(request_id),
+        retry_after_seconds: RETRY_IN_PROGRESS_SECONDS,
+    }
 }
 
 fn columns(items: &[&Claim]) -> Claims {
@@ -91,10 +119,6 @@ fn answer(seen: &Seen, is_closed: bool, max_attempts: i32) -> ClaimAnswer {
     if is_closed {
         return ClaimAnswer::Closed { request_id };
     }
-    let in_progress = |retry_after_seconds| ClaimAnswer::InProgress {
-        request_id: Some(request_id),
-        retry_after_seconds,
-    };
     match seen.state {
         State::Delivered if seen.is_stored => ClaimAnswer::Delivered { request_id },
         State::Delivered => ClaimAnswer::NoLongerStored(facts(
@@ -107,7 +131,7 @@ fn answer(seen: &Seen, is_closed: bool, max_attempts: i32) -> ClaimAnswer {
         State::RefundDue | State::Refunded => ClaimAnswer::Closed { request_id },
         State::Claimed if seen.is_owner => match held(seen, max_attempts) {
             Some(grant) => ClaimAnswer::Claimed(grant),
-            None => in_progress(RETRY_IN_PROGRESS_SECONDS),
+            None => in_progress(request_id),
         },
         State::Claimed if seen.is_abandoned && !seen.serve && !seen.is_over => {
             ClaimAnswer::Paid { request_id }
@@ -116,7 +140,7 @@ fn answer(seen: &Seen, is_closed: bool, max_attempts: i32) -> ClaimAnswer {
         State::Paid if !seen.serve && !seen.is_over => ClaimAnswer::Paid { request_id },
         // Being forwarded; or claimable and not claimed: a copy in this batch, or locked at this
         // instant.
-        State::Claimed | State::Paid => in_progress(RETRY_IN_PROGRESS_SECONDS),
+        State::Claimed | State::Paid => in_progress(request_id),
     }
 }
 

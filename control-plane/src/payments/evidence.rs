@@ -88,6 +88,10 @@ pub async fn check(app: &Arc<App>, wanted: &Check) -> Result<CheckAnswer, ApiErr
         ));
     }
     let answer = ask(app, &wanted.relay_request_id).await;
+    if matches!(answer, CheckAnswer::Pending { .. }) {
+        // It may be a deposit that is known now: she is asked for no other by calling without its id.
+        app.publisher.caught_up().await;
+    }
     // A failure is known without the provider; only a success would be news.
     if standing.state == State::Failed && matches!(answer, CheckAnswer::Unavailable { .. }) {
         return Ok(CheckAnswer::Failed);

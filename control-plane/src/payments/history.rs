@@ -400,7 +400,11 @@ pub async fn payment(
     let until = Instant::now() + Duration::from_secs(wait.unwrap_or(0));
     let _slot = match app.payments.waiters.try_acquire() {
         Ok(slot) if wait.is_some() => slot,
-        _ => return once(&app, &agent, found).await.map(Data),
+        _ if awaits_news(found.state) => {
+            ask(&app, &agent, &id).await;
+            return shown(&app, read().await?).await;
+        }
+        _ => return shown(&app, found).await,
     };
     let mut payment = found;
     let mut asked: Option<Instant> = None;
@@ -414,20 +418,15 @@ pub async fn payment(
         }
         payment = read().await?;
     }
-    Ok(Data(payment.into()))
+    shown(&app, payment).await
 }
 
-/// Asks the provider when there is no news, then shows what stands.
-async fn once(app: &Arc<App>, agent: &Agent, found: Payment) -> Result<ShownPayment, ApiError> {
-    if !awaits_news(found.state) {
-        return Ok(found.into());
+/// Whoever is shown that her deposit is known is asked by no gateway to pay the same quote again.
+async fn shown(app: &App, payment: Payment) -> Result<Data<ShownPayment>, ApiError> {
+    if matches!(payment.status(), "pending" | "paid") {
+        app.publisher.caught_up().await;
     }
-    let id = found.relay_request_id;
-    ask(app, agent, &id).await;
-    store::payment(app.db.pool(), &id, agent.profile.0)
-        .await?
-        .map(ShownPayment::from)
-        .ok_or_else(|| Code::RelayRequestNotFound.into())
+    Ok(Data(payment.into()))
 }
 
 /// A provider that cannot be asked leaves the row as it is, which is what is shown.

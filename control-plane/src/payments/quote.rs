@@ -19,6 +19,7 @@ use crochet_shared::internal::{
 use crochet_shared::money::{FEE_RATE, Micros};
 use crochet_shared::route::{CHAIN_BASE, OriginCurrency, RouteTable, USDC_BASE};
 use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
@@ -241,7 +242,7 @@ async fn again(
     Ok((identity, before.request_bytes))
 }
 
-/// One at a time for an identity, here and everywhere. `looked` says that it stood nowhere a moment ago.
+/// One at a time for an identity, here and everywhere, and for a key whatever it is used for. `looked` says that it stood nowhere a moment ago.
 async fn in_turn(
     app: &App,
     identity: &QuoteIdentity,
@@ -249,7 +250,11 @@ async fn in_turn(
     looked: bool,
 ) -> Result<QuoteCreated, ApiError> {
     let digest = identity.digest();
-    let under_way = app.payments.quotes.under_way(digest);
+    let alone = match &identity.idempotency_key {
+        Some(key) => key_digest(identity.buyer, key),
+        None => digest,
+    };
+    let under_way = app.payments.quotes.under_way(alone);
     let (_alone, looked) = match under_way.try_lock() {
         Ok(alone) => (alone, looked),
         // Whoever was here before may have made it.
@@ -269,7 +274,7 @@ async fn in_turn(
         .lock_pool(app.db.pool())
         .acquire()
         .await?;
-    let (high, _) = digest.split_first_chunk::<8>().ok_or(Code::InternalError)?;
+    let (high, _) = alone.split_first_chunk::<8>().ok_or(Code::InternalError)?;
     let lock = i64::from_be_bytes(*high);
     sqlx::query("select pg_advisory_lock($1)")
         .bind(lock)
@@ -285,6 +290,14 @@ async fn in_turn(
         .execute(&mut *session)
         .await?;
     outcome
+}
+
+/// Under what a buyer's key is used once at a time: two uses of it would else not see each other.
+fn key_digest(buyer: ProfileId, key: &str) -> [u8; 32] {
+    let mut hash = Sha256::new_with_prefix("idempotency key\0");
+    hash.update(buyer.0.as_bytes());
+    hash.update(key);
+    hash.finalize().into()
 }
 
 /// Leave to ask the provider. While there is not enough for everybody, whoever would be refused anyway

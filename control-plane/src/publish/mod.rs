@@ -16,7 +16,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use crochet_redis::{Connection, Patience, Place};
@@ -47,6 +47,8 @@ pub use resolve::routes;
 const REDIS_MILLIS_MAX: u64 = 1_000;
 /// Pause between looks into the outbox. A change is told within this and the time of telling it.
 const LOOK: Duration = Duration::from_millis(100);
+/// Longest wait until all that is written was told.
+const CAUGHT_UP_MAX: Duration = Duration::from_millis(200);
 /// Pause after a failure.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Records published at once. Each waits twice for Postgres and twice for Redis, hardly for a CPU.
@@ -62,6 +64,8 @@ pub struct Publisher {
     wanted: Arc<Notify>,
     /// Until when gateways were last told that everything is told, in Unix milliseconds.
     told_until: Arc<AtomicI64>,
+    /// When the last look began that left nothing behind.
+    looked: Arc<watch::Sender<Option<Instant>>>,
 }
 
 impl std::fmt::Debug for Publisher {
@@ -91,6 +95,7 @@ impl Publisher {
             put_if_newer: Script::new(PUT_IF_NEWER),
             wanted: Arc::new(Notify::new()),
             told_until: Arc::default(),
+            looked: Arc::default(),
         })
     }
 
@@ -98,6 +103,16 @@ impl Publisher {
     /// what nobody wakes the publisher for is told at its next look.
     pub fn wake(&self) {
         self.wanted.notify_one();
+    }
+
+    /// Waits until gateways were told of all that is written, at most [`CAUGHT_UP_MAX`]. For whoever is about to
+    /// show a buyer that her deposit is known: no gateway should give her the same quote again afterwards.
+    pub async fn caught_up(&self) {
+        let (asked, mut looked) = (Instant::now(), self.looked.subscribe());
+        self.wake();
+        let since = looked.wait_for(|began| began.is_some_and(|began| began >= asked));
+        // Gateways that hear of nothing believe nothing, and ask.
+        let _ = tokio::time::timeout(CAUGHT_UP_MAX, since).await;
     }
 
     /// Whether Redis answers.
@@ -175,10 +190,14 @@ pub async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
             () = app.publisher.wanted.notified(), if pause == LOOK => {}
             _ = stopped.wait_for(|stop| *stop) => return,
         }
+        let began = Instant::now();
         pause = match publish_once(&app).await {
             // A full look is followed by the next at once.
             Ok(rows) if rows >= ROWS_MAX => Duration::ZERO,
-            Ok(_) => LOOK,
+            Ok(_) => {
+                app.publisher.looked.send_replace(Some(began));
+                LOOK
+            }
             Err(error) => {
                 tracing::warn!(
                     error = format!("{error:#}"),
@@ -261,16 +280,14 @@ async fn publish_key(app: &App, digest: &KeyDigest) -> anyhow::Result<()> {
 
 async fn publish_route(app: &App, id: ListingId) -> anyhow::Result<()> {
     let version = store::next_version(app.db.pool()).await?;
-    // A deleted listing was a draft, which no gateway serves: its record may age away.
-    let Some(record) = endpoints::route_record(app, &RouteName::Id(id)).await? else {
-        return Ok(());
-    };
-    put_route(app, version, &record).await?;
-    let change = Change::Route {
-        id,
-        slug: record.slug,
-    };
-    app.publisher.tell(app, &change).await
+    let record = endpoints::route_record(app, &RouteName::Id(id)).await?;
+    if let Some(record) = &record {
+        put_route(app, version, record).await?;
+    }
+    // A deleted listing was a draft, whose endpoint may have been tested. Its record may age away: gateways do not
+    // believe it after this.
+    let slug = record.map_or_else(String::new, |record| record.slug);
+    app.publisher.tell(app, &Change::Route { id, slug }).await
 }
 
 /// A quote that is open no longer leaves an empty record, not a gap: an older writer that is late

@@ -267,6 +267,11 @@ async fn a_typo_still_finds(pool: PgPool) {
     ] {
         assert_eq!(market.found(text).await, [expected], "{text}");
     }
+    let described = json!({ "description": "Interpretation of contracts" });
+    market.list("Brief", described).await;
+    for text in ["interpretation", "interpertation", "interperted"] {
+        assert_eq!(market.found(text).await, ["Brief"], "{text}");
+    }
     for text in ["whatever", "zzzzzz", "weather translator", "a1b2c3"] {
         assert!(market.found(text).await.is_empty(), "{text}");
     }

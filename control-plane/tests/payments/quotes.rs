@@ -158,6 +158,35 @@ async fn the_same_identity_at_once_from_two_replicas_buys_one_quote(pool: PgPool
 }
 
 #[sqlx::test(migrations = "./migrations")]
+async fn a_key_for_two_purchases_at_once_is_one_of_them(pool: PgPool) {
+    let stage = Stage::with_sandbox(pool.clone(), &[]).await;
+    let second = control_plane::app::App::with_db(
+        stage::config(&stage.sandbox, &[]),
+        control_plane::db::Db::from_pool(pool),
+    )
+    .unwrap();
+    for round in 0..10 {
+        let uses = [&stage.app, &stage.app, &second].into_iter().zip(0_u8..);
+        let uses = uses.map(|(app, body)| {
+            let mut identity = stage.identity();
+            identity.idempotency_key = Some(format!("key {round}"));
+            identity.body_sha256 = [body; 32];
+            let ask = CreateQuote::New {
+                identity,
+                request_bytes: 14,
+            };
+            async move { quote::create(app, ask).await.unwrap() }
+        });
+        let answers = futures_util::future::join_all(uses).await;
+        let new = |answer: &&QuoteCreated| matches!(answer, QuoteCreated::New(_));
+        let reused =
+            |answer: &&QuoteCreated| **answer == QuoteCreated::Found(QuoteFound::KeyReused);
+        assert_eq!(answers.iter().filter(new).count(), 1, "{answers:?}");
+        assert_eq!(answers.iter().filter(reused).count(), 2, "{answers:?}");
+    }
+}
+
+#[sqlx::test(migrations = "./migrations")]
 async fn an_open_quote_is_found_while_it_may_be_reused(pool: PgPool) {
     let stage = Stage::with_sandbox(pool, &[]).await;
     let identity = stage.identity();

@@ -38,14 +38,14 @@ impl Work {
 }
 
 /// Waits until the request stands so.
-async fn becomes(stage: &Stage, request: &Request, state: RequestState) {
+async fn becomes(stage: &Stage, request: &Request, wanted: RequestState) {
     let done = async {
-        while stage.state(request).await != state {
+        while stage.state(request).await != wanted {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     let done = tokio::time::timeout(Duration::from_secs(20), done).await;
-    assert!(done.is_ok(), "not {state:?} in time");
+    assert!(done.is_ok(), "not {wanted:?} in time");
 }
 
 /// A payment that nobody will ask about: its quote is far from its end.

@@ -236,6 +236,9 @@ impl Routes {
         self.unknown.remove(&RouteName::Id(id));
         self.unknown.remove(&RouteName::Slug(slug.to_owned()));
         if let Some(mut known) = self.known.peek(&id) {
+            // Of one that was deleted only the id is told.
+            let slug = known.route.record.slug.clone();
+            self.slug_changes.note(slug, now);
             known.epoch = u64::MAX;
             self.known.insert(id, known);
         }

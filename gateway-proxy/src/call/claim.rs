@@ -83,6 +83,7 @@ pub async fn claim(gateway: &Arc<Gateway>, mut call: Presented) -> Result<Claime
         };
         if let ClaimAnswer::Unevidenced { request_id } = answer {
             if checked {
+                asking.leave(gateway, &claim);
                 return Err(pending(
                     &call.relay_request_id,
                     request_id,
@@ -92,7 +93,10 @@ pub async fn claim(gateway: &Arc<Gateway>, mut call: Presented) -> Result<Claime
             checked = true;
             // Nobody waits for the provider at a seller's place: it is for those who have paid.
             let busy = call.give_place_back();
-            evidence(gateway, &call, request_id, busy).await?;
+            if let Err(refusal) = evidence(gateway, &call, request_id, busy).await {
+                asking.leave(gateway, &claim);
+                return Err(refusal);
+            }
             call.take_place();
             claim.serve = call.place.is_ok();
             // The patience begins again. What may have become of a lost reply does not.
@@ -156,6 +160,14 @@ impl Asking {
         }
     }
 
+    /// The buyer is answered. What was asked and got no reply may be granted after that, and is found out without her.
+    fn leave(&self, gateway: &Arc<Gateway>, claim: &Claim) {
+        if let Some(since) = self.unknown_since {
+            let asking = find_out(Arc::clone(gateway), claim.clone(), since);
+            gateway.underway.spawn(asking);
+        }
+    }
+
     /// The answer, and since when it may hold. `None` when it stays unknown: then it is found out
     /// without the buyer.
     async fn ask(
@@ -184,10 +196,7 @@ impl Asking {
                 Err(Unanswered::Full | Unanswered::Unreachable) => {}
             }
             if self.began.elapsed() + wait >= PATIENCE {
-                if let Some(since) = self.unknown_since {
-                    let asking = find_out(Arc::clone(gateway), claim.clone(), since);
-                    gateway.underway.spawn(asking);
-                }
+                self.leave(gateway, claim);
                 return Ok(last);
             }
             tokio::time::sleep(wait).await;
@@ -220,6 +229,7 @@ async fn find_out(gateway: Arc<Gateway>, mut claim: Claim, since: Instant) {
             }
             Ok(ClaimAnswer::Undecided) | Err(_) => {}
             Ok(answer) if may_still_commit && may_hide_ours(&answer) => {}
+            Ok(ClaimAnswer::Unevidenced { .. }) if may_still_commit => {}
             Ok(_) => return,
         }
     }

@@ -122,6 +122,7 @@ fn judge(sent: Result<SellerAnswer, SendError>, took: Duration) -> Ending {
             | Unsent::ForbiddenAddress
             | Unsent::Connect
             | Unsent::Tls
+            | Unsent::TooSlow
             | Unsent::OutOfTime,
         )) => Ending::Unreachable,
     }

@@ -10,12 +10,19 @@ use crochet_shared::envelope::BadField;
 use crochet_shared::header as names;
 use http::HeaderMap;
 use http::header::{
-    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderName, HeaderValue,
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HeaderName,
+    HeaderValue,
 };
 
-/// Why a credential is not one. All are 401 UNAUTHORIZED.
+/// Why there is no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoCredential;
+pub enum NoCredential {
+    /// None came, or what came is none: 401 `UNAUTHORIZED`.
+    NoKey,
+    /// A person's session came instead: 403 `AGENT_REQUIRED` (contract §3). Whose it is, and whether it is one any
+    /// more, would change nothing.
+    Person,
+}
 
 /// A header that should stand once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,15 +111,28 @@ pub const fn field(name: &'static str, problem: &'static str) -> BadField {
 /// The digest of the one well-formed API key in `Authorization: Bearer`.
 pub fn credential(headers: &HeaderMap) -> Result<KeyDigest, NoCredential> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return Err(NoCredential);
+    let value = match (values.next(), values.next()) {
+        (Some(value), None) => value,
+        (None, _) if has_session(headers) => return Err(NoCredential::Person),
+        _ => return Err(NoCredential::NoKey),
     };
-    let text = value.to_str().map_err(|_| NoCredential)?;
-    let (scheme, token) = text.split_once(' ').ok_or(NoCredential)?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(NoCredential);
-    }
-    api_key::parse(token.trim_start_matches(' ')).ok_or(NoCredential)
+    let key = value.to_str().ok().and_then(|text| {
+        let (scheme, token) = text.split_once(' ')?;
+        let token = scheme.eq_ignore_ascii_case("bearer").then_some(token)?;
+        api_key::parse(token.trim_start_matches(' '))
+    });
+    key.ok_or(NoCredential::NoKey)
+}
+
+fn has_session(headers: &HeaderMap) -> bool {
+    let cookies = headers.get_all(COOKIE).iter();
+    let mut pairs = cookies
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|text| text.split(';'));
+    pairs.any(|pair| {
+        let name = pair.split_once('=').map(|(name, _)| name.trim());
+        name.is_some_and(|name| matches!(name, names::SESSION_COOKIE | names::SESSION_COOKIE_TLS))
+    })
 }
 
 /// Text that is not ASCII is kept as something that matches nothing, so that it is refused where it
@@ -187,6 +207,27 @@ mod tests {
             next
         });
         key.text.expose_secret().to_owned()
+    }
+
+    #[test]
+    fn a_session_without_a_key_is_a_persons() {
+        let person = |pairs: &[(&str, &str)]| {
+            credential(&headers(pairs)).err() == Some(NoCredential::Person)
+        };
+        assert!(person(&[("cookie", "a=b; crochet_session=x")]));
+        assert!(person(&[
+            ("cookie", "a=b"),
+            ("cookie", "__Host-crochet_session=x;c=d")
+        ]));
+        assert!(!person(&[(
+            "cookie",
+            "a=crochet_session; xcrochet_session=y"
+        )]));
+        // A key is always meant, whatever cookie comes with it.
+        let cookie = ("cookie", "crochet_session=x");
+        assert!(!person(&[cookie, ("authorization", "Bearer no key")]));
+        let good = format!("Bearer {}", key());
+        assert!(credential(&headers(&[cookie, ("authorization", &good)])).is_ok());
     }
 
     #[test]

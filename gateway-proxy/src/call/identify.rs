@@ -52,7 +52,12 @@ pub async fn identify(
     credential: Result<KeyDigest, NoCredential>,
     arrival: Arrival,
 ) -> Result<Identified, Refusal> {
-    let digest = credential.map_err(|_| gateway.errors.code(Code::Unauthorized))?;
+    let digest = credential.map_err(|why| {
+        gateway.errors.code(match why {
+            NoCredential::NoKey => Code::Unauthorized,
+            NoCredential::Person => Code::AgentRequired,
+        })
+    })?;
     let now = gateway.millis(arrival.at);
     let (key, doubt) = known(gateway, digest, arrival).await?;
     let Some(key) = key.filter(|key| is_good(&key.record, arrival.now_ms)) else {

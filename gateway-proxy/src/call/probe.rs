@@ -132,7 +132,11 @@ fn message(gateway: &Gateway, given: &[u8]) -> Result<Bytes, Refusal> {
         return Ok(Bytes::from_static(DEFAULT_BODY));
     }
     let text = json::check(given).map_err(|_| gateway.errors.code(Code::InvalidJson))?;
-    let request: TestRequest<'_> = serde_json::from_str(text).map_err(|_| {
+    // A structure would be read from an array, too.
+    let request = (text.trim_start().starts_with('{'))
+        .then(|| serde_json::from_str::<TestRequest<'_>>(text).ok())
+        .flatten();
+    let request = request.ok_or_else(|| {
         let bad = head::field("body", "the request must be a JSON object");
         gateway.errors.failure(&Failure::validation(&[bad]))
     })?;
@@ -190,7 +194,7 @@ const fn outcome(sent: &Result<SellerAnswer, SendError>) -> &'static str {
         Err(SendError::Unsent(Unsent::Tls)) => "tls_error",
         Err(SendError::Unsent(Unsent::ForbiddenAddress)) => "forbidden_address",
         Err(
-            SendError::Unsent(Unsent::OutOfTime)
+            SendError::Unsent(Unsent::TooSlow | Unsent::OutOfTime)
             | SendError::Failed(SellerFailure::Timeout, _)
             | SendError::Crowded(_),
         ) => "timeout",

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crochet_shared::id::ProfileId;
-use crochet_shared::outcome::SellerFailure;
+use crochet_shared::outcome::{SellerFailure, is_billable};
 use parking_lot::Mutex;
 
 use super::breaker::{Breaker, BreakerConfig, Health, Ticket, Verdict};
@@ -152,18 +152,19 @@ impl Drop for Permit {
     }
 }
 
-/// 5xx is the seller's fault; any other complete answer shows that she is there.
+/// What a buyer would not be charged for is a failure of the seller's (contract §5).
 fn verdict(ended: &Result<SellerAnswer, SendError>) -> Verdict {
     match ended {
-        Ok(answer) if answer.status >= 500 => Verdict::Failed,
-        Ok(_) | Err(SendError::Failed(SellerFailure::Status, _)) => Verdict::Well,
+        Ok(answer) if is_billable(answer.status) => Verdict::Well,
         // What was ours says nothing of her.
         Err(SendError::Unsent(Unsent::OutOfTime) | SendError::Crowded(_)) => Verdict::Unknown,
         Err(SendError::Unsent(_) | SendError::Failed(SellerFailure::Unreachable, _)) => {
             Verdict::Unreachable
         }
-        Err(SendError::Failed(
-            SellerFailure::Timeout
+        Ok(_)
+        | Err(SendError::Failed(
+            SellerFailure::Status
+            | SellerFailure::Timeout
             | SellerFailure::TooLarge
             | SellerFailure::Invalid
             | SellerFailure::LeaseExpired,

@@ -18,6 +18,9 @@ use super::wire::Watch;
 use crate::aside::{aside, is_large};
 use crate::pieces::Pieces;
 
+/// Who has no connection after this long cannot be reached: half of what an endpoint's `timeout_ms` is at least.
+const CONNECT_TIME_FAIR: Duration = Duration::from_millis(500);
+
 /// A complete answer, whatever its status.
 #[derive(Debug)]
 pub struct SellerAnswer {
@@ -67,7 +70,10 @@ pub enum Unsent {
     /// TLS failed, or its certificate is not the host's.
     #[error("no TLS session could be made")]
     Tls,
-    /// The deadline passed first.
+    /// The deadline passed first, and there had been time enough for a connection.
+    #[error("no connection could be made in time")]
+    TooSlow,
+    /// Hardly any time was left when it began.
     #[error("no time was left to send")]
     OutOfTime,
 }
@@ -136,7 +142,8 @@ pub async fn send(
     deadline: Instant,
     started: &mut Started,
 ) -> Result<SellerAnswer, SendError> {
-    if Instant::now() >= deadline {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
         return Err(SendError::Unsent(Unsent::OutOfTime));
     }
     let calling = Box::pin(converse(seller, network, call, started));
@@ -152,8 +159,10 @@ pub async fn send(
         Err(SendError::Crowded(started.status))
     } else if started.sent() {
         Err(SendError::Failed(SellerFailure::Timeout, started.status))
-    } else {
+    } else if left < CONNECT_TIME_FAIR {
         Err(SendError::Unsent(Unsent::OutOfTime))
+    } else {
+        Err(SendError::Unsent(Unsent::TooSlow))
     }
 }
 

@@ -37,7 +37,7 @@ pub(in crate::catalog) async fn similar(
 ) -> Result<Vec<Similar>, sqlx::Error> {
     sqlx::query_as!(
         Similar,
-        r#"select sought.word as "written!", found.word as "word!", found.listings as "listings!"
+        r#"select sought.word as "spelled!", found.word as "word!", found.listings as "listings!"
            from unnest($1::text[]) with ordinality as sought (word, place)
            cross join lateral similar_words(sought.word, $2) with ordinality as found (word, listings, place)
            order by sought.place, found.place"#,

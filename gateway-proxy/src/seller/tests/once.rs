@@ -214,6 +214,10 @@ async fn time_that_runs_out_before_the_first_byte_uses_no_attempt() {
     assert_eq!(started.elapsed(), None);
     let (ended, _) = send_within(&seller, &network, Duration::ZERO).await;
     assert_eq!(ended.unwrap_err(), SendError::Unsent(Unsent::OutOfTime));
+    // There was time enough: she cannot be reached.
+    let (ended, started) = send_within(&seller, &network, Duration::from_millis(600)).await;
+    assert_eq!(ended.unwrap_err(), SendError::Unsent(Unsent::TooSlow));
+    assert!(!started.sent());
 }
 
 #[tokio::test]

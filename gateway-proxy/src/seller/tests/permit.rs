@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use crochet_shared::outcome::SellerFailure;
 
 use super::{
-    Network, NetworkConfig, Seller, SendError, buyer, endpoint, listing, loopback, network,
+    Network, NetworkConfig, Seller, SellerAnswer, SendError, buyer, endpoint, listing, loopback,
+    network,
 };
-use crate::seller::{BreakerConfig, Closed, Unavailable, Unsent};
+use crate::seller::{BreakerConfig, Closed, Kept, Unavailable, Unsent};
 
 const BUSY: Unavailable = Unavailable {
     retry_after_seconds: 1,
@@ -109,6 +111,46 @@ async fn having_no_time_left_is_not_held_against_the_seller() {
             &Err(SendError::Failed(*failure, None)),
             Instant::now(),
         );
+    }
+    assert!(seller.check().is_err());
+}
+
+#[tokio::test]
+async fn what_nobody_is_charged_for_is_a_failure_of_the_sellers() {
+    let network = network();
+    for (status, fails) in [
+        (204, false),
+        (404, false),
+        (302, true),
+        (401, true),
+        (429, true),
+        (500, true),
+    ] {
+        let seller = super::seller("http://127.0.0.1:1/", &network);
+        for _ in 0..20 {
+            let answer = SellerAnswer {
+                status,
+                content_type: None,
+                content_encoding: None,
+                body: Bytes::new(),
+                latency: Duration::ZERO,
+                kept: Kept::default(),
+            };
+            let mut permit = seller.try_admit().unwrap();
+            permit.report(buyer(), &Ok(answer), Instant::now());
+        }
+        assert_eq!(seller.check().is_err(), fails, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn who_takes_all_the_time_to_connect_cannot_be_reached() {
+    let network = network();
+    let seller = super::seller("http://127.0.0.1:1/", &network);
+    for _ in 0..5 {
+        let mut permit = seller.try_admit().unwrap();
+        let too_slow = Err(SendError::Unsent(Unsent::TooSlow));
+        permit.report(buyer(), &too_slow, Instant::now());
     }
     assert!(seller.check().is_err());
 }
