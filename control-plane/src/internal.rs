@@ -124,7 +124,7 @@ pub fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         .route(
             wire::CHECK,
             single(small("check", CHECKS_MAX), |app, check| async move {
-                evidence::check(&app, &check).await
+                evidence::check_and_tell(&app, &check).await
             }),
         )
         .route(

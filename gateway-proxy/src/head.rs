@@ -71,7 +71,11 @@ fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// The headers of one name in a head that is refused, or in the beginning of one.
 pub fn named(head: &[u8], wanted: &HeaderName) -> HeaderMap {
-    let lines = lines(head).skip(1).take_while(|line| !line.is_empty());
+    // The last line may be cut off.
+    let end = memchr::memrchr(b'\n', head).unwrap_or_default();
+    let lines = lines(head.get(..end).unwrap_or_default())
+        .skip(1)
+        .take_while(|line| !line.is_empty());
     let values = lines.filter_map(|line| {
         let (name, value) = line.split_at_checked(wanted.as_str().len())?;
         let value = value.strip_prefix(b":")?.trim_ascii();

@@ -53,6 +53,14 @@ pub fn is_request_id(value: &[u8]) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
 }
 
+/// Whether a value can be that of a session's cookie: 16 bytes in base64url.
+pub fn is_session_id(value: &[u8]) -> bool {
+    value.len() == 22
+        && value
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+}
+
 /// Whether a value can be an `Idempotency-Key`: 1–255 printable ASCII characters.
 pub fn is_idempotency_key(value: &[u8]) -> bool {
     (1..=IDEMPOTENCY_KEY_MAX).contains(&value.len())

@@ -88,13 +88,23 @@ pub async fn check(app: &Arc<App>, wanted: &Check) -> Result<CheckAnswer, ApiErr
         ));
     }
     let answer = ask(app, &wanted.relay_request_id).await;
-    if matches!(answer, CheckAnswer::Pending { .. }) {
-        // It may be a deposit that is known now: she is asked for no other by calling without its id.
-        app.publisher.caught_up().await;
-    }
     // A failure is known without the provider; only a success would be news.
     if standing.state == State::Failed && matches!(answer, CheckAnswer::Unavailable { .. }) {
         return Ok(CheckAnswer::Failed);
+    }
+    Ok(answer)
+}
+
+/// The same for a gateway: where a deposit is known, others are told before. She who is told to wait for hers is not
+/// asked for another when she calls again without its id.
+pub async fn check_and_tell(app: &Arc<App>, wanted: &Check) -> Result<CheckAnswer, ApiError> {
+    let answer = check(app, wanted).await?;
+    if matches!(answer, CheckAnswer::Pending { .. }) {
+        let id = &wanted.relay_request_id;
+        let standing = store::standing(app.db.pool(), id, wanted.buyer.0).await?;
+        if standing.is_some_and(|standing| standing.deposit_seen) {
+            app.publisher.caught_up().await;
+        }
     }
     Ok(answer)
 }

@@ -274,19 +274,25 @@ async fn in_turn(
         .lock_pool(app.db.pool())
         .acquire()
         .await?;
-    let (high, _) = alone.split_first_chunk::<8>().ok_or(Code::InternalError)?;
-    let lock = i64::from_be_bytes(*high);
-    sqlx::query("select pg_advisory_lock($1)")
-        .bind(lock)
-        .execute(&mut *session)
-        .await?;
+    // Under a key the identity's too: it is all that the version before takes.
+    let locks = if alone == digest {
+        vec![digest]
+    } else {
+        vec![alone, digest]
+    };
+    for lock in locks {
+        let (high, _) = lock.split_first_chunk::<8>().ok_or(Code::InternalError)?;
+        sqlx::query("select pg_advisory_lock($1)")
+            .bind(i64::from_be_bytes(*high))
+            .execute(&mut *session)
+            .await?;
+    }
     let outcome = match look(app, identity).await {
         Ok(Some(found)) => Ok(QuoteCreated::Found(found)),
         Ok(None) => make(app, identity, digest, request_bytes, turn).await,
         Err(error) => Err(error),
     };
-    sqlx::query("select pg_advisory_unlock($1)")
-        .bind(lock)
+    sqlx::query("select pg_advisory_unlock_all()")
         .execute(&mut *session)
         .await?;
     outcome

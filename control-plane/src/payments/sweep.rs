@@ -27,8 +27,13 @@ const OVERLAP: TimeDelta = TimeDelta::seconds(60);
 /// How far the provider's clock may be behind ours. Its rows carry its own time, and a cursor moved on by
 /// our clock must not pass those that are still to come.
 const CLOCKS_APART: TimeDelta = TimeDelta::minutes(15);
-/// Longest reading of one turn; the rest follows in the next.
+/// How long one turn reads; the rest follows in the next.
 const READING_MAX: Duration = Duration::from_secs(5);
+/// Most pages of a reading that has not left the second that it began with. The provider is asked by whole seconds:
+/// a reading that ended within one would begin the next with the same rows.
+const PAGES_MAX: usize = 200;
+/// A turn is another replica's when nothing was heard of it for so long: more than one page takes.
+const TURN_SECONDS: f64 = 15.0;
 /// Pages of which what was read before is read again, beyond what has settled: where they reach the end, nothing
 /// is new.
 const AGAIN_PAGES: usize = 20;
@@ -63,7 +68,7 @@ pub(super) async fn run(app: &App) -> Result<(), SweepError> {
         let turn = store::take_turn(app.db.pool(), word, every.as_secs_f64()).await?;
         if let Some(reach) = turn {
             // One that fails does not keep the other from its turn.
-            swept = swept.and(Turn::new(app, word, reach).run().await);
+            swept = swept.and(Turn::new(app, word, reach, every).run().await);
         }
     }
     swept
@@ -92,6 +97,8 @@ struct Turn<'a> {
     word: &'a str,
     /// By our clock.
     began: DateTime<Utc>,
+    /// When the next one may begin.
+    next: Instant,
     /// What changed before is all there by now.
     settled_by: DateTime<Utc>,
     /// See [`store::Reach`].
@@ -100,12 +107,13 @@ struct Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    fn new(app: &'a App, word: &'a str, reach: store::Reach) -> Self {
+    fn new(app: &'a App, word: &'a str, reach: store::Reach, every: Duration) -> Self {
         let settled_by = reach.position - OVERLAP;
         Self {
             app,
             word,
             began: crochet_shared::clock::now(),
+            next: Instant::now() + every,
             settled_by,
             position: reach.position,
             settled: reach.settled.unwrap_or(settled_by),
@@ -113,17 +121,20 @@ impl<'a> Turn<'a> {
     }
 
     async fn run(mut self) -> Result<(), SweepError> {
-        let mut is_all = self.read(Reading::Again).await?;
-        if is_all {
+        let mut read = self.read(Reading::Again).await;
+        if matches!(read, Ok(true)) {
             self.settled = self.settled.max(self.settled_by);
         } else {
-            is_all = self.read(Reading::New).await?;
+            // One that failed does not keep the other from its turn.
+            read = read.and(self.read(Reading::New).await);
         }
-        if is_all {
+        if matches!(read, Ok(true)) {
             // All that had changed by then is read: a burst does not stay in the window for ever.
             self.position = self.position.max(self.began - CLOCKS_APART);
         }
-        Ok(self.advance().await?)
+        let next = self.next.saturating_duration_since(Instant::now());
+        self.advance(next.as_secs_f64()).await?;
+        read.map(drop)
     }
 
     /// Reads page by page; tells whether it came to the end.
@@ -143,9 +154,10 @@ impl<'a> Turn<'a> {
             let page = self.app.relay.updated(&what).await?;
             let news = unread(self.app, self.word, &page.records).await?;
             read(self.app, &news).await?;
-            let mut is_cut = Instant::now() >= latest;
+            let mut is_cut = pages >= PAGES_MAX;
             let changes = page.records.iter().filter_map(|record| record.updated_at);
             if let Some(newest) = changes.max() {
+                is_cut |= newest.timestamp() > since.timestamp() && Instant::now() >= latest;
                 // A provider whose clock runs ahead must not carry the cursor past what is to come.
                 let newest = newest.min(self.began);
                 self.position = self.position.max(newest);
@@ -153,7 +165,7 @@ impl<'a> Turn<'a> {
                     self.settled = self.settled.max(newest.min(self.settled_by));
                     is_cut |= newest > self.settled_by && pages >= AGAIN_PAGES;
                 }
-                self.advance().await?;
+                self.advance(TURN_SECONDS).await?;
             }
             continuation = page.continuation;
             if continuation.is_none() {
@@ -166,9 +178,13 @@ impl<'a> Turn<'a> {
         Ok(false)
     }
 
-    async fn advance(&self) -> Result<(), sqlx::Error> {
-        let (position, settled) = (self.position, Some(self.settled));
-        store::advance(self.app.db.pool(), self.word, position, settled).await
+    /// Notes how far it has come. The next turn begins in so many seconds, unless this one is heard of before.
+    async fn advance(&self, next_in_seconds: f64) -> Result<(), sqlx::Error> {
+        let reach = store::Reach {
+            position: self.position,
+            settled: Some(self.settled),
+        };
+        store::advance(self.app.db.pool(), self.word, reach, next_in_seconds).await
     }
 }
 

@@ -111,7 +111,8 @@ impl Publisher {
         let (asked, mut looked) = (Instant::now(), self.looked.subscribe());
         self.wake();
         let since = looked.wait_for(|began| began.is_some_and(|began| began >= asked));
-        // Gateways that hear of nothing believe nothing, and ask.
+        // Gateways that hear of nothing believe nothing, and ask. Where quotes alone are not told, in a backlog of
+        // them, one may be given again until it is.
         let _ = tokio::time::timeout(CAUGHT_UP_MAX, since).await;
     }
 
@@ -285,7 +286,7 @@ async fn publish_route(app: &App, id: ListingId) -> anyhow::Result<()> {
         put_route(app, version, record).await?;
     }
     // A deleted listing was a draft, whose endpoint may have been tested. Its record may age away: gateways do not
-    // believe it after this.
+    // believe one of a listing that they were told of.
     let slug = record.map_or_else(String::new, |record| record.slug);
     app.publisher.tell(app, &Change::Route { id, slug }).await
 }

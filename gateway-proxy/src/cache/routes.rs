@@ -167,7 +167,11 @@ impl Routes {
         let (mut record, mut at) = (None, since);
         if !changed_lately && let Some(told) = gateway.hearing.told_until(since) {
             record = gateway.redis.read::<RouteRecord>(&redis_name(name)).await;
-            record = record.filter(|record| !self.knows_newer(record));
+            // A deleted listing is told of by its id alone, and may be asked for by its slug.
+            let then = since.checked_sub(REDIS_AGE_MAX).unwrap_or(since);
+            record = record.filter(|record| {
+                !self.knows_newer(record) && !self.changes.since(&record.listing_id, then)
+            });
             at = told;
         }
         if record.is_none() {

@@ -19,8 +19,8 @@ use http::header::{
 pub enum NoCredential {
     /// None came, or what came is none: 401 `UNAUTHORIZED`.
     NoKey,
-    /// A person's session came instead: 403 `AGENT_REQUIRED` (contract §3). Whose it is, and whether it is one any
-    /// more, would change nothing.
+    /// A person's session came instead: 403 `AGENT_REQUIRED` (contract §3). Whether it has ended is not asked:
+    /// elsewhere that is a 401, and here she could not call either way.
     Person,
 }
 
@@ -130,8 +130,12 @@ fn has_session(headers: &HeaderMap) -> bool {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|text| text.split(';'));
     pairs.any(|pair| {
-        let name = pair.split_once('=').map(|(name, _)| name.trim());
-        name.is_some_and(|name| matches!(name, names::SESSION_COOKIE | names::SESSION_COOKIE_TLS))
+        pair.split_once('=').is_some_and(|(name, value)| {
+            matches!(
+                name.trim(),
+                names::SESSION_COOKIE | names::SESSION_COOKIE_TLS
+            ) && names::is_session_id(value.trim().as_bytes())
+        })
     })
 }
 
@@ -214,17 +218,17 @@ mod tests {
         let person = |pairs: &[(&str, &str)]| {
             credential(&headers(pairs)).err() == Some(NoCredential::Person)
         };
-        assert!(person(&[("cookie", "a=b; crochet_session=x")]));
-        assert!(person(&[
-            ("cookie", "a=b"),
-            ("cookie", "__Host-crochet_session=x;c=d")
-        ]));
+        let plain = "a=b; crochet_session=0123456789abcdefghi-_A";
+        let secure = "__Host-crochet_session=0123456789abcdefghi-_A;c=d";
+        assert!(person(&[("cookie", plain)]));
+        assert!(person(&[("cookie", "a=b"), ("cookie", secure)]));
+        assert!(!person(&[("cookie", "crochet_session=x")]));
         assert!(!person(&[(
             "cookie",
             "a=crochet_session; xcrochet_session=y"
         )]));
         // A key is always meant, whatever cookie comes with it.
-        let cookie = ("cookie", "crochet_session=x");
+        let cookie = ("cookie", plain);
         assert!(!person(&[cookie, ("authorization", "Bearer no key")]));
         let good = format!("Bearer {}", key());
         assert!(credential(&headers(&[cookie, ("authorization", &good)])).is_ok());

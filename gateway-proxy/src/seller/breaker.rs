@@ -51,9 +51,9 @@ impl Default for BreakerConfig {
 /// What a call says about the endpoint's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It answered, and not with a 5xx.
+    /// It answered, and the buyer is charged.
     Well,
-    /// Timeout, broken or too large answer, 5xx.
+    /// Timeout, broken or too large answer, or a status that nobody is charged for.
     Failed,
     /// DNS, connect or TLS: no request could be sent.
     Unreachable,

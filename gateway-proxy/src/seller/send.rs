@@ -84,6 +84,8 @@ pub struct Started {
     watch: Option<Arc<Watch>>,
     /// The verdict, once the connection may be another call's.
     wrote: bool,
+    /// Since when a new connection is waited for.
+    connecting: Option<Instant>,
     began: Option<Instant>,
     status: Option<u16>,
 }
@@ -142,8 +144,7 @@ pub async fn send(
     deadline: Instant,
     started: &mut Started,
 ) -> Result<SellerAnswer, SendError> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() {
+    if Instant::now() >= deadline {
         return Err(SendError::Unsent(Unsent::OutOfTime));
     }
     let calling = Box::pin(converse(seller, network, call, started));
@@ -159,10 +160,10 @@ pub async fn send(
         Err(SendError::Crowded(started.status))
     } else if started.sent() {
         Err(SendError::Failed(SellerFailure::Timeout, started.status))
-    } else if left < CONNECT_TIME_FAIR {
-        Err(SendError::Unsent(Unsent::OutOfTime))
-    } else {
+    } else if (started.connecting).is_some_and(|since| since.elapsed() >= CONNECT_TIME_FAIR) {
         Err(SendError::Unsent(Unsent::TooSlow))
+    } else {
+        Err(SendError::Unsent(Unsent::OutOfTime))
     }
 }
 
@@ -178,7 +179,8 @@ async fn converse(
         unsent = Some(Box::new(signed(seller, call).await?));
     }
     loop {
-        let (mut connection, reused) = obtain(seller, network).await.map_err(SendError::Unsent)?;
+        let obtained = obtain(seller, network, started).await;
+        let (mut connection, reused) = obtained.map_err(SendError::Unsent)?;
         let request = match unsent.take() {
             Some(request) => *request,
             None => signed(seller, call).await?,
@@ -227,7 +229,11 @@ async fn signed(seller: &Arc<Seller>, call: &SignedCall) -> Result<SellerRequest
 
 /// A connection to an allowed address: an idle one that still lives, else a new one. An answer that
 /// was asked for by this very call is fresh whatever its TTL.
-async fn obtain(seller: &Seller, network: &Network) -> Result<(Connection, bool), Unsent> {
+async fn obtain(
+    seller: &Seller,
+    network: &Network,
+    started: &mut Started,
+) -> Result<(Connection, bool), Unsent> {
     let mut asked = None;
     let kept = loop {
         match seller.pool.take(Instant::now()) {
@@ -236,8 +242,14 @@ async fn obtain(seller: &Seller, network: &Network) -> Result<(Connection, bool)
                     return Ok((connection, true));
                 }
             }
-            Found::Empty(answer) => break answer,
-            Found::Stale => asked = Some(resolve(seller, network).await?),
+            Found::Empty(answer) => {
+                started.connecting.get_or_insert_with(Instant::now);
+                break answer;
+            }
+            Found::Stale => {
+                started.connecting.get_or_insert_with(Instant::now);
+                asked = Some(resolve(seller, network).await?);
+            }
         }
     };
     let answer = match asked {

@@ -28,6 +28,18 @@ struct Counted {
     recent: Vec<Instant>,
     /// Those that somebody has leave to make.
     held: usize,
+    /// Those that wait and have waited long enough.
+    pressing: usize,
+}
+
+/// Work that can wait and has waited long enough: one call is kept for it.
+#[derive(Debug)]
+pub struct Pressing<'a>(&'a Bucket);
+
+impl Drop for Pressing<'_> {
+    fn drop(&mut self) {
+        self.0.counted.lock().pressing -= 1;
+    }
 }
 
 impl Bucket {
@@ -46,17 +58,39 @@ impl Bucket {
         Ok(self.spend(now))
     }
 
-    /// The same for work that can wait: a quarter of all calls is left for what cannot.
+    /// The same for work that can wait: a quarter of all calls is left for what cannot. Or says after what time to
+    /// try again, when others have had a chance.
     pub fn take_spare(&self, now: Instant) -> Result<Instant, Duration> {
         let spare = self.calls - self.calls.div_ceil(4);
-        self.hold_one_of(spare.max(1), now)?;
+        self.take_one_of(spare.max(1), now)
+    }
+
+    /// Keeps a call for work that has waited long enough. More than others leave it may take.
+    pub fn press(&self) -> Pressing<'_> {
+        self.counted.lock().pressing += 1;
+        Pressing(self)
+    }
+
+    /// The one that was kept.
+    pub fn take_pressing(
+        &self,
+        now: Instant,
+        _pressing: &Pressing<'_>,
+    ) -> Result<Instant, Duration> {
+        self.take_one_of(self.calls, now)
+    }
+
+    fn take_one_of(&self, calls: usize, now: Instant) -> Result<Instant, Duration> {
+        let held = self.hold_one_of(calls, now);
+        held.map_err(|wait| wait + SECOND / u32::try_from(self.calls).unwrap_or(u32::MAX))?;
         Ok(self.spend(now))
     }
 
     /// Holds a call that is made later, or says how long until there is one. It counts as long as it
     /// is held, and then from when it arrives: however late that is, no second holds too many.
     pub fn hold(&self, now: Instant) -> Result<(), Duration> {
-        self.hold_one_of(self.calls, now)
+        let pressing = self.counted.lock().pressing.min(1);
+        self.hold_one_of((self.calls - pressing).max(1), now)
     }
 
     fn hold_one_of(&self, calls: usize, now: Instant) -> Result<(), Duration> {
@@ -132,6 +166,26 @@ mod tests {
             let left = (0..100).take_while(|_| bucket.take(now).is_ok());
             assert_eq!(spare + left.count(), calls as usize);
         }
+    }
+
+    #[test]
+    fn work_that_has_waited_long_has_a_call_that_nobody_else_takes() {
+        let (bucket, mut now) = (Bucket::per_second(4), Instant::now());
+        let others = |now| {
+            (0..100)
+                .take_while(|_| answered(&bucket, now).is_ok())
+                .count()
+        };
+        assert_eq!(others(now), 4);
+        let pressing = bucket.press();
+        assert!(bucket.take_pressing(now, &pressing).is_err());
+        now += SECOND + MARGIN;
+        assert_eq!(others(now), 3);
+        assert!(bucket.take_spare(now).is_err());
+        bucket.take_pressing(now, &pressing).unwrap();
+        drop(pressing);
+        now += 2 * SECOND;
+        assert_eq!(others(now), 4);
     }
 
     #[test]

@@ -28,7 +28,9 @@ const QUOTE_TIMEOUT: Duration = Duration::from_millis(2_900);
 /// Longest wait for records: a check must be answered in 3 s with its collecting.
 const RECORDS_TIMEOUT: Duration = Duration::from_millis(2_500);
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// Longest wait for a call to spare.
+/// How long a call to spare is waited for before one is kept.
+const SPARE_WAIT: Duration = Duration::from_secs(1);
+/// Longest wait for one.
 const SPARE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Largest answer that is read: 50 records are about 150 KiB.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -266,16 +268,34 @@ impl Client {
             url.query_pairs_mut()
                 .append_pair("continuation", continuation);
         }
-        self.records.ready()?;
-        let latest = Instant::now() + SPARE_WAIT_MAX;
-        let counts_until = loop {
-            match self.calls.take_spare(Instant::now()) {
-                Ok(counts_until) => break counts_until,
-                Err(wait) if Instant::now() + wait > latest => return Err(self.over_limit(wait)),
-                Err(wait) => tokio::time::sleep(wait).await,
-            }
-        };
+        let counts_until = self.spare().await?;
         self.page(url, counts_until).await
+    }
+
+    /// A call that nobody waits for, when there is one to spare; after a while the next that comes free.
+    async fn spare(&self) -> Result<Instant, ProviderError> {
+        self.records.ready()?;
+        let came = Instant::now();
+        let mut pressing = None;
+        loop {
+            let now = Instant::now();
+            let taken = match &pressing {
+                None => self.calls.take_spare(now),
+                Some(pressing) => self.calls.take_pressing(now, pressing),
+            };
+            let wait = match taken {
+                Ok(counts_until) => break Ok(counts_until),
+                Err(wait) => wait,
+            };
+            if now + wait > came + SPARE_WAIT_MAX {
+                break Err(self.over_limit(wait));
+            }
+            if pressing.is_none() && now > came + SPARE_WAIT {
+                pressing = Some(self.calls.press());
+            }
+            tokio::time::sleep(wait).await;
+            self.records.ready()?;
+        }
     }
 
     fn over_limit(&self, wait: Duration) -> ProviderError {

@@ -132,22 +132,23 @@ pub async fn take_turn(
 }
 
 /// Moves a sweep's cursor on; never back, and never ahead of the database's own clock: a replica whose clock
-/// is fast must not carry it past what the others have yet to read. A turn that goes on stays whose it is.
+/// is fast must not carry it past what the others have yet to read. The next turn is in so many seconds.
 pub async fn advance(
     pool: &PgPool,
     name: &str,
-    position: DateTime<Utc>,
-    settled: Option<DateTime<Utc>>,
+    reach: Reach,
+    next_in_seconds: f64,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "update provider_cursor set
             position = greatest(position, least($2, now())),
             settled = greatest(settled, least($3, now())),
-            next_at = greatest(next_at, now() + interval '5 seconds')
+            next_at = now() + make_interval(secs => $4)
         where name = $1",
         name,
-        position,
-        settled,
+        reach.position,
+        reach.settled,
+        next_in_seconds,
     )
     .execute(pool)
     .await?;
