@@ -1,5 +1,6 @@
 //! The outbox and the records in Redis
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use control_plane::publish;
@@ -14,6 +15,7 @@ use redis::AsyncCommands as _;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use sqlx::PgPool;
+use tokio::sync::watch;
 
 use super::client::Api;
 use super::redis_server::Redis;
@@ -323,4 +325,26 @@ async fn an_endpoint_that_cannot_be_opened_is_told_as_unavailable_and_holds_nobo
             (paused, paused)
         );
     }
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn whoever_waits_until_all_is_told_finds_nothing_left(pool: PgPool) {
+    let redis = Redis::start();
+    let api = Api::with(pool, &[&format!("--redis-url={}", redis.url())]);
+    let (stop, stopped) = watch::channel(false);
+    let publishing = tokio::spawn(publish::run(Arc::clone(&api.app), stopped));
+    let written = "insert into outbox (quote_identity) select sha256(random()::text::bytea) from generate_series(1, 3)";
+    let mut left = 0;
+    for _ in 0..20 {
+        sqlx::query(written)
+            .execute(api.app.db.pool())
+            .await
+            .unwrap();
+        api.app.publisher.caught_up().await;
+        left += i64::from(waiting(&api).await > 0);
+    }
+    // It is not waited for long, which a busy machine may need.
+    assert!(left <= 5, "left behind {left} times of 20");
+    stop.send(true).unwrap();
+    publishing.await.unwrap();
 }

@@ -341,6 +341,12 @@ async fn a_reader_waits_until_the_payment_is_news(pool: PgPool) {
     let (shown, ()) = tokio::join!(data(&stage, &buyer, &path), stage.deposit(&id));
     assert_eq!(shown["status"], "paid");
     assert!(started.elapsed().as_secs() < 20);
+    // Nobody publishes here: until gateways were told is waited for, and no longer than it may be.
+    let started = std::time::Instant::now();
+    let path_at_once = format!("/relay-requests/{id}");
+    let shown = data(&stage, &buyer, &path_at_once).await;
+    assert_eq!(shown["status"], "paid");
+    assert!(started.elapsed().as_millis() >= 200);
     // What will not change by waiting is told at once.
     assert_eq!(data(&stage, &buyer, &path).await["status"], "paid");
 }
