@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, Utc};
-use crochet_shared::clock::{rfc3339_millis, rfc3339_millis_option};
+use chrono::{DateTime, TimeDelta, Utc};
+use crochet_shared::clock::{self, rfc3339_millis, rfc3339_millis_option};
 use crochet_shared::code::Code;
 use crochet_shared::envelope::{Amount, Failure, Fees, Success};
 use crochet_shared::header as names;
@@ -367,6 +367,9 @@ struct WaitParams {
     wait: Option<i64>,
 }
 
+/// For how long it is news that a deposit is known. What is older was told.
+const NEWS: TimeDelta = TimeDelta::seconds(10);
+
 schema_type!(Wait = describe::integer(1, WAIT_SECONDS_MAX));
 
 /// Shows a payment, to its buyer.
@@ -423,7 +426,10 @@ pub async fn payment(
 
 /// Whoever is shown that her deposit is known is asked by no gateway to pay the same quote again.
 async fn shown(app: &App, payment: Payment) -> Result<Data<ShownPayment>, ApiError> {
-    if matches!(payment.status(), "pending" | "paid") {
+    let paid_at = (payment.redeem_until).map(|until| until - app.config.redeem);
+    let known_since = payment.deposit_seen_at.or(paid_at);
+    let is_news = known_since.is_none_or(|since| clock::now() - since < NEWS);
+    if is_news && matches!(payment.status(), "pending" | "paid") {
         app.publisher.caught_up().await;
     }
     Ok(Data(payment.into()))
