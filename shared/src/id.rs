@@ -6,6 +6,8 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -206,9 +208,17 @@ prefixed_id! {
 pub struct Owner(#[serde(with = "serde_bytes")] pub [u8; 16]);
 
 impl Owner {
-    /// A new random owner.
+    /// One that is nobody else's: a random beginning of this process, and a number. It need not be hard to guess,
+    /// only gateways name one; and to ask the operating system for every call would be a system call of each.
     pub fn new() -> Self {
-        Self(random())
+        static PROCESS: LazyLock<[u8; 8]> = LazyLock::new(random);
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let mut owner = [0; 16];
+        let (process, rest) = owner.split_at_mut(PROCESS.len());
+        process.copy_from_slice(&*PROCESS);
+        rest.copy_from_slice(&number.to_be_bytes());
+        Self(owner)
     }
 }
 
@@ -221,6 +231,13 @@ impl Default for Owner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn owners_are_each_another() {
+        let owners: std::collections::HashSet<[u8; 16]> =
+            (0..1_000).map(|_| Owner::new().0).collect();
+        assert_eq!(owners.len(), 1_000);
+    }
 
     #[test]
     fn a_request_id_reads_back_and_refuses_other_spellings() {
