@@ -10,7 +10,8 @@ use crochet_shared::redis_key;
 use quick_cache::sync::Cache;
 
 use super::flight::Flights;
-use super::{Changes, FRESH, REDIS_AGE_MAX};
+use super::{Changes, FRESH, PATIENCE, REDIS_AGE_MAX};
+use crate::adapter::again::patiently;
 use crate::adapter::batch::Unanswered;
 use crate::gateway::Gateway;
 use crate::rate::Window;
@@ -112,7 +113,8 @@ impl Keys {
         }
         if record.is_none() {
             at = since;
-            record = gateway.control_plane.resolve_key(&digest).await?;
+            let ask = || gateway.control_plane.resolve_key(&digest);
+            record = patiently(since, PATIENCE, ask).await?;
             gateway.metrics.keys.from_control_plane.increment(1);
         } else {
             gateway.metrics.keys.from_redis.increment(1);

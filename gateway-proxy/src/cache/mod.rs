@@ -29,6 +29,8 @@ pub const FRESH: Duration = Duration::from_secs(4);
 /// How old a record in Redis may be ([`RECORD_SECONDS_MAX`]): for so long after a change, one from
 /// before it could be put back by whoever writes to Redis.
 pub const REDIS_AGE_MAX: Duration = Duration::from_secs(RECORD_SECONDS_MAX.unsigned_abs());
+/// How long a key or route is asked for again that got no answer.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Changes that are remembered for the look-ups they may race with.
 const CHANGES_MAX: usize = 8192;
 

@@ -12,7 +12,8 @@ use crochet_shared::redis_key;
 use quick_cache::sync::Cache;
 
 use super::flight::Flights;
-use super::{Changes, FRESH, REDIS_AGE_MAX};
+use super::{Changes, FRESH, PATIENCE, REDIS_AGE_MAX};
+use crate::adapter::again::patiently;
 use crate::adapter::batch::Unanswered;
 use crate::gateway::Gateway;
 use crate::seller::{Health, Network, Seller};
@@ -176,7 +177,8 @@ impl Routes {
         }
         if record.is_none() {
             at = since;
-            record = gateway.control_plane.resolve_route(name).await?;
+            let ask = || gateway.control_plane.resolve_route(name);
+            record = patiently(since, PATIENCE, ask).await?;
             gateway.metrics.routes.from_control_plane.increment(1);
         } else {
             gateway.metrics.routes.from_redis.increment(1);

@@ -21,6 +21,7 @@ use serde::Serialize;
 use super::admit::{Place, Presented};
 use super::body::Body;
 use super::{answer, quote, replay, settle};
+use crate::adapter::again::patiently;
 use crate::adapter::batch::Unanswered;
 use crate::error::Refusal;
 use crate::gateway::Gateway;
@@ -261,7 +262,10 @@ async fn evidence(
     };
     let began = Instant::now();
     fault::pass(Point::BeforeEvidence);
-    let answer = quote::patiently(began, || gateway.control_plane.check(&check)).await;
+    let answer = patiently(began, quote::PATIENCE, || {
+        gateway.control_plane.check(&check)
+    })
+    .await;
     fault::pass(Point::AfterEvidence);
     Metrics::took(&gateway.metrics.check, began.elapsed());
     let answer = answer.map_err(|why| {

@@ -23,6 +23,7 @@ use serde_json::value::RawValue;
 
 use super::admit::{self, Admitted};
 use super::{answer, replay};
+use crate::adapter::again::patiently;
 use crate::adapter::batch::Unanswered;
 use crate::cache::REDIS_AGE_MAX;
 use crate::cache::quotes::{OpenQuote, Wanted};
@@ -31,7 +32,7 @@ use crate::gateway::Gateway;
 use crate::metrics::Metrics;
 
 /// How long a look-up or a new quote is waited for again after a lost reply.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// When to look again at a purchase whose deposit is known.
 const PAID_RETRY_SECONDS: u32 = 1;
 
@@ -180,7 +181,10 @@ async fn look_up_or_make(
 ) -> Result<(Quote, bool), Learned> {
     let mut again = true;
     loop {
-        let found = patiently(since, || gateway.control_plane.quotes.ask(identity.clone())).await;
+        let found = patiently(since, PATIENCE, || {
+            gateway.control_plane.quotes.ask(identity.clone())
+        })
+        .await;
         match found {
             Err(why) => return Err(Learned::Unanswered(why)),
             Ok(QuoteFound::Open(quote)) => return Ok((quote, false)),
@@ -210,20 +214,6 @@ async fn look_up_or_make(
     }
 }
 
-/// Asks again after a lost reply: looking changes nothing, and what was made or recorded is found.
-pub(super) async fn patiently<T, F: Future<Output = Result<T, Unanswered>>>(
-    since: Instant,
-    mut ask: impl FnMut() -> F,
-) -> Result<T, Unanswered> {
-    let mut again = true;
-    loop {
-        match ask().await {
-            Err(Unanswered::Lost) if again && since.elapsed() < PATIENCE => again = false,
-            answered => return answered,
-        }
-    }
-}
-
 /// A fresh payment in place of one that failed at the provider: 402 `PAYMENT_FAILED`.
 pub async fn afresh(
     gateway: &Arc<Gateway>,
@@ -234,7 +224,7 @@ pub async fn afresh(
         buyer,
         relay_request_id,
     };
-    let created = patiently(Instant::now(), || {
+    let created = patiently(Instant::now(), PATIENCE, || {
         gateway.control_plane.create_quote(&create)
     })
     .await;
@@ -421,23 +411,5 @@ mod tests {
             .concat()
         );
         assert!(payment_json(&quote("{"), true).is_none());
-    }
-
-    #[tokio::test]
-    async fn a_lost_reply_is_asked_again_once_and_a_refusal_is_not() {
-        let mut asked = 0;
-        let answer: Result<(), _> = patiently(Instant::now(), || {
-            asked += 1;
-            async { Err(Unanswered::Lost) }
-        })
-        .await;
-        assert_eq!((answer, asked), (Err(Unanswered::Lost), 2));
-        let mut asked = 0;
-        let answer: Result<(), _> = patiently(Instant::now(), || {
-            asked += 1;
-            async { Err(Unanswered::Full) }
-        })
-        .await;
-        assert_eq!((answer, asked), (Err(Unanswered::Full), 1));
     }
 }
