@@ -5,13 +5,12 @@ use std::collections::BTreeSet;
 use demo_agent::{Chain, PaidCall, Quote};
 use serde_json::{Value, json};
 
-use crate::harness::{Market, ok, refused, text, trials, until};
+use crate::harness::{Market, ok, refused, text, trials};
 use crate::states::uuid_of;
 
 trials!(
     a_402_says_all_that_is_needed_to_pay,
     a_402_is_durable_before_it_leaves,
-    whoever_has_seen_her_deposit_is_not_asked_for_another,
     the_same_call_again_gets_the_same_quote_through_any_gateway_and_a_flushed_cache,
     another_body_currency_listing_buyer_or_key_gets_another_quote,
     fifty_first_calls_at_once_make_one_quote,
@@ -130,32 +129,6 @@ async fn a_402_is_durable_before_it_leaves() {
         "a quote lives 15 minutes, or that less its margin: {remaining} s"
     );
     market.assert_unpaid(&quote).await;
-}
-
-async fn whoever_has_seen_her_deposit_is_not_asked_for_another() {
-    let market = Market::open().await;
-    let mut late = 0;
-    for _ in 0..20 {
-        let call = market.call();
-        let quote = market.buyer.quote(&call).await.unwrap();
-        for api in &market.door.apis {
-            market.buyer.through(api).quote(&call).await.unwrap();
-        }
-        let id = quote.relay_request_id.as_str();
-        market.door.sandbox.deposit(&[id]).await.unwrap();
-        until("the deposit is shown", || async {
-            let status = market.relay_request(&quote).await["status"].clone();
-            (status != "quoted").then_some(())
-        })
-        .await;
-        for api in &market.door.apis {
-            let answer = market.buyer.through(api).call(&call, None).await.unwrap();
-            assert!(matches!(answer.status, 202 | 402), "{answer}");
-            late += usize::from(answer.status == 402);
-        }
-    }
-    // Telling is waited for no longer than 200 ms, which may be too short beside a dozen other stacks.
-    assert!(late <= 4, "{late} were asked to pay again");
 }
 
 async fn the_same_call_again_gets_the_same_quote_through_any_gateway_and_a_flushed_cache() {

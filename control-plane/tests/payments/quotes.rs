@@ -123,14 +123,16 @@ async fn a_quote_is_durable_and_enough_to_pay(pool: PgPool) {
     stage.assert_audit_empty().await;
 }
 
+/// Another control plane beside the stage's.
+fn replica(stage: &Stage, pool: PgPool) -> Arc<control_plane::app::App> {
+    let config = stage::config(&stage.sandbox, &[]);
+    control_plane::app::App::with_db(config, control_plane::db::Db::from_pool(pool)).unwrap()
+}
+
 #[sqlx::test(migrations = "./migrations")]
 async fn the_same_identity_at_once_from_two_replicas_buys_one_quote(pool: PgPool) {
     let stage = Stage::with_sandbox(pool.clone(), &[]).await;
-    let second = control_plane::app::App::with_db(
-        stage::config(&stage.sandbox, &[]),
-        control_plane::db::Db::from_pool(pool),
-    )
-    .unwrap();
+    let second = replica(&stage, pool);
     let tasks: Vec<_> = (0..20)
         .map(|n| {
             let app = if n % 2 == 0 {
@@ -160,11 +162,7 @@ async fn the_same_identity_at_once_from_two_replicas_buys_one_quote(pool: PgPool
 #[sqlx::test(migrations = "./migrations")]
 async fn a_key_for_two_purchases_at_once_is_one_of_them(pool: PgPool) {
     let stage = Stage::with_sandbox(pool.clone(), &[]).await;
-    let second = control_plane::app::App::with_db(
-        stage::config(&stage.sandbox, &[]),
-        control_plane::db::Db::from_pool(pool),
-    )
-    .unwrap();
+    let second = replica(&stage, pool);
     for round in 0..10 {
         let uses = [&stage.app, &stage.app, &second].into_iter().zip(0_u8..);
         let uses = uses.map(|(app, body)| {

@@ -110,23 +110,15 @@ async fn background_work_finds_payments_nobody_asked_about_and_ends_what_is_over
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
-        let successes = "select count(*) from provider_success";
-        while sqlx::query_scalar::<_, i64>(successes)
-            .fetch_one(stage.pool())
-            .await
-            .unwrap()
-            < 3
-        {
+        let count = async |what: &'static str| -> i64 {
+            let counted = sqlx::query_scalar(what).fetch_one(stage.pool());
+            counted.await.unwrap()
+        };
+        while count("select count(*) from provider_success").await < 3 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         // What is in evidence is not looked at by every audit again.
-        let open = "select count(*) from provider_success where not evidenced";
-        while sqlx::query_scalar::<_, i64>(open)
-            .fetch_one(stage.pool())
-            .await
-            .unwrap()
-            > 0
-        {
+        while count("select count(*) from provider_success where not evidenced").await > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
