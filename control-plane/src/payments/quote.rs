@@ -242,7 +242,8 @@ async fn again(
     Ok((identity, before.request_bytes))
 }
 
-/// One at a time for an identity, here and everywhere, and for a key whatever it is used for. `looked` says that it stood nowhere a moment ago.
+/// One at a time for an identity, here and everywhere, and for a key whatever it is used for. `looked` says that it
+/// stood nowhere a moment ago.
 async fn in_turn(
     app: &App,
     identity: &QuoteIdentity,
