@@ -89,13 +89,16 @@ const fn sort(name: &'static str, number: u8) -> (&'static str, Sort) {
 
 /// How long it is remembered that a filter passes more than numbered pages reach.
 const REMEMBERED: Duration = Duration::from_mins(1);
-/// Filters that are remembered so; then all are forgotten.
+/// Filters that are remembered so, and searches that are counted; then all are forgotten.
 const REMEMBERED_MAX: usize = 10_000;
 
 /// What this room keeps in memory. All of it may be lost at any time.
 #[derive(Debug, Default)]
 pub struct Memory {
     beyond_reach: Mutex<HashMap<String, Instant>>,
+    /// How many listings match a search, by [`Filter::state`]: for as long as none that has one of its words, or had it,
+    /// is changed, it is the exact number.
+    counted: Mutex<HashMap<String, i64>>,
 }
 
 impl Memory {
@@ -110,6 +113,18 @@ impl Memory {
             known.clear();
         }
         known.insert(filter, Instant::now());
+    }
+
+    fn counted(&self, state: &str) -> Option<i64> {
+        self.counted.lock().get(state).copied()
+    }
+
+    fn remember_count(&self, state: String, count: i64) {
+        let mut known = self.counted.lock();
+        if known.len() >= REMEMBERED_MAX {
+            known.clear();
+        }
+        known.insert(state, count);
     }
 }
 
@@ -159,6 +174,9 @@ async fn read(app: &App, asked: &Asked, known: Option<i64>) -> Result<Gathered, 
         gathered_max + 1
     };
     let name = filter.name();
+    let state = filter.state();
+    let remembered = || app.catalog.counted(state.as_deref()?);
+    let known = known.or_else(remembered);
     let mut count = match known {
         Some(known) => known,
         None if app.catalog.is_beyond_reach(&name) => {
@@ -172,11 +190,15 @@ async fn read(app: &App, asked: &Asked, known: Option<i64>) -> Result<Gathered, 
         // It is counted as it is gathered.
         None => 0,
     };
-    if count <= gathered_max {
+    let walked = known.is_some() && state.is_some() && store::is_walked(filter, paging, count);
+    if count <= gathered_max && !walked {
         // One more, which tells whether these are all.
         let bound = count.max(most) + 1;
         let gathered = store::gather(db, filter, sort, paging, bound).await?;
         if gathered.count < bound {
+            if let Some(state) = state.filter(|_| known.is_none()) {
+                app.catalog.remember_count(state, gathered.count);
+            }
             return Ok(gathered);
         }
         count = gathered.count;

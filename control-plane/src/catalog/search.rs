@@ -22,8 +22,12 @@ pub(super) struct Word {
     pub(super) stem: Option<String>,
     /// Active listings with its stem.
     pub(super) stem_listings: i64,
+    /// The change after which these are they: another number after each.
+    pub(super) stem_change: i64,
     /// Active listings with the word as it stands in their name or tags.
     pub(super) listings: i64,
+    /// The change after which these are they.
+    pub(super) change: i64,
 }
 
 /// A word of the catalog that is spelled like an unknown one.
@@ -35,6 +39,8 @@ pub(super) struct Similar {
     pub(super) word: String,
     /// Active listings with it.
     pub(super) listings: i64,
+    /// The change after which these are they.
+    pub(super) change: i64,
 }
 
 /// A word of a search as it is looked for: it, or any of those that it may stand for.
@@ -44,6 +50,8 @@ pub(super) struct Meaning {
     pub(super) words: Vec<String>,
     /// Active listings with the first, and with the second, and so on, added up.
     pub(super) listings: i64,
+    /// Of each word, the change after which these are they.
+    pub(super) changes: Vec<i64>,
 }
 
 /// What is to be looked for.
@@ -73,11 +81,25 @@ impl Word {
         std::iter::once(self.written.as_str()).chain(stem)
     }
 
-    /// What it is found by, and how many listings have that.
-    fn known(&self) -> (&str, i64) {
-        match &self.stem {
-            Some(stem) => (stem, self.stem_listings),
-            None => (&self.written, self.listings),
+    /// How many listings have what it is found by.
+    fn found(&self) -> i64 {
+        if self.stem.is_some() {
+            self.stem_listings
+        } else {
+            self.listings
+        }
+    }
+
+    /// What it is found by.
+    fn itself(&self) -> Meaning {
+        let (word, change) = match &self.stem {
+            Some(stem) => (stem, self.stem_change),
+            None => (&self.written, self.change),
+        };
+        Meaning {
+            words: vec![word.clone()],
+            listings: self.found(),
+            changes: vec![change],
         }
     }
 }
@@ -105,9 +127,7 @@ impl Sought {
 
 /// Spellings of words that no listing has; too many to be slips of the pen are `None`.
 pub(super) fn unknown(words: &[Word]) -> Option<Vec<String>> {
-    let unknown = telling(words)
-        .into_iter()
-        .filter(|word| word.known().1 == 0);
+    let unknown = telling(words).into_iter().filter(|word| word.found() == 0);
     let unknown: Vec<&Word> = unknown.collect();
     let spellings = unknown.iter().flat_map(|word| word.spellings());
     (unknown.len() <= UNKNOWN_WORDS_MAX).then(|| spellings.map(str::to_owned).collect())
@@ -117,12 +137,8 @@ pub(super) fn unknown(words: &[Word]) -> Option<Vec<String>> {
 pub(super) fn sought(words: &[Word], similar: &[Similar]) -> Sought {
     let mut meant = Vec::new();
     for word in telling(words) {
-        let (text, listings) = word.known();
-        if listings > 0 {
-            meant.push(Meaning {
-                words: vec![text.to_owned()],
-                listings,
-            });
+        if word.found() > 0 {
+            meant.push(word.itself());
             continue;
         }
         let mut likes: Vec<&Similar> = Vec::new();
@@ -140,6 +156,7 @@ pub(super) fn sought(words: &[Word], similar: &[Similar]) -> Sought {
         meant.push(Meaning {
             words: likes.iter().map(|like| like.word.clone()).collect(),
             listings: likes.iter().map(|like| like.listings).sum(),
+            changes: likes.iter().map(|like| like.change).collect(),
         });
     }
     if meant.is_empty() {
@@ -180,7 +197,9 @@ mod tests {
             written: written.to_owned(),
             stem: stem.map(str::to_owned),
             stem_listings,
+            stem_change: stem_listings * 10,
             listings: stem_listings,
+            change: stem_listings * 10,
         }
     }
 
@@ -189,13 +208,16 @@ mod tests {
             spelled: spelled.to_owned(),
             word: word.to_owned(),
             listings,
+            change: listings * 10,
         }
     }
 
-    fn meaning(words: &[&str], listings: i64) -> Meaning {
+    /// The words, each with how many listings have it.
+    fn meaning<const WORDS: usize>(words: [(&str, i64); WORDS]) -> Meaning {
         Meaning {
-            words: words.iter().map(|&word| word.to_owned()).collect(),
-            listings,
+            words: words.map(|(word, _)| word.to_owned()).to_vec(),
+            listings: words.iter().map(|(_, listings)| listings).sum(),
+            changes: words.map(|(_, listings)| listings * 10).to_vec(),
         }
     }
 
@@ -210,7 +232,7 @@ mod tests {
             word("weather", Some("weather"), 5),
             word("maps", Some("map"), 3),
         ];
-        let (map, weather) = (meaning(&["map"], 3), meaning(&["weather"], 5));
+        let (map, weather) = (meaning([("map", 3)]), meaning([("weather", 5)]));
         assert_eq!(unknown(&words), Some(vec![]));
         let both = sought(&words, &[]);
         assert_eq!(both, found(&[map, weather.clone()]), "the rarest first");
@@ -220,7 +242,7 @@ mod tests {
         assert_eq!(one.count(), Some(5));
         assert_eq!(
             sought(&[word("the", None, 2)], &[]),
-            found(&[meaning(&["the"], 2)])
+            found(&[meaning([("the", 2)])])
         );
         assert_eq!(sought(&[], &[]), Sought::Nothing);
         assert_eq!(Sought::Nothing.count(), Some(0));
@@ -239,12 +261,15 @@ mod tests {
             like("wether", "wetland", 9),
             like("other", "others", 9),
         ];
-        let (map, both) = (meaning(&["map"], 3), meaning(&["weather", "whether"], 8));
+        let (map, both) = (
+            meaning([("map", 3)]),
+            meaning([("weather", 7), ("whether", 1)]),
+        );
         assert_eq!(sought(&words, &similar), found(&[map, both.clone()]));
         assert_eq!(sought(&words[..1], &similar), found(&[both]));
         assert_eq!(sought(&words[..1], &similar).count(), None);
         let one = sought(&words[..1], &similar[..1]);
-        assert_eq!(one, found(&[meaning(&["weather"], 7)]));
+        assert_eq!(one, found(&[meaning([("weather", 7)])]));
         assert_eq!(one.count(), Some(7));
         assert_eq!(sought(&words, &similar[2..]), Sought::Nothing);
     }
@@ -260,7 +285,7 @@ mod tests {
             translate.clone(),
             translate,
         ];
-        let meant = meaning(&["translation", "translat"], 4);
+        let meant = meaning([("translation", 1), ("translat", 3)]);
         assert_eq!(sought(&words, &similar), found(&[meant]));
         assert_eq!(
             sought(&words, &[like("tranlsation", "translat", 3)]),
@@ -303,6 +328,6 @@ mod tests {
     #[test]
     fn a_word_is_never_an_operator() {
         assert_eq!(quoted("a'b\\c|"), "'a''b\\\\c|'");
-        assert_eq!(meaning(&["a|b", "c"], 1).query(), "( 'a|b' | 'c' )");
+        assert_eq!(meaning([("a|b", 1), ("c", 1)]).query(), "( 'a|b' | 'c' )");
     }
 }

@@ -1,27 +1,27 @@
-//! `GET /listings`: filters, sorts, searches and pages
+//! `GET /listings`: filters, sorts, searches and pages (how a search is read: `search`)
 
 use http::Method;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::PgPool;
 
 use super::client::{Agent, Api};
 
 /// A market of listings, each with a price in dollars, calls and a rating in hundredths.
-struct Market {
-    api: Api,
-    agent: Agent,
+pub(super) struct Market {
+    pub(super) api: Api,
+    pub(super) agent: Agent,
 }
 
 const ABSENT: &str = "\u{0}absent";
 
 impl Market {
-    async fn new(pool: PgPool) -> Self {
+    pub(super) async fn new(pool: PgPool) -> Self {
         let api = Api::new(pool);
         let agent = api.agent().await;
         Self { api, agent }
     }
 
-    async fn list(&self, name: &str, mut more: Value) -> Value {
+    pub(super) async fn list(&self, name: &str, mut more: Value) -> Value {
         more["name"] = name.into();
         self.agent.list(more).await
     }
@@ -34,7 +34,7 @@ impl Market {
     }
 
     /// All names, page after page by cursor.
-    async fn walked(&self, query: &str) -> Vec<String> {
+    pub(super) async fn walked(&self, query: &str) -> Vec<String> {
         let mut names = Vec::new();
         let mut cursor = String::new();
         loop {
@@ -52,7 +52,7 @@ impl Market {
         }
     }
 
-    async fn found(&self, text: &str) -> Vec<String> {
+    pub(super) async fn found(&self, text: &str) -> Vec<String> {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         let mut names = self.names(&query.append_pair("q", text).finish()).await;
         names.sort();
@@ -424,153 +424,4 @@ async fn a_search_follows_its_listings_through_every_change(pool: PgPool) {
     .await
     .unwrap();
     assert_eq!(left, ["beta", "zephyr"]);
-}
-
-#[sqlx::test(migrations = "./migrations")]
-async fn words_that_no_listing_has_any_more_are_forgotten_and_found_again_when_one_has(
-    pool: PgPool,
-) {
-    let market = Market::new(pool).await;
-    market.list("Quixotic zephyr", json!({})).await;
-    market.list("Steady zephyr", json!({})).await;
-    let words = async || -> Vec<String> {
-        sqlx::query_scalar(
-            "select word from search_word where word in ('quixotic', 'steady', 'zephyr') order by word",
-        )
-        .fetch_all(market.api.app.db.pool())
-        .await
-        .unwrap()
-    };
-    let status = async |status: &str| {
-        let change = json!({ "status": status });
-        let changed = market.agent.patch("/listings/quixotic-zephyr", &change);
-        changed.await.data(200);
-    };
-    // Twice round: the second begins where the first began.
-    let walk = control_plane::catalog::Walk::default();
-    let round = async || {
-        for _ in 0..2 {
-            walk.go_on(&market.api.app).await.unwrap();
-        }
-    };
-    round().await;
-    assert_eq!(words().await, ["quixotic", "steady", "zephyr"]);
-    status("suspended").await;
-    assert_eq!(
-        words().await.len(),
-        3,
-        "a change of a listing deletes no word"
-    );
-    round().await;
-    assert_eq!(words().await, ["steady", "zephyr"]);
-    status("active").await;
-    assert_eq!(market.found("quixotc").await, ["Quixotic zephyr"]);
-    assert_eq!(words().await, ["quixotic", "steady", "zephyr"]);
-}
-
-/// Listings that come and go while words are forgotten: in the end each word's count is right.
-#[sqlx::test(migrations = "./migrations")]
-async fn words_are_counted_right_while_unused_ones_are_forgotten(pool: PgPool) {
-    let market = Market::new(pool).await;
-    market.list("Quixotic zephyr", json!({})).await;
-    let changes = async {
-        for number in 0..40 {
-            let status = if number % 2 == 0 {
-                "suspended"
-            } else {
-                "active"
-            };
-            let change = json!({ "status": status });
-            let changed = market.agent.patch("/listings/quixotic-zephyr", &change);
-            changed.await.data(200);
-        }
-    };
-    let walk = control_plane::catalog::Walk::default();
-    let rounds = async {
-        loop {
-            walk.go_on(&market.api.app).await.unwrap();
-        }
-    };
-    tokio::select! {
-        () = changes => {}
-        () = rounds => {}
-    }
-    let counts: Vec<i64> =
-        sqlx::query_scalar("select listings from search_word where word in ('quixotic', 'zephyr')")
-            .fetch_all(market.api.app.db.pool())
-            .await
-            .unwrap();
-    assert_eq!(counts, [1, 1]);
-}
-
-/// So many that the order of a sort is walked, and a few of them that are gathered.
-#[sqlx::test(migrations = "./migrations")]
-async fn a_search_finds_the_same_gathered_or_walked(pool: PgPool) {
-    let market = Market::new(pool).await;
-    market.list("Origin", json!({})).await;
-    let db = market.api.app.db.pool();
-    for sql in [
-        "insert into listing (id, slug, seller_id, name, description, pricing_model, price_micros, delivery_type, status)
-         select gen_random_uuid(), 'slug-' || n, seller_id,
-             case when n % 50 = 0 then 'Zephyr ' when n % 5 = 0 then 'Alone ' else 'Sound ' end || n,
-             case when n % 5 = 0 then 'Other.' else 'A zephyr.' end, 'per_call', 1 + n % 7, 'api', 'active'
-         from listing, generate_series(1, 4000) n",
-        "update listing_stats set calls_30d = price_micros % 3, review_count = 1, rating_sum = price_micros % 5",
-    ] {
-        sqlx::query(sql).execute(db).await.unwrap();
-    }
-    for (q, having, sort, order) in [
-        ("zephyr", "Zephyr %|Sound %", "newest", "l.id desc"),
-        (
-            "zephyr",
-            "Zephyr %|Sound %",
-            "popular",
-            "s.calls_30d desc, l.id desc",
-        ),
-        (
-            "sound",
-            "Sound %",
-            "rating",
-            "s.rating_order desc, l.id desc",
-        ),
-        (
-            "sound+zephyr",
-            "Sound %",
-            "price_low",
-            "l.price_micros, l.id",
-        ),
-        (
-            "alone+other",
-            "Alone %",
-            "popular",
-            "s.calls_30d desc, l.id desc",
-        ),
-        (
-            "alone",
-            "Alone %",
-            "price_high",
-            "l.price_micros desc, l.id desc",
-        ),
-    ] {
-        let sql = format!(
-            "select l.name from listing l join listing_stats s on s.listing_id = l.id
-             where l.name like any (string_to_array($1, '|')) order by {order}"
-        );
-        let expected: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql))
-            .bind(having)
-            .fetch_all(db)
-            .await
-            .unwrap();
-        let query = format!("q={q}&sort={sort}&limit=100");
-        assert_eq!(market.walked(&query).await, expected, "{query}");
-        let mut paged = Vec::new();
-        for page in 1..=expected.len().div_ceil(100) {
-            let path = format!("/listings?{query}&page={page}");
-            let answer = market.api.get(&path).await.json();
-            assert_eq!(answer["pagination"]["total"], expected.len(), "{query}");
-            let rows = answer["data"].as_array().unwrap().iter();
-            paged.extend(rows.map(|row| row["name"].as_str().unwrap().to_owned()));
-        }
-        assert_eq!(paged, expected, "{query} by page");
-    }
 }

@@ -32,5 +32,6 @@ mod refused;
 mod register;
 mod reviews;
 mod score;
+mod search;
 mod unread;
 mod wallet;

@@ -21,6 +21,19 @@ const GATHERED_MAX: i64 = 2_000;
 const FOUND_GATHERED_MAX: i64 = 3_000;
 /// Rows that a first page reads, as a rule.
 const FIRST_PAGE: i64 = 21;
+/// What reading a page of a search costs among a million listings, in nanoseconds: an entry of a word's list
+/// in the index of words,
+const LISTED_NS: i64 = 20;
+/// a listing that is gathered,
+const GATHERED_NS: i64 = 600;
+/// an entry of the order that is walked,
+const PASSED_NS: i64 = 130;
+/// and a listing that the walk looks at, since its marks do not tell that it lacks the words.
+const LOOKED_AT_NS: i64 = 2_000;
+/// Of a hundred listings so many have the mark of a word that they lack: some 25 words of 256 marks each.
+const MARKED_PERCENT: i64 = 10;
+/// The listings among which a walk's length is reckoned.
+const RECKONED_AMONG: i64 = 1_000_000;
 
 /// What of the catalog is wanted. `None` does not narrow.
 #[derive(Debug, Default)]
@@ -44,6 +57,14 @@ impl Filter {
             || self.delivery_type.is_some()
             || self.min_price.is_some()
             || self.max_price.is_some()
+    }
+
+    /// What tells apart two states of the catalog in which other listings pass: the words, and which change of
+    /// each there was last. `None` when not the words alone decide.
+    pub(in crate::catalog) fn state(&self) -> Option<String> {
+        let alone = !self.words.is_empty() && !self.narrows();
+        let changes = || self.words.iter().map(|meaning| &meaning.changes);
+        alone.then(|| format!("{} {:?}", self.name(), changes().collect::<Vec<_>>()))
     }
 
     /// Whether no listing can pass.
@@ -111,6 +132,24 @@ pub(in crate::catalog) fn gathered_max(filter: &Filter, paging: &Paging) -> i64 
     // A walk grows with the pages and shrinks with what is found; gathering grows with what is found.
     let pages = (paging.offset() + paging.fetch()) / FIRST_PAGE;
     FOUND_GATHERED_MAX * pages.max(1).isqrt()
+}
+
+/// Whether a page of a search is sooner walked to than gathered, of which it is known that `count` listings match.
+///
+/// To gather them, all that the index lists of each word are met with one another, and then each match is visited; on a
+/// walk nothing is visited but what has the marks of the two rarest words.
+pub(in crate::catalog) fn is_walked(filter: &Filter, paging: &Paging, count: i64) -> bool {
+    let listed: i64 = filter.words.iter().map(|meaning| meaning.listings).sum();
+    let gathering = listed * LISTED_NS + count * GATHERED_NS;
+    let unmarked = |meaning: &Meaning| {
+        let words = meaning.words.iter();
+        words.fold(100, |left, _| left * (100 - MARKED_PERCENT) / 100)
+    };
+    let marked = filter.words.iter().take(2).map(unmarked);
+    let looked_at = marked.fold(100, |percent, unmarked| percent * (100 - unmarked) / 100);
+    let rows = paging.offset() + paging.fetch();
+    let entry = PASSED_NS + LOOKED_AT_NS * looked_at / 100;
+    rows * RECKONED_AMONG / count.max(1) * entry < gathering
 }
 
 /// A page of the active listings that pass the filter, and how many these are, counted as far as
@@ -190,7 +229,7 @@ pub(in crate::catalog) async fn gather(
 }
 
 /// A page of the active listings that pass the filter, read in the order of `sort` from where the page
-/// begins. With words, only those that have a mark of the rarest are looked at.
+/// begins. With words, only those that have the marks of the two rarest are looked at.
 pub(in crate::catalog) async fn walk(
     db: impl PgExecutor<'_>,
     filter: &Filter,
@@ -216,6 +255,7 @@ pub(in crate::catalog) async fn walk(
                    when 'price_high' then (s.price_micros, s.listing_id) < ($8, $7)
                    else (s.price_micros, s.listing_id) > ($8, $7) end)
                and ($11::text is null or s.marks & word_marks($13::text[]) <> 0::bit(256))
+               and ($14::text[] is null or s.marks & word_marks($14::text[]) <> 0::bit(256))
                and ($11::text is null or exists (
                    select from listing_search l where l.listing_id = s.listing_id
                        and l.words @@ $11::text::tsquery
@@ -241,6 +281,7 @@ pub(in crate::catalog) async fn walk(
         filter.rarest(),
         filter.beside_rarest(),
         filter.words.first().map(|rarest| rarest.words.as_slice()),
+        filter.words.get(1).map(|next| next.words.as_slice()),
     )
     .fetch_all(db)
     .await
@@ -318,6 +359,14 @@ mod tests {
     use super::*;
     use crate::paging::Start;
 
+    fn meaning(words: &[&str], listings: i64) -> Meaning {
+        Meaning {
+            words: words.iter().map(|&word| word.to_owned()).collect(),
+            listings,
+            changes: vec![1; words.len()],
+        }
+    }
+
     #[test]
     fn all_but_the_rarest_word_is_said_beside_it() {
         let mut filter = Filter {
@@ -326,11 +375,7 @@ mod tests {
             ..Filter::default()
         };
         assert_eq!(filter.rarest(), None);
-        let meaning = |words: &[&str]| Meaning {
-            words: words.iter().map(|&word| word.to_owned()).collect(),
-            listings: 1,
-        };
-        filter.words = vec![meaning(&["a", "b"]), meaning(&["c"])];
+        filter.words = vec![meaning(&["a", "b"], 1), meaning(&["c"], 1)];
         assert_eq!(filter.rarest().as_deref(), Some("( 'a' | 'b' )"));
         assert_eq!(
             filter.beside_rarest().as_deref(),
@@ -354,11 +399,52 @@ mod tests {
             gathered_max(filter, &Paging { limit: 20, start })
         };
         assert_eq!(at(&filter, 40), GATHERED_MAX);
-        filter.words.push(Meaning {
-            words: vec!["a".to_owned()],
-            listings: 1,
-        });
+        filter.words.push(meaning(&["a"], 1));
         assert_eq!(at(&filter, 1), FOUND_GATHERED_MAX);
         assert_eq!(at(&filter, 40), 6 * FOUND_GATHERED_MAX);
+    }
+
+    #[test]
+    fn what_long_lists_have_in_common_is_walked_to_when_it_is_near() {
+        let at = |words: &[Meaning], page, count| {
+            let filter = Filter {
+                words: words.to_vec(),
+                ..Filter::default()
+            };
+            let start = Start::Page(page);
+            is_walked(&filter, &Paging { limit: 20, start }, count)
+        };
+        let common = [meaning(&["a"], 42_000), meaning(&["b"], 42_000)];
+        assert!(at(&common, 1, 1_600));
+        assert!(!at(&common, 1, 500), "it is far");
+        assert!(!at(&common, 3, 1_600), "so is this");
+        assert!(!at(&common, 1, 0));
+        let rare = [meaning(&["a"], 1_700), meaning(&["b"], 1_700)];
+        assert!(!at(&rare, 1, 1_600), "there is little to meet");
+        let slip = [meaning(&["a", "b", "c", "d"], 2_500)];
+        assert!(!at(&slip, 1, 2_500), "many have one of four marks");
+    }
+
+    #[test]
+    fn a_search_is_in_another_state_after_each_change_of_a_word() {
+        let state = |words: Vec<Meaning>, max_price| {
+            let filter = Filter {
+                words,
+                max_price,
+                ..Filter::default()
+            };
+            filter.state()
+        };
+        let words = || vec![meaning(&["a"], 5), meaning(&["b", "c"], 5)];
+        let before = state(words(), None).expect("words alone");
+        assert_eq!(state(words(), None).as_ref(), Some(&before));
+        for (word, meant) in [(0, 0), (1, 0), (1, 1)] {
+            let mut changed = words();
+            changed[word].changes[meant] += 1;
+            assert_ne!(state(changed, None), Some(before.clone()));
+        }
+        assert_ne!(state(vec![meaning(&["a"], 5)], None), Some(before));
+        assert_eq!(state(words(), Some(1)), None);
+        assert_eq!(state(Vec::new(), None), None);
     }
 }

@@ -7,7 +7,7 @@ use crate::catalog::search::{Similar, Word};
 /// Words of the catalog that are looked at for one misspelled word.
 const SIMILAR_MAX: i32 = 20;
 
-/// The words of a search, each with how many listings have it.
+/// The words of a search, each with how many listings have it, and which transaction last changed which do.
 pub(in crate::catalog) async fn words(
     db: impl PgExecutor<'_>,
     text: &str,
@@ -17,7 +17,9 @@ pub(in crate::catalog) async fn words(
         Word,
         r#"select taken.word as "written!", stem.word as "stem?",
                   coalesce(found_by_stem.listings, 0) as "stem_listings!",
-                  coalesce(found.listings, 0) as "listings!"
+                  coalesce(found_by_stem.xmin::text::bigint, 0) as "stem_change!",
+                  coalesce(found.listings, 0) as "listings!",
+                  coalesce(found.xmin::text::bigint, 0) as "change!"
            from unnest(to_tsvector('pg_catalog.simple', plain_words($1))) as taken (word, positions, weights)
            left join lateral unnest(to_tsvector('pg_catalog.english', taken.word))
                as stem (word, positions, weights) on true
@@ -37,7 +39,9 @@ pub(in crate::catalog) async fn similar(
 ) -> Result<Vec<Similar>, sqlx::Error> {
     sqlx::query_as!(
         Similar,
-        r#"select sought.word as "spelled!", found.word as "word!", found.listings as "listings!"
+        r#"select sought.word as "spelled!", found.word as "word!", found.listings as "listings!",
+                  coalesce((select w.xmin::text::bigint from search_word w where w.word = found.word), 0)
+                      as "change!"
            from unnest($1::text[]) with ordinality as sought (word, place)
            cross join lateral similar_words(sought.word, $2) with ordinality as found (word, listings, place)
            order by sought.place, found.place"#,
