@@ -2,18 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use crochet_shared::id::ProfileId;
 use crochet_shared::money::PRICE_MIN;
-use parking_lot::Mutex;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::listing::{
     DELIVERY_TYPES, Listing, PRICING_MODELS, PricingModel, Record, STATUSES, Status,
 };
+use super::memory::Known;
 use super::price::price_bound;
 use super::search::{self, SEARCH_CHARS_MAX, Sought};
 use super::store::{self, Filter, Gathered, Place};
@@ -87,47 +86,6 @@ const fn sort(name: &'static str, number: u8) -> (&'static str, Sort) {
     (name, Sort { name, number })
 }
 
-/// How long it is remembered that a filter passes more than numbered pages reach.
-const REMEMBERED: Duration = Duration::from_mins(1);
-/// Filters that are remembered so, and searches that are counted; then all are forgotten.
-const REMEMBERED_MAX: usize = 10_000;
-
-/// What this room keeps in memory. All of it may be lost at any time.
-#[derive(Debug, Default)]
-pub struct Memory {
-    beyond_reach: Mutex<HashMap<String, Instant>>,
-    /// How many listings match a search, by [`Filter::state`]: for as long as none that has one of its words, or had it,
-    /// is changed, it is the exact number.
-    counted: Mutex<HashMap<String, i64>>,
-}
-
-impl Memory {
-    fn is_beyond_reach(&self, filter: &str) -> bool {
-        let found = self.beyond_reach.lock().get(filter).copied();
-        found.is_some_and(|since| since.elapsed() < REMEMBERED)
-    }
-
-    fn remember_beyond_reach(&self, filter: String) {
-        let mut known = self.beyond_reach.lock();
-        if known.len() >= REMEMBERED_MAX {
-            known.clear();
-        }
-        known.insert(filter, Instant::now());
-    }
-
-    fn counted(&self, state: &str) -> Option<i64> {
-        self.counted.lock().get(state).copied()
-    }
-
-    fn remember_count(&self, state: String, count: i64) {
-        let mut known = self.counted.lock();
-        if known.len() >= REMEMBERED_MAX {
-            known.clear();
-        }
-        known.insert(state, count);
-    }
-}
-
 /// What was asked of `GET /listings`.
 struct Asked {
     paging: Paging,
@@ -162,8 +120,7 @@ pub async fn browse(State(app): State<Arc<App>>, query: Query) -> Result<Page<Li
 /// The places of the page, and how many pass the filter: as far as numbered pages reach or, on the way
 /// of a cursor, as far as it decides how the page is read.
 ///
-/// That there are more than a page could reach is remembered for a while. It is dear to find out of
-/// common words, and what it says would change only if nearly all of them went.
+/// What is dear to find out of common words is remembered (`memory`).
 async fn read(app: &App, asked: &Asked, known: Option<i64>) -> Result<Gathered, sqlx::Error> {
     let (filter, paging, sort) = (&asked.filter, &asked.paging, asked.sort.name);
     let db = app.db.browsing();
@@ -173,14 +130,20 @@ async fn read(app: &App, asked: &Asked, known: Option<i64>) -> Result<Gathered, 
     } else {
         gathered_max + 1
     };
-    let name = filter.name();
-    let state = filter.state();
-    let remembered = || app.catalog.counted(state.as_deref()?);
-    let known = known.or_else(remembered);
+    let remembered = app.catalog.known(filter, sort);
+    if let Some(Known::Count(count)) = remembered
+        && let Some(passed) = store::passed(filter, paging, count)
+    {
+        let places = store::walk(db, filter, sort, paging, Some(passed)).await?;
+        if i64::try_from(places.len()) == Ok(paging.fetch()) {
+            return Ok(Gathered { places, count });
+        }
+        app.catalog.remember(filter, sort, Known::Far);
+    }
     let mut count = match known {
         Some(known) => known,
-        None if app.catalog.is_beyond_reach(&name) => {
-            let places = store::walk(db, filter, sort, paging).await?;
+        None if app.catalog.is_beyond_reach(filter) => {
+            let places = store::walk(db, filter, sort, paging, None).await?;
             return Ok(Gathered {
                 places,
                 count: most,
@@ -190,23 +153,23 @@ async fn read(app: &App, asked: &Asked, known: Option<i64>) -> Result<Gathered, 
         // It is counted as it is gathered.
         None => 0,
     };
-    let walked = known.is_some() && state.is_some() && store::is_walked(filter, paging, count);
-    if count <= gathered_max && !walked {
+    if count <= gathered_max {
         // One more, which tells whether these are all.
         let bound = count.max(most) + 1;
         let gathered = store::gather(db, filter, sort, paging, bound).await?;
         if gathered.count < bound {
-            if let Some(state) = state.filter(|_| known.is_none()) {
-                app.catalog.remember_count(state, gathered.count);
+            if remembered.is_none() && store::passed(filter, paging, gathered.count).is_some() {
+                let known = Known::Count(gathered.count);
+                app.catalog.remember(filter, sort, known);
             }
             return Ok(gathered);
         }
         count = gathered.count;
     }
     if known.is_none() && count >= ROWS_MAX {
-        app.catalog.remember_beyond_reach(name);
+        app.catalog.remember_beyond_reach(filter);
     }
-    let places = store::walk(db, filter, sort, paging).await?;
+    let places = store::walk(db, filter, sort, paging, None).await?;
     Ok(Gathered { places, count })
 }
 

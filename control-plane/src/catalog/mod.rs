@@ -24,6 +24,7 @@ mod browse;
 mod categories;
 mod challenge;
 mod listing;
+mod memory;
 mod price;
 mod read;
 mod remove;
@@ -38,6 +39,7 @@ pub use categories::find_category;
 pub use listing::{
     DELIVERY_TYPES, Listing, PRICING_MODELS, PricingModel, Record, STATUSES, Status, name,
 };
+pub use memory::Memory;
 pub use read::{named, owned, show};
 pub use remove::{__path_remove, remove};
 pub use slug::made_of;
@@ -77,6 +79,6 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
 }
 
 /// `GET /listings`, with its description.
-pub use browse::{__path_browse, Memory, browse};
+pub use browse::{__path_browse, browse};
 /// `GET /listings/:id`, with its description.
 pub use read::{__path_get_listing, get_listing};

@@ -22,11 +22,11 @@ pub(super) struct Word {
     pub(super) stem: Option<String>,
     /// Active listings with its stem.
     pub(super) stem_listings: i64,
-    /// The change after which these are they: another number after each.
+    /// The transaction that last changed which listings these are.
     pub(super) stem_change: i64,
     /// Active listings with the word as it stands in their name or tags.
     pub(super) listings: i64,
-    /// The change after which these are they.
+    /// The transaction that last changed which listings these are.
     pub(super) change: i64,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Similar {
     pub(super) word: String,
     /// Active listings with it.
     pub(super) listings: i64,
-    /// The change after which these are they.
+    /// The transaction that last changed which listings these are.
     pub(super) change: i64,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Meaning {
     pub(super) words: Vec<String>,
     /// Active listings with the first, and with the second, and so on, added up.
     pub(super) listings: i64,
-    /// Of each word, the change after which these are they.
+    /// Of each word, the transaction that last changed which listings have it.
     pub(super) changes: Vec<i64>,
 }
 
@@ -138,7 +138,10 @@ pub(super) fn sought(words: &[Word], similar: &[Similar]) -> Sought {
     let mut meant = Vec::new();
     for word in telling(words) {
         if word.found() > 0 {
-            meant.push(word.itself());
+            let itself = word.itself();
+            if !meant.contains(&itself) {
+                meant.push(itself);
+            }
             continue;
         }
         let mut likes: Vec<&Similar> = Vec::new();
@@ -197,9 +200,17 @@ mod tests {
             written: written.to_owned(),
             stem: stem.map(str::to_owned),
             stem_listings,
-            stem_change: stem_listings * 10,
+            stem_change: if stem.is_some() {
+                stem_listings * 10
+            } else {
+                -1
+            },
             listings: stem_listings,
-            change: stem_listings * 10,
+            change: if stem.is_some() {
+                -1
+            } else {
+                stem_listings * 10
+            },
         }
     }
 
@@ -240,6 +251,8 @@ mod tests {
         let one = sought(&words[..2], &[]);
         assert_eq!(one, found(&[weather]));
         assert_eq!(one.count(), Some(5));
+        let twice = [words[2].clone(), words[2].clone()];
+        assert_eq!(sought(&twice, &[]).count(), Some(3));
         assert_eq!(
             sought(&[word("the", None, 2)], &[]),
             found(&[meaning([("the", 2)])])

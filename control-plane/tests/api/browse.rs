@@ -26,7 +26,7 @@ impl Market {
         self.agent.list(more).await
     }
 
-    async fn names(&self, query: &str) -> Vec<String> {
+    pub(super) async fn names(&self, query: &str) -> Vec<String> {
         let data = self.api.get(&format!("/listings?{query}")).await.data(200);
         let rows = data.as_array().unwrap().iter();
         rows.map(|row| row["name"].as_str().unwrap().to_owned())

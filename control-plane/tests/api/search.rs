@@ -156,7 +156,7 @@ async fn a_search_finds_the_same_gathered_or_walked(pool: PgPool) {
 
 impl Market {
     async fn run(&self, sql: &'static str) {
-        sqlx::query(sql)
+        sqlx::raw_sql(sql)
             .execute(self.api.app.db.pool())
             .await
             .unwrap();
@@ -174,44 +174,83 @@ async fn a_search_of_known_length_is_walked_until_a_listing_with_one_of_its_word
     market
         .run(
             "insert into listing (id, slug, seller_id, name, description, pricing_model, price_micros, delivery_type, status)
-             select gen_random_uuid(), 'slug-' || n, seller_id, 'Amber ' || n,
-                 case when n % 5 = 0 then 'Other.' else 'A lantern.' end, 'per_call', n, 'api', 'active'
+             select gen_random_uuid(), 'slug-' || n, seller_id, 'Ambers ' || n,
+                 case when n % 5 = 0 then 'Other.' else 'A translator.' end, 'per_call', n, 'api', 'active'
              from listing, generate_series(1, 3000) n",
         )
         .await;
-    market
-        .run("update listing_stats set marks = 0::bit(256) where price_micros = 2999")
-        .await;
-    let shows = async |name: &str, total: i64| {
-        let query = "q=amber+lantern&sort=price_high&limit=2";
-        let answer = market.api.get(&format!("/listings?{query}")).await.json();
-        assert_eq!(answer["pagination"]["total"], total);
-        assert_eq!(answer["data"][0]["name"], name);
-    };
-    let gathered_then_walked = async |total| {
-        shows("Amber 2999", total).await;
-        for _ in 0..2 {
-            shows("Amber 2998", total).await;
-        }
-    };
-    gathered_then_walked(2400).await;
-    market.list("Amber", json!({})).await;
-    gathered_then_walked(2400).await;
-    market
-        .run("update listing set status = 'suspended' where slug = 'slug-7'")
-        .await;
-    gathered_then_walked(2399).await;
-    // As many have a lantern afterwards, but others.
+    let unmark = "update listing_stats set marks = 0::bit(256) where price_micros = 2999";
+    market.run(unmark).await;
+    // By stems, and with a slip in one.
+    for q in ["ambers+translators", "amber+tranlator"] {
+        let shows = async |name: &str, total: i64| {
+            let query = format!("q={q}&sort=price_high&limit=2");
+            let answer = market.api.get(&format!("/listings?{query}")).await.json();
+            assert_eq!(answer["pagination"]["total"], total, "{q}");
+            assert_eq!(answer["data"][0]["name"], name, "{q}");
+        };
+        let gathered_then_walked = async |total| {
+            shows("Ambers 2999", total).await;
+            for _ in 0..2 {
+                shows("Ambers 2998", total).await;
+            }
+        };
+        gathered_then_walked(2400).await;
+        market.list("Amber", json!({})).await;
+        gathered_then_walked(2400).await;
+        market
+            .run("update listing set status = 'suspended' where slug = 'slug-7'")
+            .await;
+        gathered_then_walked(2399).await;
+        // As many translate afterwards, but others.
+        market
+            .run(
+                "update listing set description = case name when 'Origin' then 'A translator.' else 'Other.' end
+                 where name in ('Origin', 'Ambers 8')",
+            )
+            .await;
+        gathered_then_walked(2398).await;
+        // A price is no word.
+        market
+            .run("update listing set price_micros = 100 where slug = 'slug-9'")
+            .await;
+        shows("Ambers 2998", 2398).await;
+        market
+            .run(
+                "update listing set status = 'active' where slug = 'slug-7';
+                 update listing set description = case name when 'Origin' then 'Other.' else 'A translator.' end
+                 where name in ('Origin', 'Ambers 8')",
+            )
+            .await;
+    }
+}
+
+/// Their number is known, but in this order they come last.
+#[sqlx::test(migrations = "./migrations")]
+async fn a_search_whose_listings_are_far_is_gathered(pool: PgPool) {
+    let market = Market::new(pool).await;
+    market.list("Origin", json!({})).await;
     market
         .run(
-            "update listing set description = case name when 'Origin' then 'A lantern.' else 'Other.' end
-             where name in ('Origin', 'Amber 8')",
+            "insert into listing (id, slug, seller_id, name, description, pricing_model, price_micros, delivery_type, status)
+             select gen_random_uuid(), 'slug-' || n, seller_id, case when n <= 2400 then 'Amber lantern ' else 'Copper ' end || n,
+                 '', 'per_call', n, 'api', 'active'
+             from listing, generate_series(1, 6000) n",
         )
         .await;
-    gathered_then_walked(2398).await;
-    // A price is no word.
     market
-        .run("update listing set price_micros = 100 where slug = 'slug-9'")
+        .run("update listing_stats set marks = 0::bit(256) where price_micros = 2400")
         .await;
-    shows("Amber 2998", 2398).await;
+    let first = async |sort: &str| {
+        let query = format!("q=amber+lantern&sort={sort}&limit=1");
+        market.names(&query).await.remove(0)
+    };
+    for _ in 0..3 {
+        assert_eq!(first("price_high").await, "Amber lantern 2400", "gathered");
+    }
+    market
+        .run("update listing_stats set marks = 0::bit(256) where price_micros = 1")
+        .await;
+    assert_eq!(first("price_low").await, "Amber lantern 1", "gathered");
+    assert_eq!(first("price_low").await, "Amber lantern 2", "walked");
 }

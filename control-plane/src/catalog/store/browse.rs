@@ -21,19 +21,22 @@ const GATHERED_MAX: i64 = 2_000;
 const FOUND_GATHERED_MAX: i64 = 3_000;
 /// Rows that a first page reads, as a rule.
 const FIRST_PAGE: i64 = 21;
-/// What reading a page of a search costs among a million listings, in nanoseconds: an entry of a word's list
-/// in the index of words,
-const LISTED_NS: i64 = 20;
-/// a listing that is gathered,
+/// Nanoseconds of an entry of a word's list in the index of words: to read it,
+const ENTRY_READ_NS: i64 = 5;
+/// and to meet it with the rarest word's, for each word.
+const ENTRY_MET_NS: i64 = 15;
+/// Nanoseconds of a listing that is gathered.
 const GATHERED_NS: i64 = 600;
-/// an entry of the order that is walked,
+/// Nanoseconds of an entry that a walk passes by.
 const PASSED_NS: i64 = 130;
-/// and a listing that the walk looks at, since its marks do not tell that it lacks the words.
+/// Nanoseconds of a listing that a walk looks at, since it has the marks of the words.
 const LOOKED_AT_NS: i64 = 2_000;
-/// Of a hundred listings so many have the mark of a word that they lack: some 25 words of 256 marks each.
+/// Of a hundred listings so many have the mark of a word that they lack: 25 words have a tenth of the 256 marks.
 const MARKED_PERCENT: i64 = 10;
 /// The listings among which a walk's length is reckoned.
 const RECKONED_AMONG: i64 = 1_000_000;
+/// A walk that passes by so many times what was reckoned is given up.
+const PASSED_TIMES_MAX: i64 = 4;
 
 /// What of the catalog is wanted. `None` does not narrow.
 #[derive(Debug, Default)]
@@ -59,12 +62,12 @@ impl Filter {
             || self.max_price.is_some()
     }
 
-    /// What tells apart two states of the catalog in which other listings pass: the words, and which change of
-    /// each there was last. `None` when not the words alone decide.
-    pub(in crate::catalog) fn state(&self) -> Option<String> {
+    /// Of each word which change of its listings was the last: while these numbers are the same, the same listings
+    /// match. `None` when more than the words decides.
+    pub(in crate::catalog) fn changes(&self) -> Option<Vec<i64>> {
         let alone = !self.words.is_empty() && !self.narrows();
-        let changes = || self.words.iter().map(|meaning| &meaning.changes);
-        alone.then(|| format!("{} {:?}", self.name(), changes().collect::<Vec<_>>()))
+        let changes = || self.words.iter().flat_map(|meaning| &meaning.changes);
+        alone.then(|| changes().copied().collect())
     }
 
     /// Whether no listing can pass.
@@ -134,22 +137,25 @@ pub(in crate::catalog) fn gathered_max(filter: &Filter, paging: &Paging) -> i64 
     FOUND_GATHERED_MAX * pages.max(1).isqrt()
 }
 
-/// Whether a page of a search is sooner walked to than gathered, of which it is known that `count` listings match.
+/// Entries that may be passed by on a walk to a page of a search, of which it is known that `count` listings match;
+/// `None` when the page is sooner gathered.
 ///
-/// To gather them, all that the index lists of each word are met with one another, and then each match is visited; on a
-/// walk nothing is visited but what has the marks of the two rarest words.
-pub(in crate::catalog) fn is_walked(filter: &Filter, paging: &Paging, count: i64) -> bool {
-    let listed: i64 = filter.words.iter().map(|meaning| meaning.listings).sum();
-    let gathering = listed * LISTED_NS + count * GATHERED_NS;
+/// To gather it, all that the index lists of each word is met with one another, and each match is visited. On a walk
+/// nothing is visited but what has the marks of the two rarest words; but where the matches stand in the order is not known.
+pub(in crate::catalog) fn passed(filter: &Filter, paging: &Paging, count: i64) -> Option<i64> {
+    let rarest = filter.words.first()?.listings;
+    let listed = |meaning: &Meaning| meaning.listings * ENTRY_READ_NS + rarest * ENTRY_MET_NS;
+    let gathering = filter.words.iter().map(listed).sum::<i64>() + count * GATHERED_NS;
     let unmarked = |meaning: &Meaning| {
         let words = meaning.words.iter();
         words.fold(100, |left, _| left * (100 - MARKED_PERCENT) / 100)
     };
     let marked = filter.words.iter().take(2).map(unmarked);
     let looked_at = marked.fold(100, |percent, unmarked| percent * (100 - unmarked) / 100);
-    let rows = paging.offset() + paging.fetch();
     let entry = PASSED_NS + LOOKED_AT_NS * looked_at / 100;
-    rows * RECKONED_AMONG / count.max(1) * entry < gathering
+    let rows = paging.offset() + paging.fetch();
+    let entries = rows * RECKONED_AMONG / count.max(1);
+    (entries * entry < gathering).then_some(entries * PASSED_TIMES_MAX)
 }
 
 /// A page of the active listings that pass the filter, and how many these are, counted as far as
@@ -229,33 +235,45 @@ pub(in crate::catalog) async fn gather(
 }
 
 /// A page of the active listings that pass the filter, read in the order of `sort` from where the page
-/// begins. With words, only those that have the marks of the two rarest are looked at.
+/// begins. With words, only those that have the marks of the two rarest are looked at. It is not full when
+/// the list ends, or when `passed` listings that pass all but the words were passed by.
 pub(in crate::catalog) async fn walk(
     db: impl PgExecutor<'_>,
     filter: &Filter,
     sort: &str,
     paging: &Paging,
+    passed: Option<i64>,
 ) -> Result<Vec<Place>, sqlx::Error> {
+    let marks = |place: usize| Some(filter.words.get(place)?.words.as_slice());
     sqlx::query_as!(
         Place,
         r#"select s.listing_id as id,
                case $1::text when 'popular' then s.calls_30d when 'rating' then s.rating_order
                    when 'newest' then 0 else s.price_micros end as "value!"
-           from listing_stats s
-           where s.active
-               and ($2::uuid is null or s.seller_id = $2)
-               and ($3::uuid is null or s.category_id = $3)
-               and ($4::text is null or s.delivery_type = $4)
-               and ($5::int8 is null or s.price_micros >= $5)
-               and ($6::int8 is null or s.price_micros <= $6)
-               and ($7::uuid is null or case $1
-                   when 'newest' then s.listing_id < $7
-                   when 'popular' then (s.calls_30d, s.listing_id) < ($8, $7)
-                   when 'rating' then (s.rating_order, s.listing_id) < ($8, $7)
-                   when 'price_high' then (s.price_micros, s.listing_id) < ($8, $7)
-                   else (s.price_micros, s.listing_id) > ($8, $7) end)
-               and ($11::text is null or s.marks & word_marks($13::text[]) <> 0::bit(256))
-               and ($14::text[] is null or s.marks & word_marks($14::text[]) <> 0::bit(256))
+           from (
+               select listing_id, marks, price_micros, calls_30d, rating_order from listing_stats
+               where active
+                   and ($2::uuid is null or seller_id = $2)
+                   and ($3::uuid is null or category_id = $3)
+                   and ($4::text is null or delivery_type = $4)
+                   and ($5::int8 is null or price_micros >= $5)
+                   and ($6::int8 is null or price_micros <= $6)
+                   and ($7::uuid is null or case $1
+                       when 'newest' then listing_id < $7
+                       when 'popular' then (calls_30d, listing_id) < ($8, $7)
+                       when 'rating' then (rating_order, listing_id) < ($8, $7)
+                       when 'price_high' then (price_micros, listing_id) < ($8, $7)
+                       else (price_micros, listing_id) > ($8, $7) end)
+               order by
+                   case $1 when 'price_low' then price_micros end,
+                   case $1 when 'price_low' then listing_id end,
+                   case $1 when 'popular' then calls_30d when 'rating' then rating_order
+                       when 'price_high' then price_micros end desc,
+                   case $1 when 'price_low' then null else listing_id end desc
+               limit $15
+           ) s
+           where ($13::text[] is null or s.marks & word_marks($13) <> 0::bit(256))
+               and ($14::text[] is null or s.marks & word_marks($14) <> 0::bit(256))
                and ($11::text is null or exists (
                    select from listing_search l where l.listing_id = s.listing_id
                        and l.words @@ $11::text::tsquery
@@ -280,8 +298,9 @@ pub(in crate::catalog) async fn walk(
         paging.fetch(),
         filter.rarest(),
         filter.beside_rarest(),
-        filter.words.first().map(|rarest| rarest.words.as_slice()),
-        filter.words.get(1).map(|next| next.words.as_slice()),
+        marks(0),
+        marks(1),
+        passed,
     )
     .fetch_all(db)
     .await
@@ -412,39 +431,37 @@ mod tests {
                 ..Filter::default()
             };
             let start = Start::Page(page);
-            is_walked(&filter, &Paging { limit: 20, start }, count)
+            passed(&filter, &Paging { limit: 20, start }, count)
         };
         let common = [meaning(&["a"], 42_000), meaning(&["b"], 42_000)];
-        assert!(at(&common, 1, 1_600));
-        assert!(!at(&common, 1, 500), "it is far");
-        assert!(!at(&common, 3, 1_600), "so is this");
-        assert!(!at(&common, 1, 0));
+        // 21 rows stand among 13,125; it is given up after four times as many.
+        assert_eq!(at(&common, 1, 1_600), Some(4 * 13_125));
+        assert_eq!(at(&common, 1, 1_000), None, "it is far");
+        assert_eq!(at(&common, 3, 1_600), None, "so is this");
+        assert_eq!(at(&common, 1, 0), None);
         let rare = [meaning(&["a"], 1_700), meaning(&["b"], 1_700)];
-        assert!(!at(&rare, 1, 1_600), "there is little to meet");
-        let slip = [meaning(&["a", "b", "c", "d"], 2_500)];
-        assert!(!at(&slip, 1, 2_500), "many have one of four marks");
+        assert_eq!(at(&rare, 1, 1_600), None, "there is little to meet");
+        let beside_rare = [meaning(&["a"], 1_700), meaning(&["b"], 42_000)];
+        assert_eq!(at(&beside_rare, 1, 1_300), None, "nor is here");
+        let slips = ["a", "b", "c", "d"];
+        let common = [meaning(&slips, 42_000), meaning(&slips, 42_000)];
+        assert_eq!(at(&common, 1, 1_600), None, "many have one of four marks");
     }
 
     #[test]
-    fn a_search_is_in_another_state_after_each_change_of_a_word() {
-        let state = |words: Vec<Meaning>, max_price| {
+    fn it_is_known_when_the_listings_of_a_word_changed() {
+        let changes = |words: Vec<Meaning>, max_price| {
             let filter = Filter {
-                words,
                 max_price,
+                words,
                 ..Filter::default()
             };
-            filter.state()
+            filter.changes()
         };
-        let words = || vec![meaning(&["a"], 5), meaning(&["b", "c"], 5)];
-        let before = state(words(), None).expect("words alone");
-        assert_eq!(state(words(), None).as_ref(), Some(&before));
-        for (word, meant) in [(0, 0), (1, 0), (1, 1)] {
-            let mut changed = words();
-            changed[word].changes[meant] += 1;
-            assert_ne!(state(changed, None), Some(before.clone()));
-        }
-        assert_ne!(state(vec![meaning(&["a"], 5)], None), Some(before));
-        assert_eq!(state(words(), Some(1)), None);
-        assert_eq!(state(Vec::new(), None), None);
+        let mut words = vec![meaning(&["a"], 5), meaning(&["b", "c"], 5)];
+        words[1].changes = vec![2, 3];
+        assert_eq!(changes(words.clone(), None), Some(vec![1, 2, 3]));
+        assert_eq!(changes(words, Some(1)), None);
+        assert_eq!(changes(Vec::new(), None), None);
     }
 }

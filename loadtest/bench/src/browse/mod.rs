@@ -14,6 +14,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use crochet_dev::{Build, Checkout, Cluster, DemoKeys, Options, Stack, Store, Stores};
 
+use sqlx::PgPool;
+
 use self::load::Timings;
 use self::questions::Question;
 pub(crate) use self::seed::{RECIPE, seed};
@@ -35,11 +37,15 @@ const CONNECTIONS: u16 = 100;
 const SHARED_BUFFERS_MB: u16 = 2048;
 /// The mark: how many times the small catalog's time the large one's may be.
 const RATIO_MAX: f64 = 3.0;
+/// After it no count of a search that has one of these words holds any more, as after a change of a listing with one.
+const FORGET: &str =
+    "update search_word set listings = listings where word in ('sensor', 'travel')";
 
 /// A catalog of one size and the control plane before it.
 struct Catalog {
     stack: Stack,
     origin: String,
+    database: PgPool,
 }
 
 /// Seeds, measures, prints the table. Fails with `--check` when a mark is missed.
@@ -84,6 +90,7 @@ async fn open(stores: &Stores, directory: &std::path::Path, size: u32) -> Result
     Ok(Catalog {
         stack,
         origin: file.control_plane,
+        database: PgPool::connect(&file.database_url).await?,
     })
 }
 
@@ -104,7 +111,7 @@ async fn measure(small: &Catalog, large: &Catalog, times: u32) -> Result<usize> 
         let [few, many] = ask(&client, small, large, &question, times).await?;
         let ratio = f64::from(many.p50) / f64::from(few.p50.max(1));
         let keeps = ratio <= RATIO_MAX;
-        missed += usize::from(!keeps);
+        missed += usize::from(!keeps && !question.is_first);
         grid.row(vec![
             question.name.clone(),
             milliseconds(few.p50),
@@ -112,12 +119,18 @@ async fn measure(small: &Catalog, large: &Catalog, times: u32) -> Result<usize> 
             milliseconds(many.p50),
             milliseconds(many.p99),
             format!("{ratio:.2}"),
-            if keeps { "ok" } else { "MISSES" }.to_owned(),
+            match (question.is_first, keeps) {
+                (true, _) => "first asker",
+                (false, true) => "ok",
+                (false, false) => "MISSES",
+            }
+            .to_owned(),
         ]);
     }
     println!("{}", grid.render());
     println!(
-        "p50 and p99 in milliseconds, of {times} pages each, one at a time, asked of both in turns."
+        "p50 and p99 in milliseconds, of {times} pages each, one at a time, asked of both in turns. The last has no mark: \
+         before each of its pages what was remembered of the search ceases to hold."
     );
     Ok(missed)
 }
@@ -135,12 +148,16 @@ async fn ask(
     question: &Question,
     times: u32,
 ) -> Result<[Row; 2]> {
+    let catalogs = [small, large];
     let mut timings = [
         Timings::begin(client, &small.origin, question).await?,
         Timings::begin(client, &large.origin, question).await?,
     ];
     for time in 0..WARM_UP + times {
-        for one in &mut timings {
+        for (one, catalog) in timings.iter_mut().zip(catalogs) {
+            if question.is_first {
+                sqlx::query(FORGET).execute(&catalog.database).await?;
+            }
             one.ask(client, time >= WARM_UP).await?;
         }
     }

@@ -7,6 +7,8 @@ pub(super) struct Question {
     pub(super) name: String,
     /// Pages that a cursor has gone beforehand; the pages behind it are measured.
     pub(super) cursor_pages: u32,
+    /// Asked for the first time each time: what is remembered of it has just ceased to hold.
+    pub(super) is_first: bool,
 }
 
 const SORTS: [&str; 5] = ["newest", "popular", "price_low", "price_high", "rating"];
@@ -39,6 +41,7 @@ pub(super) fn all() -> Vec<Question> {
     let of = |name: String| Question {
         name,
         cursor_pages: 0,
+        is_first: false,
     };
     let mut all = Vec::new();
     for filter in FILTERS {
@@ -55,8 +58,13 @@ pub(super) fn all() -> Vec<Question> {
         all.push(Question {
             name: format!("sort={sort}&cursor=…"),
             cursor_pages: 30,
+            is_first: false,
         });
     }
+    all.push(Question {
+        is_first: true,
+        ..of("q=sensor+travel&sort=newest".to_owned())
+    });
     all
 }
 
