@@ -134,7 +134,7 @@ async fn read(app: &App, asked: &Asked, known: Option<i64>) -> Result<Gathered, 
     if let Some(Known::Count(count)) = remembered
         && let Some(passed) = store::passed(filter, paging, count)
     {
-        let places = store::walk(db, filter, sort, paging, Some(passed)).await?;
+        let places = store::walk_near(db, filter, sort, paging, passed).await?;
         if i64::try_from(places.len()) == Ok(paging.fetch()) {
             return Ok(Gathered { places, count });
         }
@@ -143,7 +143,7 @@ async fn read(app: &App, asked: &Asked, known: Option<i64>) -> Result<Gathered, 
     let mut count = match known {
         Some(known) => known,
         None if app.catalog.is_beyond_reach(filter) => {
-            let places = store::walk(db, filter, sort, paging, None).await?;
+            let places = store::walk(db, filter, sort, paging).await?;
             return Ok(Gathered {
                 places,
                 count: most,
@@ -169,7 +169,7 @@ async fn read(app: &App, asked: &Asked, known: Option<i64>) -> Result<Gathered, 
     if known.is_none() && count >= ROWS_MAX {
         app.catalog.remember_beyond_reach(filter);
     }
-    let places = store::walk(db, filter, sort, paging, None).await?;
+    let places = store::walk(db, filter, sort, paging).await?;
     Ok(Gathered { places, count })
 }
 

@@ -62,6 +62,11 @@ impl Filter {
             || self.max_price.is_some()
     }
 
+    /// Of the words one of which a listing has by this place, counted from the rarest: it has the mark of one.
+    fn marks(&self, place: usize) -> Option<&[String]> {
+        Some(self.words.get(place)?.words.as_slice())
+    }
+
     /// Of each word which change of its listings was the last: while these numbers are the same, the same listings
     /// match. `None` when more than the words decides.
     pub(in crate::catalog) fn changes(&self) -> Option<Vec<i64>> {
@@ -142,8 +147,12 @@ pub(in crate::catalog) fn gathered_max(filter: &Filter, paging: &Paging) -> i64 
 ///
 /// To gather it, all that the index lists of each word is met with one another, and each match is visited. On a walk
 /// nothing is visited but what has the marks of the two rarest words; but where the matches stand in the order is not known.
+/// Of a single word [`gathered_max`] decides.
 pub(in crate::catalog) fn passed(filter: &Filter, paging: &Paging, count: i64) -> Option<i64> {
-    let rarest = filter.words.first()?.listings;
+    let [rarest, _, ..] = filter.words.as_slice() else {
+        return None;
+    };
+    let rarest = rarest.listings;
     let listed = |meaning: &Meaning| meaning.listings * ENTRY_READ_NS + rarest * ENTRY_MET_NS;
     let gathering = filter.words.iter().map(listed).sum::<i64>() + count * GATHERED_NS;
     let unmarked = |meaning: &Meaning| {
@@ -235,45 +244,33 @@ pub(in crate::catalog) async fn gather(
 }
 
 /// A page of the active listings that pass the filter, read in the order of `sort` from where the page
-/// begins. With words, only those that have the marks of the two rarest are looked at. It is not full when
-/// the list ends, or when `passed` listings that pass all but the words were passed by.
+/// begins. With words, only those that have the marks of the two rarest are looked at.
 pub(in crate::catalog) async fn walk(
     db: impl PgExecutor<'_>,
     filter: &Filter,
     sort: &str,
     paging: &Paging,
-    passed: Option<i64>,
 ) -> Result<Vec<Place>, sqlx::Error> {
-    let marks = |place: usize| Some(filter.words.get(place)?.words.as_slice());
     sqlx::query_as!(
         Place,
         r#"select s.listing_id as id,
                case $1::text when 'popular' then s.calls_30d when 'rating' then s.rating_order
                    when 'newest' then 0 else s.price_micros end as "value!"
-           from (
-               select listing_id, marks, price_micros, calls_30d, rating_order from listing_stats
-               where active
-                   and ($2::uuid is null or seller_id = $2)
-                   and ($3::uuid is null or category_id = $3)
-                   and ($4::text is null or delivery_type = $4)
-                   and ($5::int8 is null or price_micros >= $5)
-                   and ($6::int8 is null or price_micros <= $6)
-                   and ($7::uuid is null or case $1
-                       when 'newest' then listing_id < $7
-                       when 'popular' then (calls_30d, listing_id) < ($8, $7)
-                       when 'rating' then (rating_order, listing_id) < ($8, $7)
-                       when 'price_high' then (price_micros, listing_id) < ($8, $7)
-                       else (price_micros, listing_id) > ($8, $7) end)
-               order by
-                   case $1 when 'price_low' then price_micros end,
-                   case $1 when 'price_low' then listing_id end,
-                   case $1 when 'popular' then calls_30d when 'rating' then rating_order
-                       when 'price_high' then price_micros end desc,
-                   case $1 when 'price_low' then null else listing_id end desc
-               limit $15
-           ) s
-           where ($13::text[] is null or s.marks & word_marks($13) <> 0::bit(256))
-               and ($14::text[] is null or s.marks & word_marks($14) <> 0::bit(256))
+           from listing_stats s
+           where s.active
+               and ($2::uuid is null or s.seller_id = $2)
+               and ($3::uuid is null or s.category_id = $3)
+               and ($4::text is null or s.delivery_type = $4)
+               and ($5::int8 is null or s.price_micros >= $5)
+               and ($6::int8 is null or s.price_micros <= $6)
+               and ($7::uuid is null or case $1
+                   when 'newest' then s.listing_id < $7
+                   when 'popular' then (s.calls_30d, s.listing_id) < ($8, $7)
+                   when 'rating' then (s.rating_order, s.listing_id) < ($8, $7)
+                   when 'price_high' then (s.price_micros, s.listing_id) < ($8, $7)
+                   else (s.price_micros, s.listing_id) > ($8, $7) end)
+               and ($11::text is null or s.marks & word_marks($13::text[]) <> 0::bit(256))
+               and ($14::text[] is null or s.marks & word_marks($14::text[]) <> 0::bit(256))
                and ($11::text is null or exists (
                    select from listing_search l where l.listing_id = s.listing_id
                        and l.words @@ $11::text::tsquery
@@ -298,9 +295,66 @@ pub(in crate::catalog) async fn walk(
         paging.fetch(),
         filter.rarest(),
         filter.beside_rarest(),
-        marks(0),
-        marks(1),
+        filter.marks(0),
+        filter.marks(1),
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// A page of what matches the words alone, read in the order of `sort` from where the page begins. It is not full
+/// when the list ends, or when `passed` listings were passed by.
+pub(in crate::catalog) async fn walk_near(
+    db: impl PgExecutor<'_>,
+    filter: &Filter,
+    sort: &str,
+    paging: &Paging,
+    passed: i64,
+) -> Result<Vec<Place>, sqlx::Error> {
+    sqlx::query_as!(
+        Place,
+        r#"select near.id as "id!", near.value as "value!"
+           from (
+               select s.listing_id as id, s.marks,
+                   case $1::text when 'popular' then s.calls_30d when 'rating' then s.rating_order
+                       when 'newest' then 0 else s.price_micros end as value
+               from listing_stats s
+               where s.active
+                   and ($2::uuid is null or case $1
+                       when 'newest' then s.listing_id < $2
+                       when 'popular' then (s.calls_30d, s.listing_id) < ($3::int8, $2)
+                       when 'rating' then (s.rating_order, s.listing_id) < ($3, $2)
+                       when 'price_high' then (s.price_micros, s.listing_id) < ($3, $2)
+                       else (s.price_micros, s.listing_id) > ($3, $2) end)
+               order by
+                   case $1 when 'price_low' then s.price_micros end,
+                   case $1 when 'price_low' then s.listing_id end,
+                   case $1 when 'popular' then s.calls_30d when 'rating' then s.rating_order
+                       when 'price_high' then s.price_micros end desc,
+                   case $1 when 'price_low' then null else s.listing_id end desc
+               limit $4
+           ) near
+           where near.marks & word_marks($5::text[]) <> 0::bit(256)
+               and near.marks & word_marks($6::text[]) <> 0::bit(256)
+               and exists (
+                   select from listing_search l where l.listing_id = near.id
+                       and l.words @@ $7::text::tsquery and l.words @@ $8::text::tsquery
+                   offset 0)
+           order by
+               case $1 when 'price_low' then near.value end,
+               case $1 when 'price_low' then near.id end,
+               case $1 when 'newest' then null else near.value end desc, near.id desc
+           offset $9 limit $10"#,
+        sort,
+        paging.after(),
+        paging.after_key(),
         passed,
+        filter.marks(0),
+        filter.marks(1),
+        filter.rarest(),
+        filter.beside_rarest(),
+        paging.offset(),
+        paging.fetch(),
     )
     .fetch_all(db)
     .await

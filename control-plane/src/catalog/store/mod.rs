@@ -8,7 +8,7 @@ mod stats;
 mod words;
 
 pub(super) use browse::{
-    Filter, Gathered, Place, count, count_own, gather, gathered_max, own, passed, walk,
+    Filter, Gathered, Place, count, count_own, gather, gathered_max, own, passed, walk, walk_near,
 };
 pub use by_operator::{Withdrawal, give_back, give_back_all_of, withdraw, withdraw_all_of};
 pub(super) use categories::{categories, category};
