@@ -153,6 +153,11 @@ impl Paging {
         self.limit + 1
     }
 
+    /// The last row that is read, counted from where the list or the cursor begins.
+    pub fn end(&self) -> i64 {
+        self.offset() + self.fetch()
+    }
+
     /// The id that rows must stand behind (below, in lists of the newest first).
     pub fn after(&self) -> Option<Uuid> {
         match &self.start {

@@ -12,7 +12,6 @@ use uuid::Uuid;
 use super::listing::{
     DELIVERY_TYPES, Listing, PRICING_MODELS, PricingModel, Record, STATUSES, Status,
 };
-use super::memory::Known;
 use super::price::price_bound;
 use super::search::{self, SEARCH_CHARS_MAX, Sought};
 use super::store::{self, Filter, Gathered, Place};
@@ -130,15 +129,14 @@ async fn read(app: &App, asked: &Asked, known: Option<i64>) -> Result<Gathered, 
     } else {
         gathered_max + 1
     };
-    let remembered = app.catalog.known(filter, sort);
-    if let Some(Known::Count(count)) = remembered
+    if let Some(count) = app.catalog.counted(filter, sort, paging)
         && let Some(passed) = store::passed(filter, paging, count)
     {
         let places = store::walk_near(db, filter, sort, paging, passed).await?;
         if i64::try_from(places.len()) == Ok(paging.fetch()) {
             return Ok(Gathered { places, count });
         }
-        app.catalog.remember(filter, sort, Known::Far);
+        app.catalog.is_far(filter, sort, paging);
     }
     let mut count = match known {
         Some(known) => known,
@@ -158,9 +156,9 @@ async fn read(app: &App, asked: &Asked, known: Option<i64>) -> Result<Gathered, 
         let bound = count.max(most) + 1;
         let gathered = store::gather(db, filter, sort, paging, bound).await?;
         if gathered.count < bound {
-            if remembered.is_none() && store::passed(filter, paging, gathered.count).is_some() {
-                let known = Known::Count(gathered.count);
-                app.catalog.remember(filter, sort, known);
+            if store::passed(filter, paging, gathered.count).is_some() {
+                app.catalog
+                    .remember_count(filter, sort, paging, gathered.count);
             }
             return Ok(gathered);
         }

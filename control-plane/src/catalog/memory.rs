@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::store::Filter;
+use crate::paging::Paging;
 
 /// How long anything is remembered.
 const REMEMBERED: Duration = Duration::from_mins(1);
@@ -16,26 +17,23 @@ const REMEMBERED_MAX: usize = 10_000;
 #[derive(Debug, Default)]
 pub struct Memory {
     /// Filters that pass more listings than numbered pages reach, by name. That is dear to find out of common words, and
-    /// what it says would change only if nearly all of them went.
+    /// what it says is seldom other a minute later.
     beyond_reach: Mutex<HashMap<String, Instant>>,
-    /// Searches of several words, by name and sort.
-    searches: Mutex<HashMap<(String, &'static str), Remembered>>,
+    searches: Mutex<HashMap<Way, Search>>,
 }
 
-/// What is known of a search, in one order.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Known {
-    /// How many listings match, exactly.
-    Count(i64),
-    /// They stand behind so many others that they are not walked to.
-    Far,
-}
+/// A search by its name, its sort, and whether it goes by numbered pages.
+type Way = (String, &'static str, bool);
 
+/// What is known of a search of several words.
 #[derive(Debug)]
-struct Remembered {
-    known: Known,
-    /// [`Filter::changes`] from before it was found out: it holds for as long as they are the same.
+struct Search {
+    /// How many listings match.
+    count: i64,
+    /// [`Filter::changes`] from before they were counted: the number is exact while these are the same.
     changes: Vec<i64>,
+    /// The last row that is walked to. Beyond it the matches stand behind too many others.
+    near: i64,
     since: Instant,
 }
 
@@ -49,26 +47,64 @@ impl Memory {
         insert(&self.beyond_reach, filter.name(), Instant::now());
     }
 
-    /// What is known of a search whose words stand as in `filter`.
-    pub(super) fn known(&self, filter: &Filter, sort: &'static str) -> Option<Known> {
+    /// How many listings match a search whose words stand as in `filter`, if that is known and the page may be near.
+    pub(super) fn counted(
+        &self,
+        filter: &Filter,
+        sort: &'static str,
+        paging: &Paging,
+    ) -> Option<i64> {
         let changes = filter.changes()?;
         let searches = self.searches.lock();
-        let search = searches.get(&(filter.name(), sort))?;
-        let holds = search.changes == changes && search.since.elapsed() < REMEMBERED;
-        holds.then_some(search.known)
+        let search = searches.get(&way(filter, sort, paging))?;
+        let holds = search.is_fresh() && search.changes == changes && paging.end() <= search.near;
+        holds.then_some(search.count)
     }
 
-    /// What was found out after the words of `filter` were read.
-    pub(super) fn remember(&self, filter: &Filter, sort: &'static str, known: Known) {
-        if let Some(changes) = filter.changes() {
-            let search = Remembered {
-                known,
-                changes,
-                since: Instant::now(),
-            };
-            insert(&self.searches, (filter.name(), sort), search);
+    /// What was counted after the words of `filter` were read.
+    pub(super) fn remember_count(
+        &self,
+        filter: &Filter,
+        sort: &'static str,
+        paging: &Paging,
+        count: i64,
+    ) {
+        let Some(changes) = filter.changes() else {
+            return;
+        };
+        let way = way(filter, sort, paging);
+        let mut searches = self.searches.lock();
+        if let Some(search) = searches.get_mut(&way).filter(|search| search.is_fresh()) {
+            (search.count, search.changes) = (count, changes);
+            return;
+        }
+        drop(searches);
+        let search = Search {
+            count,
+            changes,
+            near: i64::MAX,
+            since: Instant::now(),
+        };
+        insert(&self.searches, way, search);
+    }
+
+    /// A walk to this page was given up.
+    pub(super) fn is_far(&self, filter: &Filter, sort: &'static str, paging: &Paging) {
+        let mut searches = self.searches.lock();
+        if let Some(search) = searches.get_mut(&way(filter, sort, paging)) {
+            search.near = search.near.min(paging.end() - 1);
         }
     }
+}
+
+impl Search {
+    fn is_fresh(&self) -> bool {
+        self.since.elapsed() < REMEMBERED
+    }
+}
+
+fn way(filter: &Filter, sort: &'static str, paging: &Paging) -> Way {
+    (filter.name(), sort, paging.counts())
 }
 
 fn insert<K: std::hash::Hash + Eq, V>(into: &Mutex<HashMap<K, V>>, key: K, value: V) {

@@ -156,11 +156,14 @@ pub(super) fn sought(words: &[Word], similar: &[Similar]) -> Sought {
         if likes.is_empty() {
             return Sought::Nothing;
         }
-        meant.push(Meaning {
+        let likely = Meaning {
             words: likes.iter().map(|like| like.word.clone()).collect(),
             listings: likes.iter().map(|like| like.listings).sum(),
             changes: likes.iter().map(|like| like.change).collect(),
-        });
+        };
+        if !meant.contains(&likely) {
+            meant.push(likely);
+        }
     }
     if meant.is_empty() {
         return Sought::Nothing;

@@ -225,6 +225,46 @@ async fn a_search_of_known_length_is_walked_until_a_listing_with_one_of_its_word
     }
 }
 
+#[sqlx::test(migrations = "./migrations")]
+async fn what_is_near_is_walked_to_in_the_order_of_each_sort(pool: PgPool) {
+    let market = Market::new(pool).await;
+    market.list("Origin", json!({})).await;
+    market
+        .run(
+            "insert into listing (id, slug, seller_id, name, description, pricing_model, price_micros, delivery_type, status)
+             select gen_random_uuid(), 'slug-' || n, seller_id, 'Amber ' || n,
+                 case when n % 5 = 0 then 'Other.' else 'A lantern.' end, 'per_call', 1 + n % 7, 'api', 'active'
+             from listing, generate_series(1, 3000) n;
+             update listing_stats set calls_30d = price_micros % 3, review_count = 1, rating_sum = price_micros % 5",
+        )
+        .await;
+    for (sort, order) in [
+        ("newest", "l.id desc"),
+        ("popular", "s.calls_30d desc, l.id desc"),
+        ("rating", "s.rating_order desc, l.id desc"),
+        ("price_low", "l.price_micros, l.id"),
+        ("price_high", "l.price_micros desc, l.id desc"),
+    ] {
+        let sql = format!(
+            "select l.name from listing l join listing_stats s on s.listing_id = l.id
+             where l.description = 'A lantern.' order by {order}"
+        );
+        let expected: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql))
+            .fetch_all(market.api.app.db.pool())
+            .await
+            .unwrap();
+        let query = format!("q=amber+lantern&sort={sort}");
+        for _ in 0..2 {
+            for page in [1, 2] {
+                let names = market.names(&format!("{query}&limit=9&page={page}")).await;
+                assert_eq!(names, expected[9 * (page - 1)..9 * page], "{sort} {page}");
+            }
+        }
+        let walked = market.walked(&format!("{query}&limit=20")).await;
+        assert_eq!(walked, expected, "{sort}");
+    }
+}
+
 /// Their number is known, but in this order they come last.
 #[sqlx::test(migrations = "./migrations")]
 async fn a_search_whose_listings_are_far_is_gathered(pool: PgPool) {
@@ -248,6 +288,11 @@ async fn a_search_whose_listings_are_far_is_gathered(pool: PgPool) {
     for _ in 0..3 {
         assert_eq!(first("price_high").await, "Amber lantern 2400", "gathered");
     }
+    // Whoever walked would come to these two.
+    market
+        .run("update listing_stats set price_micros = 9000 where price_micros in (5, 6)")
+        .await;
+    assert_eq!(first("price_high").await, "Amber lantern 2400", "still far");
     market
         .run("update listing_stats set marks = 0::bit(256) where price_micros = 1")
         .await;
