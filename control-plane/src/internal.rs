@@ -30,6 +30,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::identity;
 use crate::metrics::{as_f64, names};
 use crate::payments::{answers, claim, evidence, quote, settle};
 
@@ -144,6 +145,13 @@ pub fn routes(app: &Arc<App>) -> Router<Arc<App>> {
             single(small("probes", READS_MAX), |app, probe| async move {
                 answers::store_probe(&app, &probe).await
             }),
+        )
+        .route(
+            wire::KEYS_USED,
+            single(
+                small("keys_used", READS_MAX),
+                |app, uses: Vec<_>| async move { identity::note_uses(&app, &uses).await },
+            ),
         )
         .merge(crate::publish::routes())
         .route_layer(middleware::from_fn_with_state(Arc::clone(app), bearer))

@@ -100,10 +100,10 @@ pub struct Args {
     #[arg(long, env = "BODY_BUDGET_BYTES", default_value_t = 268_435_456)]
     pub body_budget_bytes: usize,
     /// Calls a minute for one API key.
-    #[arg(long, env = "RATE_LIMIT_KEY_CALLS_PER_MINUTE", default_value_t = 6000)]
+    #[arg(long, env = "RATE_LIMIT_KEY_CALLS_PER_MINUTE", default_value_t = 6000, value_parser = clap::value_parser!(u32).range(1..))]
     pub rate_limit_key_calls_per_minute: u32,
     /// Unknown API keys a minute from one address.
-    #[arg(long, env = "RATE_LIMIT_UNKNOWN_KEYS_PER_MINUTE", default_value_t = 30)]
+    #[arg(long, env = "RATE_LIMIT_UNKNOWN_KEYS_PER_MINUTE", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     pub rate_limit_unknown_keys_per_minute: u32,
     /// Connect failures in a row that open an endpoint's breaker.
     #[arg(long, env = "BREAKER_CONNECT_FAILURES", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]

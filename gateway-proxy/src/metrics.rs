@@ -96,7 +96,7 @@ pub struct Metrics {
     /// Pipelines sent to Redis.
     pub redis_pipeline: RedisCounts,
     /// By [`InternalCall`].
-    pub internal: [InternalCounts; 9],
+    pub internal: [InternalCounts; INTERNAL_CALLS.len()],
     /// Claims whose reply was lost and asked again.
     pub claims_lost: Counter,
     /// Settlements whose reply was lost and asked again.

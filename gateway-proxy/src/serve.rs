@@ -27,7 +27,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admin::Admin;
-use crate::cache::invalidation;
+use crate::cache::{invalidation, uses};
 use crate::front::{FIRST_WORD_TIME, Front};
 use crate::gateway::Gateway;
 use crate::proxy::FrontDoor;
@@ -183,6 +183,7 @@ impl Service for FrontService {
         }
         tokio::spawn(invalidation::listen(Arc::clone(&self.gateway)));
         tokio::spawn(rate::run(Arc::clone(&self.gateway)));
+        tokio::spawn(uses::report(Arc::clone(&self.gateway)));
         tokio::spawn(try_control_plane(Arc::clone(&self.gateway)));
         if let Some(certificate) = self.gateway.certificate.clone() {
             let gateway = Arc::clone(&self.gateway);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crochet_dev::Options;
 use demo_agent::{Answer, Chain, PaidCall, Quote};
+use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
@@ -267,8 +268,8 @@ async fn flushing_redis_each_100_ms_costs_nobody_anything() {
         }
         flushes
     });
-    let mut quotes: Vec<(Quote, PaidCall)> = Vec::new();
-    for number in 0..CALLS {
+    let market = &market;
+    let purchase = |number: usize| async move {
         let (buyer, call) = (
             market.buyer.through(&market.door.apis[number % 2]),
             market.call().under_key(&format!("k{number}")),
@@ -283,12 +284,14 @@ async fn flushing_redis_each_100_ms_costs_nobody_anything() {
             (200, &answer.body),
             "under its key: {replay}"
         );
-        quotes.push((quote, call));
-    }
+        quote
+    };
+    let at_once = stream::iter(0..CALLS).map(purchase).buffer_unordered(8);
+    let quotes: Vec<Quote> = at_once.collect().await;
     stop.store(true, Ordering::Relaxed);
     let flushes: usize = flushing.await.unwrap();
     assert!(flushes > 5, "Redis was flushed {flushes} times only");
-    for (quote, _) in &quotes {
+    for quote in &quotes {
         market.assert_settled(quote, 1).await;
     }
     assert_eq!(market.service.total(), CALLS);

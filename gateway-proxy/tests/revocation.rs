@@ -6,16 +6,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crochet_dev::Role;
+use crochet_shared::clock;
 use demo_agent::{Agent, Method};
 use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 
-use crate::harness::{Door, Market, Wire, World, is_full, measured, request, text, trials};
+use crate::harness::{Door, Market, Wire, World, is_full, measured, request, text, trials, until};
 
 trials!(
     changes_reach_every_gateway_under_load => alone,
     changes_reach_every_gateway_when_only_the_control_plane_has_lost_redis,
     a_key_revoked_while_a_body_comes_buys_nothing,
+    a_key_that_only_calls_shows_when_it_was_used,
 );
 
 /// Within which a change is known everywhere, while Redis runs and while it does not.
@@ -269,4 +271,24 @@ async fn a_key_revoked_while_a_body_comes_buys_nothing() {
         );
     }
     market.assert_still_paid(&paid, 0).await;
+}
+
+async fn a_key_that_only_calls_shows_when_it_was_used() {
+    let market = Market::with(json!({})).await;
+    let (caller, used) = market.second_key().await;
+    let (_, unused) = market.second_key().await;
+    let last_use = async |id: &str| {
+        let keys = market.buyer.get("/api-keys").await.unwrap();
+        let keys = keys.data(200).unwrap();
+        let key = keys.as_array().unwrap().iter().find(|key| key["id"] == id);
+        key.unwrap()["last_used_at"].as_str().map(str::to_owned)
+    };
+    assert_eq!(last_use(&used).await, None);
+    let begun = clock::now() - Duration::from_millis(1);
+    let answer = caller.call(&market.call(), None).await.unwrap();
+    assert_eq!(answer.status, 402, "{answer}");
+    let shown = until("the use is shown", || last_use(&used)).await;
+    let shown: chrono::DateTime<chrono::Utc> = shown.parse().unwrap();
+    assert!(begun <= shown && shown <= clock::now(), "{begun} {shown}");
+    assert_eq!(last_use(&unused).await, None);
 }

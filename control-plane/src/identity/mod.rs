@@ -53,7 +53,7 @@ pub use password::Passwords;
 pub use pow::{Difficulty, Pow};
 pub use profile::{ProfileCard, VERIFIED_SCORE};
 pub use proof::{ListingProof, listing_challenge, use_up};
-pub use resolve::key_record;
+pub use resolve::{key_record, note_uses};
 pub use store::by_operator::{
     RevokedKey, SellingStop, may_sell, resume_selling, revoke_any_key, stop_selling,
 };

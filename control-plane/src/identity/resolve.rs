@@ -1,9 +1,11 @@
 //! A key as gateways may know it.
 
 use crochet_shared::api_key::KeyDigest;
+use crochet_shared::code::Code;
 use crochet_shared::id::{ApiKeyId, ProfileId};
-use crochet_shared::internal::KeyRecord;
+use crochet_shared::internal::{BATCH_ITEMS_MAX, KeyRecord, KeyUse};
 use crochet_shared::route::Family;
+use uuid::Uuid;
 
 use super::store::keys;
 use crate::app::App;
@@ -21,4 +23,15 @@ pub async fn key_record(app: &App, digest: &KeyDigest) -> Result<Option<KeyRecor
         has_evm: key.has_evm,
         has_solana: key.has_solana,
     }))
+}
+
+/// Notes what keys were used for at a gateway, which asks for nothing else about most of their calls.
+pub async fn note_uses(app: &App, uses: &[KeyUse]) -> Result<(), ApiError> {
+    if uses.len() > BATCH_ITEMS_MAX {
+        return Err(Code::BodyTooLarge.into());
+    }
+    let keys: Vec<Uuid> = uses.iter().map(|key| key.key_id.0).collect();
+    let times: Vec<i64> = uses.iter().map(|key| key.at_ms).collect();
+    keys::touch_keys(app.db.pool(), &keys, &times).await?;
+    Ok(())
 }

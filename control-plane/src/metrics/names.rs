@@ -16,6 +16,7 @@ const INTERNAL_KIND: Label = (
         "settlements",
         "answers",
         "probes",
+        "keys_used",
     ],
 );
 const POOL: Label = ("pool", &["main", "browsing", "calling"]);

@@ -170,6 +170,8 @@ struct Actor<'a> {
     request: Request,
     model: Model,
     claims: Vec<(Grant, Owner)>,
+    /// Epoch of the claim whose settlement delivered the call.
+    delivered: Option<i32>,
 }
 
 impl Actor<'_> {
@@ -270,8 +272,12 @@ impl Actor<'_> {
         let right = match answer {
             SettleAnswer::Undecided => false,
             // What did not hold may still be told what it did before.
+            SettleAnswer::Delivered if !holds => self.delivered == Some(grant.epoch),
             _ if !holds => true,
-            SettleAnswer::Delivered => self.model.state == State::Delivered,
+            SettleAnswer::Delivered => {
+                self.delivered = Some(grant.epoch);
+                self.model.state == State::Delivered
+            }
             SettleAnswer::Released {
                 attempts,
                 attempts_remaining,
@@ -346,6 +352,7 @@ async fn play(stage: &Stage, redeliver: bool, events: &[Event]) -> Result<(), St
         request: stage.quoted().await,
         model: Model::new(redeliver),
         claims: Vec::new(),
+        delivered: None,
     };
     for event in events {
         actor.happen(*event).await?;

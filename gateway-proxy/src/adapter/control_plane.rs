@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use crochet_shared::api_key::KeyDigest;
 use crochet_shared::internal::{
-    self, Check, CheckAnswer, Claim, ClaimAnswer, CreateQuote, KeyRecord, Outcome, ProbeReport,
-    QuoteCreated, QuoteFound, QuoteIdentity, ReadAnswer, RouteName, RouteRecord, Settle,
-    SettleAnswer, StoredAnswer,
+    self, Check, CheckAnswer, Claim, ClaimAnswer, CreateQuote, KeyRecord, KeyUse, Outcome,
+    ProbeReport, QuoteCreated, QuoteFound, QuoteIdentity, ReadAnswer, RouteName, RouteRecord,
+    Settle, SettleAnswer, StoredAnswer,
 };
 use crochet_traces::{Asking, Followed};
 use futures_util::FutureExt as _;
@@ -102,7 +102,7 @@ struct Wire {
     base: String,
     authorization: HeaderValue,
     up: AtomicBool,
-    counts: [InternalCounts; 9],
+    counts: [InternalCounts; INTERNAL_CALLS.len()],
 }
 
 impl std::fmt::Debug for Wire {
@@ -241,6 +241,17 @@ impl ControlPlane {
         self.wire.stored_answer(ask, room).await
     }
 
+    /// Tells which keys were used, at most [`internal::BATCH_ITEMS_MAX`].
+    pub async fn keys_used(&self, uses: &[KeyUse]) -> Result<(), Unanswered> {
+        self.wire
+            .ask(
+                (internal::KEYS_USED, InternalCall::KeysUsed),
+                &uses,
+                READ_TIME,
+            )
+            .await
+    }
+
     /// Tells how an endpoint's test went.
     pub async fn probe(&self, report: &ProbeReport) -> Result<(), Unanswered> {
         self.wire
@@ -350,6 +361,10 @@ impl Wire {
     fn note<T>(&self, call: InternalCall, answered: &Result<T, Unanswered>, began: Instant) {
         if let Some(counts) = self.counts.get(call as usize) {
             counts.count(answered, began.elapsed());
+        }
+        // A control plane of the version before does not know what is told of keys.
+        if call == InternalCall::KeysUsed && matches!(answered, Err(Unanswered::Failed)) {
+            return;
         }
         let up = answered.is_ok();
         if self.up.swap(up, Ordering::Relaxed) != up {

@@ -1,12 +1,14 @@
 //! API keys: who calls, in a few nanoseconds on the hot path.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 use crochet_shared::api_key::KeyDigest;
-use crochet_shared::internal::KeyRecord;
+use crochet_shared::internal::{KeyRecord, KeyUse};
 use crochet_shared::limit::{self, Kind};
 use crochet_shared::redis_key;
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
 use super::flight::Flights;
@@ -19,6 +21,8 @@ use crate::rate::Window;
 const KEYS_MAX: usize = 100_000;
 /// Digests known to be nobody's. Apart, so that guesses push out no key.
 const UNKNOWN_MAX: usize = 8_192;
+/// A key's uses are noted once in so many milliseconds.
+const NOTED_EVERY_MS: i64 = 60_000;
 
 /// A key, ready.
 #[derive(Debug)]
@@ -27,6 +31,8 @@ pub struct Key {
     pub record: KeyRecord,
     /// Its calls in this minute; outlives a re-fetch that brings the same record.
     pub calls: Arc<Window>,
+    /// When a use was last noted, in Unix milliseconds.
+    noted_ms: AtomicI64,
 }
 
 #[derive(Clone, Debug)]
@@ -56,6 +62,8 @@ pub struct Keys {
     unknown: Cache<KeyDigest, (Instant, u64)>,
     flights: Flights<KeyDigest, Fetched>,
     changes: Changes<KeyDigest>,
+    /// Uses that the control plane has not been told of.
+    used: Mutex<Vec<KeyUse>>,
     calls_per_minute: u32,
 }
 
@@ -67,6 +75,7 @@ impl Keys {
             unknown: Cache::new(UNKNOWN_MAX),
             flights: Flights::default(),
             changes: Changes::new(),
+            used: Mutex::default(),
             calls_per_minute,
         }
     }
@@ -146,6 +155,7 @@ impl Keys {
                     |known| Arc::clone(&known.key.calls),
                 ),
                 record,
+                noted_ms: AtomicI64::new(0),
             }),
         };
         // Kept even when a change came in meanwhile, but as too old to be believed: its rate window
@@ -162,6 +172,30 @@ impl Keys {
         };
         self.known.insert(digest, known);
         Some(key)
+    }
+
+    /// Notes a use, at most once in [`NOTED_EVERY_MS`].
+    pub fn note_use(&self, key: &Key, now_ms: i64) {
+        if now_ms - key.noted_ms.load(Ordering::Relaxed) < NOTED_EVERY_MS {
+            return;
+        }
+        key.noted_ms.store(now_ms, Ordering::Relaxed);
+        self.note([KeyUse {
+            key_id: key.record.key_id,
+            at_ms: now_ms,
+        }]);
+    }
+
+    /// Notes what could not be told.
+    pub fn note(&self, uses: impl IntoIterator<Item = KeyUse>) {
+        let mut noted = self.used.lock();
+        let room = KEYS_MAX.saturating_sub(noted.len());
+        noted.extend(uses.into_iter().take(room));
+    }
+
+    /// Uses to tell of, which are noted no more.
+    pub fn take_uses(&self) -> Vec<KeyUse> {
+        std::mem::take(&mut *self.used.lock())
     }
 
     fn window(&self, record: &KeyRecord) -> Window {
@@ -245,6 +279,27 @@ mod tests {
         assert!(matches!(keys.cached(&digest, now, 1), Cached::Miss));
         keys.keep(digest, None, (now, 1), false);
         assert!(matches!(keys.cached(&digest, now, 1), Cached::Miss));
+    }
+
+    #[test]
+    fn a_use_is_noted_once_a_minute_and_told_once() {
+        let (keys, digest, now) = (Keys::new(6_000), KeyDigest([1; 32]), Instant::now());
+        let key = keys
+            .keep(digest, Some(record(false)), (now, 1), true)
+            .unwrap();
+        let start = 1_700_000_000_000;
+        for at_ms in [start, start + 59_999, start + 60_000] {
+            keys.note_use(&key, at_ms);
+        }
+        let noted = [start, start + 60_000].map(|at_ms| KeyUse {
+            key_id: key.record.key_id,
+            at_ms,
+        });
+        assert_eq!(keys.take_uses(), noted);
+        assert_eq!(keys.take_uses(), []);
+        // What could not be told is noted again, as far as there is room.
+        keys.note(std::iter::repeat_n(noted[0], KEYS_MAX + 1));
+        assert_eq!(keys.take_uses().len(), KEYS_MAX);
     }
 
     #[test]

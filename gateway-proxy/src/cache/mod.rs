@@ -16,6 +16,7 @@ pub mod invalidation;
 pub mod keys;
 pub mod quotes;
 pub mod routes;
+pub mod uses;
 
 use std::hash::Hash;
 use std::time::{Duration, Instant};

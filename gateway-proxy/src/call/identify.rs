@@ -72,6 +72,7 @@ pub async fn identify(
     drop(doubt);
     let taken = gateway.rates.take(&key.calls, now).await;
     let usage = taken.map_err(|full| limited(gateway, &key.calls, full, Why::Key))?;
+    gateway.keys.note_use(&key, arrival.now_ms);
     Ok(Identified {
         rate: (key.calls.limit(), usage.remaining, usage.reset_seconds),
         key,

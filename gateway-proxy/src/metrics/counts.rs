@@ -9,7 +9,7 @@ use super::names;
 use crate::adapter::batch::Unanswered;
 
 /// What the internal API is asked, as labels and in the order of [`InternalCall`].
-pub(crate) const INTERNAL_CALLS: [&str; 9] = [
+pub(crate) const INTERNAL_CALLS: [&str; 10] = [
     "keys",
     "routes",
     "quotes",
@@ -19,6 +19,7 @@ pub(crate) const INTERNAL_CALLS: [&str; 9] = [
     "settlements",
     "answers",
     "probes",
+    "keys_used",
 ];
 
 /// What the internal API is asked.
@@ -34,6 +35,7 @@ pub enum InternalCall {
     Settlements,
     Answers,
     Probes,
+    KeysUsed,
 }
 
 /// One cache's counts.

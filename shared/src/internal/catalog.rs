@@ -7,6 +7,15 @@ use crate::id::{ApiKeyId, ListingId, ProfileId};
 use crate::money::Micros;
 use crate::route::Family;
 
+/// That a key was used at the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyUse {
+    /// The key's row.
+    pub key_id: ApiKeyId,
+    /// Unix milliseconds.
+    pub at_ms: i64,
+}
+
 /// An API key as the gateway may know it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRecord {

@@ -14,7 +14,8 @@ mod quote;
 mod settlement;
 
 pub use catalog::{
-    EndpointRecord, KeyRecord, ListingStatus, Redelivery, ResolveKey, RouteName, RouteRecord,
+    EndpointRecord, KeyRecord, KeyUse, ListingStatus, Redelivery, ResolveKey, RouteName,
+    RouteRecord,
 };
 pub use claim::{Check, CheckAnswer, Claim, ClaimAnswer, DeliveredFacts, Grant};
 pub use probe::ProbeReport;
@@ -26,6 +27,8 @@ pub use settlement::{Delivery, Outcome, ReadAnswer, Settle, SettleAnswer, Stored
 
 /// [`KeyDigest`](crate::api_key::KeyDigest) → `Option<`[`KeyRecord`]`>`.
 pub const RESOLVE_KEY: &str = "/internal/v1/keys";
+/// `Vec<`[`KeyUse`]`>`, at most [`BATCH_ITEMS_MAX`] → `()`.
+pub const KEYS_USED: &str = "/internal/v1/keys/used";
 /// [`RouteName`] → `Option<`[`RouteRecord`]`>`.
 pub const RESOLVE_ROUTE: &str = "/internal/v1/routes";
 /// `Vec<`[`QuoteIdentity`]`>` → `Vec<`[`QuoteFound`]`>`.
