@@ -4,6 +4,7 @@
 //! configuration and the tables in force.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use crochet_shared::code::Code;
 use crochet_shared::header;
@@ -112,6 +113,7 @@ fn fill(text: &str, app: &App, more: &[(&str, String)]) -> String {
         ),
         ("challenge_seconds", CHALLENGE_SECONDS.to_string()),
         ("max_attempts", config.max_attempts.to_string()),
+        ("redeem_time", span(config.redeem)),
         ("limits", limits(app)),
         ("fee", format!("{} %", FEE_RATE.display() * 100.0)),
     ];
@@ -120,6 +122,16 @@ fn fill(text: &str, app: &App, more: &[(&str, String)]) -> String {
         text = text.replace(&format!("{{{name}}}"), value);
     }
     text
+}
+
+/// A length of time in whole hours, where it is some, else in seconds.
+fn span(time: Duration) -> String {
+    match time.as_secs() {
+        seconds if seconds > 3_600 && seconds.is_multiple_of(3_600) => {
+            format!("{} hours", seconds / 3_600)
+        }
+        seconds => format!("{seconds} seconds"),
+    }
 }
 
 fn currency_table() -> String {
