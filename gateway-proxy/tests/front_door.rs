@@ -188,6 +188,7 @@ async fn the_internal_api_is_not_behind_the_front_door() {
         "settlements",
         "answers",
         "probes",
+        "keys/used",
     ] {
         for origin in [&door.at.gateway, &door.at.control_plane] {
             for prefix in ["", "/api/v1"] {

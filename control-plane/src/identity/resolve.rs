@@ -1,6 +1,7 @@
 //! A key as gateways may know it.
 
 use crochet_shared::api_key::KeyDigest;
+use crochet_shared::clock;
 use crochet_shared::code::Code;
 use crochet_shared::id::{ApiKeyId, ProfileId};
 use crochet_shared::internal::{BATCH_ITEMS_MAX, KeyRecord, KeyUse};
@@ -31,7 +32,8 @@ pub async fn note_uses(app: &App, uses: &[KeyUse]) -> Result<(), ApiError> {
         return Err(Code::BodyTooLarge.into());
     }
     let keys: Vec<Uuid> = uses.iter().map(|key| key.key_id.0).collect();
-    let times: Vec<i64> = uses.iter().map(|key| key.at_ms).collect();
+    let now = clock::now().timestamp_millis();
+    let times: Vec<i64> = uses.iter().map(|key| key.at_ms.clamp(0, now)).collect();
     keys::touch_keys(app.db.pool(), &keys, &times).await?;
     Ok(())
 }

@@ -1,10 +1,12 @@
 //! The internal API over HTTP: who is let in, the wire, and the bounds.
 
 use axum::body::Body;
+use chrono::{DateTime, TimeDelta, Utc};
 use control_plane::router;
+use crochet_shared::id::ApiKeyId;
 use crochet_shared::internal::{
-    self, CLAIMS, Claim, ClaimAnswer, FIND_QUOTES, PROBES, ProbeReport, QuoteFound, SETTLEMENTS,
-    SettleAnswer,
+    self, CLAIMS, Claim, ClaimAnswer, FIND_QUOTES, KeyUse, PROBES, ProbeReport, QuoteFound,
+    SETTLEMENTS, SettleAnswer,
 };
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt as _;
@@ -12,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::PgPool;
 use tower::ServiceExt as _;
+use uuid::Uuid;
 
 use super::stage::{SECRET, Stage, delivery};
 
@@ -79,6 +82,7 @@ async fn only_gateways_are_let_in(pool: PgPool) {
         internal::SETTLEMENTS,
         internal::ANSWERS,
         internal::PROBES,
+        internal::KEYS_USED,
     ] {
         for secret in ["", "wrong", &SECRET[..SECRET.len() - 1]] {
             let (status, body) = post(&stage, path, secret, nothing.clone()).await;
@@ -89,6 +93,56 @@ async fn only_gateways_are_let_in(pool: PgPool) {
             );
         }
     }
+}
+
+#[sqlx::test(migrations = "./migrations")]
+async fn the_last_use_of_a_key_is_what_gateways_tell_of_it(pool: PgPool) {
+    let stage = Stage::new(pool).await;
+    stage
+        .run(
+            "insert into api_key (id, profile_id, name, prefix, digest)
+             select gen_random_uuid(), id, 'caller', 'am_k_caller', sha256('caller') from profile limit 1",
+        )
+        .await;
+    let select = "select id, last_used_at from api_key where name = 'caller'";
+    let row = async || -> (Uuid, Option<DateTime<Utc>>) {
+        sqlx::query_as(select)
+            .fetch_one(stage.pool())
+            .await
+            .unwrap()
+    };
+    let (id, unused) = row().await;
+    assert_eq!(unused, None);
+    let now = crochet_shared::clock::now();
+    let at = |ago: TimeDelta| KeyUse {
+        key_id: ApiKeyId(id),
+        at_ms: (now - ago).timestamp_millis(),
+    };
+    let minutes = TimeDelta::minutes;
+    // The latest of what is told counts; nothing older, nor what is less than a minute later, is noted after it.
+    for (told, shown) in [
+        (vec![at(minutes(9)), at(minutes(5)), at(minutes(7))], 5),
+        (vec![at(minutes(6))], 5),
+        (vec![at(minutes(5) - TimeDelta::seconds(59))], 5),
+        (vec![at(minutes(3))], 3),
+        (vec![], 3),
+    ] {
+        ask::<_, ()>(&stage, internal::KEYS_USED, &told).await;
+        let last = row().await.1.unwrap().timestamp_millis();
+        assert_eq!(last, at(minutes(shown)).at_ms, "{told:?}");
+    }
+    // A gateway's clock may be ahead.
+    for at_ms in [i64::MAX, i64::MIN, at(-minutes(60)).at_ms] {
+        let told = KeyUse {
+            at_ms,
+            ..at(minutes(0))
+        };
+        ask::<_, ()>(&stage, internal::KEYS_USED, &vec![told]).await;
+        assert!(row().await.1.unwrap() <= crochet_shared::clock::now());
+    }
+    let many = rmp_serde::to_vec_named(&vec![at(minutes(0)); 65]).unwrap();
+    let (status, _) = post(&stage, internal::KEYS_USED, SECRET, many).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
 }
 
 #[sqlx::test(migrations = "./migrations")]

@@ -362,8 +362,8 @@ impl Wire {
         if let Some(counts) = self.counts.get(call as usize) {
             counts.count(answered, began.elapsed());
         }
-        // A control plane of the version before does not know what is told of keys.
-        if call == InternalCall::KeysUsed && matches!(answered, Err(Unanswered::Failed)) {
+        // No call waits for this, and a control plane of the version before does not know it.
+        if call == InternalCall::KeysUsed {
             return;
         }
         let up = answered.is_ok();
@@ -400,7 +400,13 @@ impl Wire {
         })?;
         let status = response.status();
         if status != StatusCode::OK {
-            tracing::error!(status = status.as_u16(), path, "the internal API refused");
+            if status == StatusCode::NOT_FOUND && path == internal::KEYS_USED {
+                tracing::debug!(
+                    "the control plane is of the version before: uses of keys are not told"
+                );
+            } else {
+                tracing::error!(status = status.as_u16(), path, "the internal API refused");
+            }
             // 503 is a control plane that lives and cannot reach its database: nobody's item is at
             // fault, and halving the batch would only multiply the load.
             return Err(if status == StatusCode::SERVICE_UNAVAILABLE {

@@ -1,10 +1,12 @@
 //! API keys: who calls, in a few nanoseconds on the hot path.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 use crochet_shared::api_key::KeyDigest;
+use crochet_shared::id::ApiKeyId;
 use crochet_shared::internal::{KeyRecord, KeyUse};
 use crochet_shared::limit::{self, Kind};
 use crochet_shared::redis_key;
@@ -22,7 +24,7 @@ const KEYS_MAX: usize = 100_000;
 /// Digests known to be nobody's. Apart, so that guesses push out no key.
 const UNKNOWN_MAX: usize = 8_192;
 /// A key's uses are noted once in so many milliseconds.
-const NOTED_EVERY_MS: i64 = 60_000;
+const NOTED_EVERY_MS: u64 = 60_000;
 
 /// A key, ready.
 #[derive(Debug)]
@@ -62,8 +64,8 @@ pub struct Keys {
     unknown: Cache<KeyDigest, (Instant, u64)>,
     flights: Flights<KeyDigest, Fetched>,
     changes: Changes<KeyDigest>,
-    /// Uses that the control plane has not been told of.
-    used: Mutex<Vec<KeyUse>>,
+    /// Last uses that the control plane has not been told of, in Unix milliseconds.
+    used: Mutex<HashMap<ApiKeyId, i64>>,
     calls_per_minute: u32,
 }
 
@@ -176,7 +178,8 @@ impl Keys {
 
     /// Notes a use, at most once in [`NOTED_EVERY_MS`].
     pub fn note_use(&self, key: &Key, now_ms: i64) {
-        if now_ms - key.noted_ms.load(Ordering::Relaxed) < NOTED_EVERY_MS {
+        // Either way, for a clock may have been set back.
+        if now_ms.abs_diff(key.noted_ms.load(Ordering::Relaxed)) < NOTED_EVERY_MS {
             return;
         }
         key.noted_ms.store(now_ms, Ordering::Relaxed);
@@ -189,13 +192,19 @@ impl Keys {
     /// Notes what could not be told.
     pub fn note(&self, uses: impl IntoIterator<Item = KeyUse>) {
         let mut noted = self.used.lock();
-        let room = KEYS_MAX.saturating_sub(noted.len());
-        noted.extend(uses.into_iter().take(room));
+        for KeyUse { key_id, at_ms } in uses {
+            if noted.len() < KEYS_MAX || noted.contains_key(&key_id) {
+                let last = noted.entry(key_id).or_insert(at_ms);
+                *last = at_ms.max(*last);
+            }
+        }
     }
 
     /// Uses to tell of, which are noted no more.
     pub fn take_uses(&self) -> Vec<KeyUse> {
-        std::mem::take(&mut *self.used.lock())
+        let used = std::mem::take(&mut *self.used.lock());
+        let told = |(key_id, at_ms)| KeyUse { key_id, at_ms };
+        used.into_iter().map(told).collect()
     }
 
     fn window(&self, record: &KeyRecord) -> Window {
@@ -217,7 +226,7 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crochet_shared::id::{ApiKeyId, ProfileId};
+    use crochet_shared::id::ProfileId;
     use std::time::Duration;
 
     fn record(revoked: bool) -> KeyRecord {
@@ -287,18 +296,31 @@ mod tests {
         let key = keys
             .keep(digest, Some(record(false)), (now, 1), true)
             .unwrap();
-        let start = 1_700_000_000_000;
-        for at_ms in [start, start + 59_999, start + 60_000] {
-            keys.note_use(&key, at_ms);
-        }
-        let noted = [start, start + 60_000].map(|at_ms| KeyUse {
+        let use_at = |at_ms| KeyUse {
             key_id: key.record.key_id,
             at_ms,
-        });
-        assert_eq!(keys.take_uses(), noted);
-        assert_eq!(keys.take_uses(), []);
-        // What could not be told is noted again, as far as there is room.
-        keys.note(std::iter::repeat_n(noted[0], KEYS_MAX + 1));
+        };
+        let start = 1_700_000_000_000;
+        // The last: the clock was set back.
+        for (at_ms, noted) in [
+            (start, Some(start)),
+            (start + 59_999, None),
+            (start + 60_000, Some(start + 60_000)),
+            (start - 60_000, Some(start - 60_000)),
+        ] {
+            keys.note_use(&key, at_ms);
+            let noted: Vec<_> = noted.map(use_at).into_iter().collect();
+            assert_eq!(keys.take_uses(), noted);
+            assert_eq!(keys.take_uses(), []);
+        }
+        // What could not be told is noted again, as far as there is room, and the last use is told.
+        keys.note([use_at(start), use_at(start - 1)]);
+        assert_eq!(keys.take_uses(), [use_at(start)]);
+        let now = crochet_shared::clock::now();
+        keys.note((0..=KEYS_MAX).map(|_| KeyUse {
+            key_id: ApiKeyId::new(now),
+            at_ms: start,
+        }));
         assert_eq!(keys.take_uses().len(), KEYS_MAX);
     }
 

@@ -81,6 +81,7 @@ fn an_internal_call_has_the_label_of_its_name() {
         "quotes_create"
     );
     assert_eq!(INTERNAL_CALLS[InternalCall::Probes as usize], "probes");
+    assert_eq!(INTERNAL_CALLS[InternalCall::KeysUsed as usize], "keys_used");
 }
 
 /// `CROCHET_WRITE=1 cargo test` writes the page instead.

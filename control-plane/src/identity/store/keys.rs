@@ -274,8 +274,8 @@ pub(in crate::identity) async fn touch_key(
     Ok(())
 }
 
-/// The same of uses that gateways tell of, each at its time in Unix milliseconds, but none in the future. In the order of
-/// their ids, so that two of these never wait for each other in a ring.
+/// The same of uses that gateways tell of, each at its time in Unix milliseconds. A key that
+/// somebody changes at this moment is passed by: its next use is noted.
 pub(in crate::identity) async fn touch_keys(
     db: impl PgExecutor<'_>,
     keys: &[Uuid],
@@ -283,12 +283,12 @@ pub(in crate::identity) async fn touch_keys(
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "with used as materialized (
-             select id, least(now(), to_timestamp(max(at_ms) / 1000.0)) as at
+             select id, to_timestamp(max(at_ms) / 1000.0) as at
              from unnest($1::uuid[], $2::int8[]) as told (id, at_ms) group by id
          ), held as materialized (
              select k.id, u.at from api_key k join used u on u.id = k.id
              where k.last_used_at is null or k.last_used_at < u.at - interval '1 minute'
-             order by k.id for no key update of k
+             for no key update of k skip locked
          )
          update api_key k set last_used_at = h.at from held h where k.id = h.id",
         keys,
