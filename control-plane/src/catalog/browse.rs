@@ -136,7 +136,7 @@ async fn read(app: &App, asked: &Asked, known: Option<i64>) -> Result<Gathered, 
         if i64::try_from(places.len()) == Ok(paging.fetch()) {
             return Ok(Gathered { places, count });
         }
-        app.catalog.is_far(filter, sort, paging);
+        app.catalog.note_far(filter, sort, paging);
     }
     let mut count = match known {
         Some(known) => known,

@@ -89,7 +89,7 @@ impl Memory {
     }
 
     /// A walk to this page was given up.
-    pub(super) fn is_far(&self, filter: &Filter, sort: &'static str, paging: &Paging) {
+    pub(super) fn note_far(&self, filter: &Filter, sort: &'static str, paging: &Paging) {
         let mut searches = self.searches.lock();
         if let Some(search) = searches.get_mut(&way(filter, sort, paging)) {
             search.near = search.near.min(paging.end() - 1);

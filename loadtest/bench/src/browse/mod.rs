@@ -13,7 +13,6 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use crochet_dev::{Build, Checkout, Cluster, DemoKeys, Options, Stack, Store, Stores};
-
 use sqlx::PgPool;
 
 use self::load::Timings;
