@@ -28,13 +28,19 @@ pub(super) const KINDS: [&str; 8] = [
     "gzip",
 ];
 
+/// Written once: what attackers cost is no part of the attack.
+pub(super) static TEN_THOUSAND_HEADERS: LazyLock<String> = LazyLock::new(|| {
+    let each = |number| format!("X-{number}: {number}\r\n");
+    (0..10_000).map(each).collect()
+});
+
 /// Sellers that answer with a bomb, and how much of it was taken.
 pub(super) struct Bombs {
     address: SocketAddr,
     pub(super) sent: Arc<AtomicU64>,
     /// The most that one connection took.
     pub(super) most: Arc<AtomicU64>,
-    pub(super) called: Arc<AtomicUsize>,
+    called: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
@@ -46,6 +52,8 @@ impl Drop for Bombs {
 
 impl Bombs {
     pub(super) async fn start() -> Self {
+        LazyLock::force(&TEN_THOUSAND_HEADERS);
+        gzip_of_zeros(0);
         let listening = background::spawn(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
         let listener = listening.await.unwrap().unwrap();
         let address = listener.local_addr().unwrap();
@@ -76,6 +84,11 @@ impl Bombs {
             called,
             task,
         }
+    }
+
+    /// How many went off.
+    pub(super) fn called(&self) -> usize {
+        self.called.load(Ordering::Relaxed)
     }
 
     pub(super) fn url(&self, kind: &str) -> String {
@@ -120,10 +133,7 @@ impl Blast {
             }
             "headers" => {
                 self.say("HTTP/1.1 200 OK\r\n").await?;
-                let many: Vec<String> = (0..10_000)
-                    .map(|number| format!("X-{number}: {number}\r\n"))
-                    .collect();
-                self.say(&many.concat()).await?;
+                self.say(&TEN_THOUSAND_HEADERS).await?;
                 self.say("Content-Length: 2\r\n\r\n{}").await
             }
             "endless" => {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crochet_dev::{Limits, Options};
-use demo_agent::{Agent, Answer, Chain, Method, PaidCall, Quote};
+use demo_agent::{Agent, Answer, Chain, Method, Quote};
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use secrecy::ExposeSecret as _;
@@ -16,7 +16,8 @@ use serde_json::json;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::background;
-use crate::harness::{Door, Market, World, measured, ok, sized, trials, until};
+use super::victim::{Paid, percentile, times};
+use crate::harness::{Door, Market, World, measured, sized, trials, until};
 
 trials!(unpaid_calls_and_made_up_keys_cost_the_provider_and_paid_calls_nothing => alone);
 
@@ -136,7 +137,7 @@ async fn register(door: &Door, count: usize) -> Vec<Agent> {
 }
 
 /// Paid calls in evidence, within the limits that everybody has: a quote a second for a buyer.
-async fn pay(market: &Market, count: usize) -> Vec<(Agent, PaidCall, Quote)> {
+async fn pay(market: &Market, count: usize) -> Vec<Paid> {
     const PAYERS: usize = 8;
     let payers = register(&market.door, PAYERS).await;
     let mut paid = Vec::with_capacity(count);
@@ -169,33 +170,9 @@ async fn pay(market: &Market, count: usize) -> Vec<(Agent, PaidCall, Quote)> {
     paid
 }
 
-/// How long each paid call takes, spread over `time`. None is refused.
-async fn times(
-    market: &Market,
-    paid: &[(Agent, PaidCall, Quote)],
-    time: Duration,
-) -> Vec<Duration> {
-    let mut ticks = tokio::time::interval(time / u32::try_from(paid.len()).unwrap());
-    let mut times = Vec::new();
-    for (buyer, call, quote) in paid {
-        ticks.tick().await;
-        let began = Instant::now();
-        let answer = market.once_as(buyer, call, quote).await;
-        times.push(began.elapsed());
-        ok(&answer);
-        assert_eq!(market.service.count(&quote.request_id), 1);
-    }
-    times
-}
-
 /// Whole seconds, the last one begun.
 fn seconds(time: Duration) -> usize {
     usize::try_from(time.as_secs()).unwrap() + 1
-}
-
-fn percentile(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[(times.len() * 99 / 100).min(times.len() - 1)]
 }
 
 /// What a flood was told.

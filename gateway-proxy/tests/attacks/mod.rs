@@ -12,6 +12,7 @@ mod signature;
 mod smuggling;
 mod spellings;
 mod ssrf;
+mod victim;
 
 /// The tests of all promises.
 pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
