@@ -153,6 +153,11 @@ impl Paging {
         self.limit + 1
     }
 
+    /// Whether it begins where the list does.
+    pub fn is_first(&self) -> bool {
+        self.start == Start::Page(1)
+    }
+
     /// The last row that is read, counted from where the list or the cursor begins.
     pub fn end(&self) -> i64 {
         self.offset() + self.fetch()

@@ -129,14 +129,8 @@ async fn read(app: &App, asked: &Asked, known: Option<i64>) -> Result<Gathered, 
     } else {
         gathered_max + 1
     };
-    if let Some(count) = app.catalog.counted(filter, sort, paging)
-        && let Some(passed) = store::passed(filter, paging, count)
-    {
-        let places = store::walk_near(db, filter, sort, paging, passed).await?;
-        if i64::try_from(places.len()) == Ok(paging.fetch()) {
-            return Ok(Gathered { places, count });
-        }
-        app.catalog.note_far(filter, sort, paging);
+    if let Some(remembered) = app.catalog.page(filter, sort, paging) {
+        return Ok(remembered);
     }
     let mut count = match known {
         Some(known) => known,
@@ -156,9 +150,8 @@ async fn read(app: &App, asked: &Asked, known: Option<i64>) -> Result<Gathered, 
         let bound = count.max(most) + 1;
         let gathered = store::gather(db, filter, sort, paging, bound).await?;
         if gathered.count < bound {
-            if store::passed(filter, paging, gathered.count).is_some() {
-                app.catalog
-                    .remember_count(filter, sort, paging, gathered.count);
+            if paging.is_first() && store::is_dear(filter, gathered.count) {
+                app.catalog.remember_first(filter, sort, &gathered);
             }
             return Ok(gathered);
         }

@@ -22,23 +22,16 @@ const GATHERED_MAX: i64 = 2_000;
 const FOUND_GATHERED_MAX: i64 = 3_000;
 /// Rows that a first page reads, as a rule.
 const FIRST_PAGE: i64 = 21;
+/// Rows that are read of a search that may be remembered, from its first on: five pages, and one more.
+const FIRST_ROWS: i64 = 101;
 /// Nanoseconds of an entry of a word's list in the index of words: to read it,
 const ENTRY_READ_NS: i64 = 5;
 /// and to meet it with the rarest word's, for each word.
 const ENTRY_MET_NS: i64 = 15;
 /// Nanoseconds of a listing that is gathered.
 const GATHERED_NS: i64 = 600;
-/// Nanoseconds of an entry that a walk passes by.
-const PASSED_NS: i64 = 130;
-/// Nanoseconds of a listing that a walk looks at, since it has the marks of the words.
-const LOOKED_AT_NS: i64 = 2_000;
-/// Of a hundred listings so many have the mark of a word that they lack: 25 words have a tenth of the 256 marks.
-const MARKED_PERCENT: i64 = 10;
-/// The listings among which a walk's length is reckoned.
-const RECKONED_AMONG: i64 = 1_000_000;
-/// A walk that passes by so many times what was reckoned is given up. What it looks at on its way is not bounded: words that
-/// stand together, apart from a third, cost a look each.
-const PASSED_TIMES_MAX: i64 = 2;
+/// Nanoseconds from which on a search is dear.
+const DEAR_NS: i64 = 1_000_000;
 
 /// A listing's place in a sorted list.
 #[derive(Clone, Copy, Debug)]
@@ -66,34 +59,28 @@ pub(in crate::catalog) fn gathered_max(filter: &Filter, paging: &Paging) -> i64 
     FOUND_GATHERED_MAX * pages.max(1).isqrt()
 }
 
-/// Entries that may be passed by on a walk to a page of a search, of which it is known that `count` listings match;
-/// `None` when the page is sooner gathered.
-///
-/// To gather it, all that the index lists of each word is met with one another, and each match is visited. On a walk
-/// nothing is visited but what has the marks of the two rarest words; but where the matches stand in the order is not known.
-/// Of a single word [`gathered_max`] decides.
-pub(in crate::catalog) fn passed(filter: &Filter, paging: &Paging, count: i64) -> Option<i64> {
-    let [rarest, _, ..] = filter.words.as_slice() else {
-        return None;
-    };
-    let rarest = rarest.listings;
+/// Whether a search that `count` listings match is dear to gather: all that the index lists of each word is met with one
+/// another, and each match is visited.
+pub(in crate::catalog) fn is_dear(filter: &Filter, count: i64) -> bool {
+    let rarest = filter.words.first().map_or(0, |meaning| meaning.listings);
     let listed = |meaning: &Meaning| meaning.listings * ENTRY_READ_NS + rarest * ENTRY_MET_NS;
-    let gathering = filter.words.iter().map(listed).sum::<i64>() + count * GATHERED_NS;
-    let unmarked = |meaning: &Meaning| {
-        let words = meaning.words.iter();
-        words.fold(100, |left, _| left * (100 - MARKED_PERCENT) / 100)
-    };
-    let marked = filter.words.iter().take(2).map(unmarked);
-    let looked_at = marked.fold(100, |percent, unmarked| percent * (100 - unmarked) / 100);
-    let entry = PASSED_NS + LOOKED_AT_NS * looked_at / 100;
-    let entries = paging.end() * RECKONED_AMONG / count.max(1);
-    (entries * entry < gathering).then_some(entries * PASSED_TIMES_MAX)
+    filter.words.iter().map(listed).sum::<i64>() + count * GATHERED_NS >= DEAR_NS
+}
+
+/// Rows that [`gather`] reads: on the way to be remembered, more than the page shows.
+fn fetched(filter: &Filter, paging: &Paging) -> i64 {
+    if paging.is_first() && !filter.words.is_empty() {
+        FIRST_ROWS
+    } else {
+        paging.fetch()
+    }
 }
 
 /// A page of the active listings that pass the filter, and how many these are, counted as far as
 /// `most`: a page of more of them is not the right one. `sort` is a public name of a sort.
 ///
-/// All of them are read once, to be counted as well as sorted: with words out of `listing_search`.
+/// All of them are read once, to be counted as well as sorted: with words out of `listing_search`. The first page of a
+/// search comes with rows of those that follow, to be remembered.
 pub(in crate::catalog) async fn gather(
     db: impl PgExecutor<'_>,
     filter: &Filter,
@@ -149,7 +136,7 @@ pub(in crate::catalog) async fn gather(
         paging.after(),
         paging.after_key(),
         paging.offset(),
-        paging.fetch(),
+        fetched(filter, paging),
         filter.rarest(),
         filter.beside_rarest(),
         most,
@@ -225,64 +212,6 @@ pub(in crate::catalog) async fn walk(
     .await
 }
 
-/// A page of what matches the words alone, read in the order of `sort` from where the page begins. It is not full
-/// when the list ends, or when `passed` listings were passed by.
-pub(in crate::catalog) async fn walk_near(
-    db: impl PgExecutor<'_>,
-    filter: &Filter,
-    sort: &str,
-    paging: &Paging,
-    passed: i64,
-) -> Result<Vec<Place>, sqlx::Error> {
-    sqlx::query_as!(
-        Place,
-        r#"select near.id as "id!", near.value as "value!"
-           from (
-               select s.listing_id as id, s.marks,
-                   case $1::text when 'popular' then s.calls_30d when 'rating' then s.rating_order
-                       when 'newest' then 0 else s.price_micros end as value
-               from listing_stats s
-               where s.active
-                   and ($2::uuid is null or case $1
-                       when 'newest' then s.listing_id < $2
-                       when 'popular' then (s.calls_30d, s.listing_id) < ($3::int8, $2)
-                       when 'rating' then (s.rating_order, s.listing_id) < ($3, $2)
-                       when 'price_high' then (s.price_micros, s.listing_id) < ($3, $2)
-                       else (s.price_micros, s.listing_id) > ($3, $2) end)
-               order by
-                   case $1 when 'price_low' then s.price_micros end,
-                   case $1 when 'price_low' then s.listing_id end,
-                   case $1 when 'popular' then s.calls_30d when 'rating' then s.rating_order
-                       when 'price_high' then s.price_micros end desc,
-                   case $1 when 'price_low' then null else s.listing_id end desc
-               limit $4
-           ) near
-           where near.marks & word_marks($5::text[]) <> 0::bit(256)
-               and near.marks & word_marks($6::text[]) <> 0::bit(256)
-               and exists (
-                   select from listing_search l where l.listing_id = near.id
-                       and l.words @@ $7::text::tsquery and l.words @@ $8::text::tsquery
-                   offset 0)
-           order by
-               case $1 when 'price_low' then near.value end,
-               case $1 when 'price_low' then near.id end,
-               case $1 when 'newest' then null else near.value end desc, near.id desc
-           offset $9 limit $10"#,
-        sort,
-        paging.after(),
-        paging.after_key(),
-        passed,
-        filter.marks(0),
-        filter.marks(1),
-        filter.rarest(),
-        filter.beside_rarest(),
-        paging.offset(),
-        paging.fetch(),
-    )
-    .fetch_all(db)
-    .await
-}
-
 /// How many active listings pass a filter without words, counted as far as `most` in an index.
 pub(in crate::catalog) async fn count(
     db: impl PgExecutor<'_>,
@@ -353,7 +282,7 @@ pub(in crate::catalog) async fn count_own(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::store::filter::tests::meaning;
+    use crate::catalog::store::meaning;
     use crate::paging::Start;
 
     #[test]
@@ -370,27 +299,16 @@ mod tests {
     }
 
     #[test]
-    fn what_long_lists_have_in_common_is_walked_to_when_it_is_near() {
-        let at = |words: &[Meaning], page, count| {
-            let filter = Filter {
-                words: words.to_vec(),
-                ..Filter::default()
-            };
-            let start = Start::Page(page);
-            passed(&filter, &Paging { limit: 20, start }, count)
+    fn a_search_of_long_lists_or_many_matches_is_dear() {
+        let of = |words: &[Meaning]| Filter {
+            words: words.to_vec(),
+            ..Filter::default()
         };
-        let common = [meaning(&["a"], 42_000), meaning(&["b"], 42_000)];
-        // 21 rows stand among 13,125; it is given up after twice as many.
-        assert_eq!(at(&common, 1, 1_600), Some(2 * 13_125));
-        assert_eq!(at(&common, 1, 1_000), None, "it is far");
-        assert_eq!(at(&common, 3, 1_600), None, "so is this");
-        assert_eq!(at(&common, 1, 0), None);
-        let rare = [meaning(&["a"], 1_700), meaning(&["b"], 1_700)];
-        assert_eq!(at(&rare, 1, 1_600), None, "there is little to meet");
-        let beside_rare = [meaning(&["a"], 1_700), meaning(&["b"], 42_000)];
-        assert_eq!(at(&beside_rare, 1, 1_300), None, "here too");
-        let slips = ["a", "b", "c", "d"];
-        let common = [meaning(&slips, 42_000), meaning(&slips, 42_000)];
-        assert_eq!(at(&common, 1, 1_600), None, "many have one of four marks");
+        assert!(is_dear(&of(&[meaning(&["a", "b"], 1_700)]), 1_650));
+        assert!(!is_dear(&of(&[meaning(&["a", "b"], 1_200)]), 1_200));
+        let common = [meaning(&["a"], 30_000), meaning(&["b"], 30_000)];
+        assert!(is_dear(&of(&common), 1));
+        let beside_rare = [meaning(&["a"], 30), meaning(&["b"], 30_000)];
+        assert!(!is_dear(&of(&beside_rare), 30));
     }
 }

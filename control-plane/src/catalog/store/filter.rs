@@ -83,10 +83,10 @@ impl Filter {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::catalog) mod tests {
     use super::*;
 
-    pub(in crate::catalog::store) fn meaning(words: &[&str], listings: i64) -> Meaning {
+    pub(in crate::catalog) fn meaning(words: &[&str], listings: i64) -> Meaning {
         Meaning {
             words: words.iter().map(|&word| word.to_owned()).collect(),
             listings,

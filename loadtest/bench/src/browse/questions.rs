@@ -61,10 +61,12 @@ pub(super) fn all() -> Vec<Question> {
             is_first: false,
         });
     }
-    all.push(Question {
-        is_first: true,
-        ..of("q=sensor+travel&sort=newest".to_owned())
-    });
+    for search in ["q=sensor+travel", "q=judubo"] {
+        all.push(Question {
+            is_first: true,
+            ..of(format!("{search}&sort=newest"))
+        });
+    }
     all
 }
 
