@@ -14,7 +14,8 @@ const REACH_REMEMBERED: Duration = Duration::from_mins(1);
 /// Filters of which that is remembered; then all are forgotten.
 const REACHES_MAX: usize = 10_000;
 /// How long the first rows of a search are remembered. Which listings match, and how many, is exact meanwhile; in which
-/// order a listing stands whose price, calls or reviews changed may be so much too old.
+/// order a listing stands whose price, calls or reviews changed may be so much too old; on a walk by cursors that began in
+/// that order it may be missing, or shown twice.
 const ROWS_REMEMBERED: Duration = Duration::from_secs(10);
 /// Searches whose first rows are remembered, some 2.4 kB each; then all are forgotten.
 const SEARCHES_MAX: usize = 2_000;
@@ -60,9 +61,9 @@ impl Memory {
         sort: &'static str,
         paging: &Paging,
     ) -> Option<Gathered> {
-        let changes = filter.changes()?;
+        let (changes, way) = (filter.changes()?, (filter.name(), sort));
         let searches = self.searches.lock();
-        let search = searches.get(&(filter.name(), sort))?;
+        let search = searches.get(&way)?;
         (search.since.elapsed() < ROWS_REMEMBERED && search.changes == changes)
             .then(|| search.page(paging))?
     }
@@ -104,7 +105,7 @@ impl Search {
 
 fn insert<K: std::hash::Hash + Eq, V>(into: &Mutex<HashMap<K, V>>, max: usize, key: K, value: V) {
     let mut known = into.lock();
-    if known.len() >= max {
+    if known.len() >= max && !known.contains_key(&key) {
         known.clear();
     }
     known.insert(key, value);

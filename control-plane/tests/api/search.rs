@@ -187,19 +187,25 @@ async fn the_first_rows_of_a_dear_search_are_remembered_until_a_listing_with_its
             assert_eq!(answer["data"][0]["name"], name, "{q}");
         };
         // Whoever gathers finds another first.
-        let gathered_then_remembered = async |total| {
-            shows("Ambers 2999", total).await;
+        let is_cheap = async |cheap: bool| {
             market
-                .run("update listing_search set price_micros = 1 where price_micros = 2999")
-                .await;
-            shows("Ambers 2999", total).await;
-            market
-                .run("update listing_search s set price_micros = l.price_micros from listing l where l.id = s.listing_id")
+                .run(if cheap {
+                    "update listing_search set price_micros = 1 where price_micros = 2999"
+                } else {
+                    "update listing_search s set price_micros = l.price_micros from listing l where l.id = s.listing_id"
+                })
                 .await;
         };
+        let gathered_then_remembered = async |total| {
+            shows("Ambers 2999", total).await;
+            is_cheap(true).await;
+            shows("Ambers 2999", total).await;
+        };
         gathered_then_remembered(2400).await;
+        // It has one of the words, and costs more than all others.
         market.list("Amber", json!({})).await;
-        gathered_then_remembered(2400).await;
+        shows("Ambers 2998", 2400).await;
+        is_cheap(false).await;
         market
             .run("update listing set status = 'suspended' where slug = 'slug-2999'")
             .await;
@@ -208,6 +214,7 @@ async fn the_first_rows_of_a_dear_search_are_remembered_until_a_listing_with_its
             .run("update listing set status = 'active' where slug = 'slug-2999'")
             .await;
         gathered_then_remembered(2400).await;
+        is_cheap(false).await;
         // As many match afterwards, but others.
         market
             .run(

@@ -34,14 +34,28 @@ pub(super) static TEN_THOUSAND_HEADERS: LazyLock<String> = LazyLock::new(|| {
     (0..10_000).map(each).collect()
 });
 
-/// Sellers that answer with a bomb, and how much of it was taken.
+/// Sellers that answer with a bomb.
 pub(super) struct Bombs {
     address: SocketAddr,
-    pub(super) sent: Arc<AtomicU64>,
-    /// The most that one connection took.
-    pub(super) most: Arc<AtomicU64>,
-    called: Arc<AtomicUsize>,
+    pub(super) taken: Arc<Taken>,
     task: JoinHandle<()>,
+}
+
+/// What was taken of bombs.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// Bytes in all.
+    pub(super) bytes: AtomicU64,
+    /// The most that one connection took.
+    pub(super) most: AtomicU64,
+    /// How many went off of each of [`KINDS`].
+    called: [AtomicUsize; KINDS.len()],
+}
+
+impl Taken {
+    pub(super) fn called(&self) -> [usize; KINDS.len()] {
+        std::array::from_fn(|kind| self.called[kind].load(Ordering::Relaxed))
+    }
 }
 
 impl Drop for Bombs {
@@ -57,38 +71,26 @@ impl Bombs {
         let listening = background::spawn(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
         let listener = listening.await.unwrap().unwrap();
         let address = listener.local_addr().unwrap();
-        let (sent, most, called) = (
-            Arc::<AtomicU64>::default(),
-            Arc::<AtomicU64>::default(),
-            Arc::<AtomicUsize>::default(),
-        );
-        let counted = (Arc::clone(&sent), Arc::clone(&most), Arc::clone(&called));
+        let taken = Arc::<Taken>::default();
+        let counted = Arc::clone(&taken);
         let task = background::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let (sent, most, called) = counted.clone();
+                let taken = Arc::clone(&counted);
                 connections.spawn(async move {
                     let mut blast = Blast { stream, bytes: 0 };
-                    called.fetch_add(1, Ordering::Relaxed);
                     // The gateway hangs up, which is what it should do.
-                    drop(blast.go_off().await);
-                    sent.fetch_add(blast.bytes, Ordering::Relaxed);
-                    most.fetch_max(blast.bytes, Ordering::Relaxed);
+                    drop(blast.go_off(&taken).await);
+                    taken.bytes.fetch_add(blast.bytes, Ordering::Relaxed);
+                    taken.most.fetch_max(blast.bytes, Ordering::Relaxed);
                 });
             }
         });
         Self {
             address,
-            sent,
-            most,
-            called,
+            taken,
             task,
         }
-    }
-
-    /// How many went off.
-    pub(super) fn called(&self) -> usize {
-        self.called.load(Ordering::Relaxed)
     }
 
     pub(super) fn url(&self, kind: &str) -> String {
@@ -103,11 +105,14 @@ struct Blast {
 }
 
 impl Blast {
-    async fn go_off(&mut self) -> io::Result<()> {
+    async fn go_off(&mut self, taken: &Taken) -> io::Result<()> {
         let mut head = vec![0; 64 * 1024];
         let read = self.stream.read(&mut head).await?;
         let line = String::from_utf8_lossy(&head[..read.min(64)]).into_owned();
         let kind = line.split(['/', ' ']).nth(2).unwrap_or_default().to_owned();
+        if let Some(number) = KINDS.iter().position(|known| *known == kind) {
+            taken.called[number].fetch_add(1, Ordering::Relaxed);
+        }
         match kind.as_str() {
             "declared" => {
                 self.say(&format!(

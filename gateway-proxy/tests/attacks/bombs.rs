@@ -28,8 +28,6 @@ const REST: u64 = 100 * MEBIBYTE;
 const ANSWER_MAX: u64 = 4 * MEBIBYTE;
 /// How long a seller here may take.
 const SELLER_TIME: Duration = Duration::from_secs(3);
-/// Connections that say nothing to the end, for as long as the rest goes on.
-const SLOW_MIN: usize = 200;
 
 /// The most memory a process was seen to have.
 struct Memory {
@@ -104,20 +102,24 @@ async fn bombs_cost_bounded_memory_and_slow_nobody_else() {
         .await;
         let (before, during) = ours.split_at(ours.len() / 2);
         calm.extend(times(&market, before, time).await);
-        let (called, count) = (bombs.called(), paid.len());
+        let (called, each) = (bombs.taken.called(), paid.len() / KINDS.len());
         let attack = Attack::begin(&market, paid).await;
         attacked.extend(times(&market, during, time).await);
         attack.end().await;
-        assert!(bombs.called() >= called + count, "all went off");
+        for (number, kind) in KINDS.iter().enumerate() {
+            let went_off = bombs.taken.called()[number] - called[number];
+            assert!(went_off >= each, "{went_off} of {each} of {kind}");
+        }
     }
-    let (most, sent) = (memory.most(), bombs.sent.load(Ordering::Relaxed));
+    let (most, taken) = (memory.most(), bombs.taken.bytes.load(Ordering::Relaxed));
+    let largest = bombs.taken.most.load(Ordering::Relaxed);
     let longest = attacked.iter().max().copied().unwrap_or_default();
     let (calm, attacked) = (percentile(calm), percentile(attacked));
     println!(
         "{} bombs, {} MiB of them taken, the largest {} MiB; {} MiB resident at most; p99 {calm:?} in calm, {attacked:?} meanwhile (longest {longest:?})",
-        bombs.called(),
-        sent / MEBIBYTE,
-        bombs.most.load(Ordering::Relaxed) / MEBIBYTE,
+        bombs.taken.called().iter().sum::<usize>(),
+        taken / MEBIBYTE,
+        largest / MEBIBYTE,
         most / MEBIBYTE
     );
     assert!(
@@ -127,13 +129,16 @@ async fn bombs_cost_bounded_memory_and_slow_nobody_else() {
     );
     // What one connection took: the largest answer, and what the kernel's buffers hold.
     assert!(
-        bombs.most.load(Ordering::Relaxed) < ANSWER_MAX + 16 * MEBIBYTE,
+        largest < ANSWER_MAX + 16 * MEBIBYTE,
         "{} MiB of one bomb taken",
-        bombs.most.load(Ordering::Relaxed) / MEBIBYTE
+        largest / MEBIBYTE
     );
     // Beside a dozen other stacks on two cores, calm is not calm: there the bound is loose.
     let bound = sized(calm * 10 + Duration::from_secs(1), calm * 2);
     assert!(attacked < bound, "{attacked:?} where {calm:?} is usual");
+    // Those who come in the moment in which everybody hostile does wait for the machine, but not for long.
+    let bound = sized(bound, Duration::from_secs(1));
+    assert!(longest < bound, "{longest:?} of one call");
     drop(traps);
     drop(market);
     world.close().await;
@@ -175,22 +180,24 @@ async fn pay(market: &Market, listings: &[Listing], count: usize) -> Vec<Paid> {
 struct Attack {
     over: Arc<AtomicBool>,
     hostile: JoinSet<()>,
-    slow: Slow,
+    /// Until it ends.
+    _slow: JoinSet<()>,
 }
 
 impl Attack {
     async fn begin(market: &Arc<Market>, paid: Vec<Paid>) -> Self {
-        let slow = slow_callers(market, sized(SLOW_MIN, 2_000)).await;
+        let slow = slow_callers(market, sized(200, 2_000)).await;
         let (over, mut hostile) = (Arc::<AtomicBool>::default(), JoinSet::new());
         let api = background::api(&market.door);
-        for (buyer, call, quote) in paid {
+        for (number, (buyer, call, quote)) in paid.into_iter().enumerate() {
+            let kind = KINDS[number % KINDS.len()];
             let bomb = (buyer.through(&api), call, quote.relay_request_id);
             let goes_off = again_and_again(Arc::clone(&over), move || {
                 let (buyer, call, id) = bomb.clone();
                 async move {
                     let began = Instant::now();
                     let answer = buyer.call(&call, Some(&id)).await.unwrap();
-                    is_what_it_is(&answer, began.elapsed());
+                    is_what_it_is(kind, &answer, began.elapsed());
                 }
             });
             hostile.spawn_on(goes_off, background::handle());
@@ -206,7 +213,7 @@ impl Attack {
         Self {
             over,
             hostile,
-            slow,
+            _slow: slow,
         }
     }
 
@@ -216,8 +223,6 @@ impl Attack {
         while let Some(ended) = self.hostile.join_next().await {
             ended.unwrap();
         }
-        let slow = self.slow.connected;
-        assert!(slow >= SLOW_MIN, "{slow} slow callers");
     }
 }
 
@@ -230,18 +235,19 @@ async fn again_and_again<Fut: Future<Output = ()>>(over: Arc<AtomicBool>, once: 
     }
 }
 
-/// A bomb ends as what it is, and nobody is told 200 but for gzip, whose answer is text like another.
-fn is_what_it_is(answer: &Answer, took: Duration) {
+/// A bomb ends as what it is, and nobody is told 200 but for gzip, whose answer is text like another. That one is given
+/// again without its seller.
+fn is_what_it_is(kind: &str, answer: &Answer, took: Duration) {
     let code = answer.code().unwrap_or_else(|| answer.status.to_string());
     assert!(
         [
             "SELLER_RESPONSE_TOO_LARGE",
             "SELLER_INVALID_RESPONSE",
             "SELLER_TIMEOUT",
-            "200"
         ]
-        .contains(&code.as_str()),
-        "{answer}"
+        .contains(&code.as_str())
+            || kind == "gzip" && code == "200",
+        "{kind}: {answer}"
     );
     assert!(
         took < SELLER_TIME + Duration::from_secs(20),
@@ -250,12 +256,7 @@ fn is_what_it_is(answer: &Answer, took: Duration) {
 }
 
 /// Connections that send a head a byte at a time, for as long as they live.
-struct Slow {
-    connected: usize,
-    _connections: JoinSet<()>,
-}
-
-async fn slow_callers(market: &Market, count: usize) -> Slow {
+async fn slow_callers(market: &Market, count: usize) -> JoinSet<()> {
     let address = market
         .door
         .at
@@ -289,10 +290,7 @@ async fn slow_callers(market: &Market, count: usize) -> Slow {
         (connected.load(Ordering::Relaxed) == count).then_some(())
     })
     .await;
-    Slow {
-        connected: count,
-        _connections: connections,
-    }
+    connections
 }
 
 /// What a hostile caller sends, on a path of the gateway's own or on one that passes.

@@ -70,7 +70,7 @@ pub(in crate::catalog) fn is_dear(filter: &Filter, count: i64) -> bool {
 /// Rows that [`gather`] reads: on the way to be remembered, more than the page shows.
 fn fetched(filter: &Filter, paging: &Paging) -> i64 {
     if paging.is_first() && !filter.words.is_empty() {
-        FIRST_ROWS
+        FIRST_ROWS.max(paging.fetch())
     } else {
         paging.fetch()
     }
