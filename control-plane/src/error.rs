@@ -103,7 +103,8 @@ impl Retry for ApiError {
     }
 }
 
-/// No connection to be had, or one lost, or the server going down or not yet up (class 57P, 08).
+/// No connection to be had, or one lost, or the server going down or not yet up (class 57P, 08). A server that dies before
+/// it has said whether it takes TLS is a protocol error to the driver, which takes the end of the stream for a byte.
 fn is_away(error: &sqlx::Error) -> bool {
     if let Some(database) = error.as_database_error() {
         return database.code().is_some_and(|code| {
@@ -114,6 +115,7 @@ fn is_away(error: &sqlx::Error) -> bool {
         error,
         sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed
@@ -130,5 +132,37 @@ impl IntoResponse for ApiError {
             source: self.source.map(Arc::new),
         });
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpListener;
+
+    /// A Postgres that is killed while it is connected to.
+    #[tokio::test]
+    async fn a_server_that_hangs_up_on_whoever_connects_is_away() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            // The request for TLS, whole: what is unread would reset the connection.
+            stream.read_exact(&mut [0; 8]).await.unwrap();
+        });
+        let url = format!("postgres://somebody@{address}/nothing?sslmode=prefer");
+        let error = <sqlx::PgConnection as sqlx::Connection>::connect(&url)
+            .await
+            .unwrap_err();
+        server.await.unwrap();
+        let error = ApiError::from(error);
+        assert_eq!(error.code(), Code::ServiceUnavailable, "{error:?}");
+    }
+
+    #[test]
+    fn what_the_database_does_not_understand_is_our_fault() {
+        let error = ApiError::from(sqlx::Error::RowNotFound);
+        assert_eq!(error.code(), Code::InternalError);
     }
 }

@@ -42,7 +42,7 @@ async fn unpaid_calls_and_made_up_keys_cost_the_provider_and_paid_calls_nothing(
         buyers: sized(40, 500),
         calls_per_second: sized(120, 2_000),
         time: sized(Duration::from_secs(5), Duration::from_mins(1)),
-        paid: sized(16, 120),
+        paid: sized(16, 360),
     };
     let world = World::own("flood", production).await;
     let market = Arc::new(Market::within(&world.door, json!({})).await);
@@ -50,7 +50,7 @@ async fn unpaid_calls_and_made_up_keys_cost_the_provider_and_paid_calls_nothing(
     let paid = pay(&market, size.paid * 3).await;
     let mut parts = paid.chunks(size.paid);
 
-    let calm = times(&market, parts.next().unwrap(), size.time / 2).await;
+    let calm = times(&market, parts.next().unwrap(), size.time).await;
     let before = asked(&world.door).await;
 
     let flood = Flood::of_quotes(&market, &buyers, &size);
