@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use url::{Host, Url};
 
-/// Longest URL, in characters.
+/// Longest URL, in characters, as it is written and as it is sent.
 pub const URL_CHARS_MAX: usize = 2048;
 
 /// What is allowed beyond public https.
@@ -96,6 +96,10 @@ impl Egress {
             return Err(Forbidden::Malformed);
         }
         let url = Url::parse(text).map_err(|_| Forbidden::Malformed)?;
+        // As it is sent, too: what is not ASCII is three times as long or more then.
+        if url.as_str().len() > URL_CHARS_MAX {
+            return Err(Forbidden::Malformed);
+        }
         let tls = match url.scheme() {
             "https" => true,
             "http" if self.allow_http => false,
@@ -335,6 +339,16 @@ mod tests {
         }
         let long = format!("https://example.com/{}", "a".repeat(2100));
         assert_eq!(open().check_url(&long), Err(Forbidden::Malformed));
+        // As each of these letters is sent it has six characters.
+        let long = format!("https://example.com/{}", "é".repeat(339));
+        assert_eq!(open().check_url(&long), Err(Forbidden::Malformed));
+        let longest = format!("https://example.com/{}", "é".repeat(338));
+        assert_eq!(
+            open()
+                .check_url(&longest)
+                .map(|target| target.path_and_query.len()),
+            Ok(2_029)
+        );
         let own = Egress {
             own_host: Some("api.example".into()),
             ..open()

@@ -34,7 +34,7 @@ const DIES_WITHIN: Duration = Duration::from_mins(1);
 const REPLAYS: usize = 50;
 
 async fn no_call_that_was_answered_is_lost_whoever_is_killed_at_whatever_moment() {
-    let (random, pointed) = (sized(1, 20), sized(1, 6));
+    let (random, pointed) = (sized(1, 100), sized(1, 20));
     let rate = u32::try_from(sized(10, 20)).unwrap();
     // Killing Postgres takes one of the stack's own.
     let mut world = World::own("acknowledged", |options| options.postgres(Store::Private)).await;
