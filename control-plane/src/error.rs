@@ -103,12 +103,14 @@ impl Retry for ApiError {
     }
 }
 
-/// No connection to be had, or one lost, or the server going down or not yet up (class 57P, 08). A server that dies before
-/// it has said whether it takes TLS is a protocol error to the driver, which takes the end of the stream for a byte.
+/// No connection to be had, or one lost, or the server going down or not yet up (class 57P, 08), without room (53), or not
+/// to be written to (25006, after a failover). A server that dies before it has said whether it takes TLS is a protocol
+/// error to the driver, which takes the end of the stream for a byte.
 fn is_away(error: &sqlx::Error) -> bool {
     if let Some(database) = error.as_database_error() {
         return database.code().is_some_and(|code| {
-            code.starts_with("57P") || code.starts_with("08") || code == "53300"
+            let classes = ["57P", "08", "53", "25006"];
+            classes.iter().any(|class| code.starts_with(class))
         });
     }
     matches!(

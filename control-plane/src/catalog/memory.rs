@@ -137,6 +137,12 @@ mod tests {
         numbers.map(place).collect()
     }
 
+    /// So many first rows, of `count` that match.
+    fn remember(memory: &Memory, rows: u8, count: i64) {
+        let places = places(0..rows);
+        memory.remember_first(&filter(&[7]), SORT, &Gathered { places, count });
+    }
+
     fn at(start: Start) -> Paging {
         Paging { limit: 2, start }
     }
@@ -160,11 +166,7 @@ mod tests {
     fn pages_within_the_first_rows_are_remembered() {
         let memory = Memory::default();
         assert_eq!(shown(&memory, Start::Page(1)), None);
-        let gathered = Gathered {
-            places: places(0..6),
-            count: 9,
-        };
-        memory.remember_first(&filter(&[7]), SORT, &gathered);
+        remember(&memory, 6, 9);
         assert_eq!(shown(&memory, Start::Page(1)), Some((vec![0, 1, 2], 9)));
         assert_eq!(shown(&memory, Start::Page(2)), Some((vec![2, 3, 4], 9)));
         assert_eq!(shown(&memory, Start::Page(3)), None, "two rows of three");
@@ -181,11 +183,7 @@ mod tests {
     #[test]
     fn of_few_rows_the_last_page_is_remembered_too() {
         let memory = Memory::default();
-        let gathered = Gathered {
-            places: places(0..3),
-            count: 3,
-        };
-        memory.remember_first(&filter(&[7]), SORT, &gathered);
+        remember(&memory, 3, 3);
         assert_eq!(shown(&memory, Start::Page(2)), Some((vec![2], 3)));
         assert_eq!(shown(&memory, after(2, 2)), Some((vec![], 3)));
     }
@@ -193,11 +191,7 @@ mod tests {
     #[test]
     fn rows_are_remembered_for_seconds() {
         let memory = Memory::default();
-        let gathered = Gathered {
-            places: places(0..3),
-            count: 3,
-        };
-        memory.remember_first(&filter(&[7]), SORT, &gathered);
+        remember(&memory, 3, 3);
         for search in memory.searches.lock().values_mut() {
             search.since -= ROWS_REMEMBERED;
         }

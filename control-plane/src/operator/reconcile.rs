@@ -1,4 +1,4 @@
-//! `reconcile`: the provider's successes, asked for now.
+//! `reconcile`: the provider's successes, asked for at once.
 
 use chrono::{DateTime, Utc};
 use clap::Args;

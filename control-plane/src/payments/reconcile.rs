@@ -1,4 +1,4 @@
-//! RECONCILE: the provider's successes of a time, asked for now by an operator.
+//! RECONCILE: the provider's successes of a time, asked for at once by an operator.
 //!
 //! The sweep's own reading and recording, from a time that she names, and without the sweep's cursor:
 //! what a sweep missed, because it did not run or because the provider told late, is found here.

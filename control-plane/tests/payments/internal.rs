@@ -2,7 +2,9 @@
 
 use axum::body::Body;
 use chrono::{DateTime, TimeDelta, Utc};
+use control_plane::error::ApiError;
 use control_plane::router;
+use crochet_shared::code::Code;
 use crochet_shared::id::ApiKeyId;
 use crochet_shared::internal::{
     self, CLAIMS, Claim, ClaimAnswer, FIND_QUOTES, KeyUse, PROBES, ProbeReport, QuoteFound,
@@ -12,7 +14,7 @@ use http::{Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, PgPool};
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
@@ -172,6 +174,22 @@ async fn a_database_that_is_away_is_unknown_and_not_failed(pool: PgPool) {
     let body = rmp_serde::to_vec_named(&vec![stage.item(&request)]).unwrap();
     let (status, _) = post(&stage, CLAIMS, SECRET, body).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+/// What Postgres says when it goes down, has no room, or may not write after a failover; and what is a fault of ours.
+#[sqlx::test(migrations = false)]
+async fn a_database_that_cannot_serve_is_told_from_one_that_was_asked_wrongly(pool: PgPool) {
+    let away = [Code::ServiceUnavailable; 5];
+    let wrong = [Code::InternalError; 2];
+    let states = [
+        "57P01", "08006", "53100", "53300", "25006", "42601", "25001",
+    ];
+    for (state, code) in states.into_iter().zip(away.into_iter().chain(wrong)) {
+        let raise = format!("do $$ begin raise sqlstate '{state}'; end $$");
+        let said = sqlx::raw_sql(AssertSqlSafe(raise)).execute(&pool).await;
+        let error = ApiError::from(said.unwrap_err());
+        assert_eq!(error.code(), code, "{state}");
+    }
 }
 
 #[sqlx::test(migrations = "./migrations")]

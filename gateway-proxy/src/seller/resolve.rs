@@ -116,7 +116,7 @@ impl Resolver {
         })
     }
 
-    /// The addresses of `name`, from an answer that is still fresh or asked for now.
+    /// The addresses of `name`, from an answer that is still fresh or asked for here.
     pub(super) async fn lookup(&self, name: &str) -> Outcome {
         let now = Instant::now();
         let question = {

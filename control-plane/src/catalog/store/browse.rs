@@ -69,7 +69,7 @@ pub(in crate::catalog) fn is_dear(filter: &Filter, count: i64) -> bool {
 
 /// Rows that [`gather`] reads: on the way to be remembered, more than the page shows.
 fn fetched(filter: &Filter, paging: &Paging) -> i64 {
-    if paging.is_first() && !filter.words.is_empty() {
+    if paging.is_first() && filter.is_words_alone() {
         FIRST_ROWS.max(paging.fetch())
     } else {
         paging.fetch()
@@ -80,7 +80,7 @@ fn fetched(filter: &Filter, paging: &Paging) -> i64 {
 /// `most`: a page of more of them is not the right one. `sort` is a public name of a sort.
 ///
 /// All of them are read once, to be counted as well as sorted: with words out of `listing_search`. The first page of a
-/// search comes with rows of those that follow, to be remembered.
+/// search by words alone comes with rows of those that follow, to be remembered.
 pub(in crate::catalog) async fn gather(
     db: impl PgExecutor<'_>,
     filter: &Filter,

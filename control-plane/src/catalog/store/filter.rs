@@ -28,6 +28,11 @@ impl Filter {
             || self.max_price.is_some()
     }
 
+    /// Whether words decide, and nothing else: of such a search it can be known that the same listings match.
+    pub(super) fn is_words_alone(&self) -> bool {
+        !self.words.is_empty() && !self.narrows()
+    }
+
     /// Of the words one of which a listing has by this place, counted from the rarest: it has the mark of one.
     pub(super) fn marks(&self, place: usize) -> Option<&[String]> {
         Some(self.words.get(place)?.words.as_slice())
@@ -36,9 +41,8 @@ impl Filter {
     /// Of each word which change of its listings was the last: while these numbers are the same, the same listings
     /// match. `None` when more than the words decides.
     pub(in crate::catalog) fn changes(&self) -> Option<Vec<i64>> {
-        let alone = !self.words.is_empty() && !self.narrows();
         let changes = || self.words.iter().flat_map(|meaning| &meaning.changes);
-        alone.then(|| changes().copied().collect())
+        self.is_words_alone().then(|| changes().copied().collect())
     }
 
     /// Whether no listing can pass.
