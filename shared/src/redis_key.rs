@@ -90,7 +90,8 @@ struct Stamped<T> {
 /// Seals a value for its name and version: the version in clear, bound by the seal.
 ///
 /// A version is drawn from the database's `cache_version` sequence *before* the record is read, so
-/// a higher one was never read earlier than the change it must show.
+/// a higher one was never read earlier than the change it must show. `now_ms` is a time before the reading
+/// too: a record shows all that was written before its seal's time.
 pub fn seal<T: Serialize>(
     keys: &Keyring,
     name: &str,
@@ -106,18 +107,9 @@ pub fn seal<T: Serialize>(
     Ok(out)
 }
 
-/// Opens a value that stands under its name, if it is ours, unaltered and young enough.
+/// Opens a value that stands under its name, if it is ours, unaltered and young enough, with the Unix
+/// milliseconds of its seal.
 pub fn open<T: DeserializeOwned>(
-    keys: &Keyring,
-    name: &str,
-    sealed: &[u8],
-    now_ms: i64,
-) -> Result<T, Unsealable> {
-    open_stamped(keys, name, sealed, now_ms).map(|(value, _)| value)
-}
-
-/// As [`open`], with the Unix milliseconds at which it was sealed.
-pub fn open_stamped<T: DeserializeOwned>(
     keys: &Keyring,
     name: &str,
     sealed: &[u8],
@@ -169,7 +161,7 @@ mod tests {
     fn a_record_under_another_name_or_too_old_is_a_miss() {
         let keys = Keyring::parse("k:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").unwrap();
         let sealed = seal(&keys, "a", 1, &7_u32, 1_000).unwrap();
-        assert_eq!(open::<u32>(&keys, "a", &sealed, 60_999), Ok(7));
+        assert_eq!(open::<u32>(&keys, "a", &sealed, 60_999), Ok((7, 1_000)));
         assert_eq!(open::<u32>(&keys, "b", &sealed, 1_000), Err(Unsealable));
         assert_eq!(open::<u32>(&keys, "a", &sealed, 61_001), Err(Unsealable));
         let mut raised = sealed;

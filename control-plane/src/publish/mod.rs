@@ -77,7 +77,7 @@ impl std::fmt::Debug for Publisher {
 /// A record and the name it stands under.
 struct Named<'a, T> {
     name: String,
-    version: i64,
+    version: store::Version,
     value: &'a T,
 }
 
@@ -128,13 +128,14 @@ impl Publisher {
     }
 
     async fn put<T: Serialize>(&self, app: &App, record: Named<'_, T>) -> anyhow::Result<()> {
-        let now = clock::now().timestamp_millis();
         let Named {
             name,
             version,
             value,
         } = record;
-        let sealed = redis_key::seal(&app.cache_keys, &name, version, value, now)?;
+        // Sealed as of the time before it was read, by which a gateway judges what it may not show.
+        let store::Version { number, at_ms } = version;
+        let sealed = redis_key::seal(&app.cache_keys, &name, number, value, at_ms)?;
         let mut redis = self.redis.clone();
         let mut put = self.put_if_newer.key(&name);
         put.arg(sealed).arg(RECORD_SECONDS_MAX);
@@ -307,7 +308,7 @@ async fn publish_quote(app: &App, identity: &[u8; 32]) -> anyhow::Result<()> {
 
 async fn put_key(
     app: &App,
-    version: i64,
+    version: store::Version,
     digest: &KeyDigest,
     record: &KeyRecord,
 ) -> anyhow::Result<()> {
@@ -320,7 +321,7 @@ async fn put_key(
 }
 
 /// A route stands under its id and under its slug.
-async fn put_route(app: &App, version: i64, record: &RouteRecord) -> anyhow::Result<()> {
+async fn put_route(app: &App, version: store::Version, record: &RouteRecord) -> anyhow::Result<()> {
     for name in [
         redis_key::route(record.listing_id),
         redis_key::slug(&record.slug),

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use crochet_shared::api_key::KeyDigest;
+use crochet_shared::clock;
 use crochet_shared::id::ListingId;
 use sqlx::PgExecutor;
 
@@ -69,9 +70,19 @@ pub(super) async fn delete_outbox(db: impl PgExecutor<'_>, ids: &[i64]) -> Resul
     Ok(())
 }
 
+/// A version, and when it was asked for in Unix milliseconds: a record read after this shows whatever was
+/// written before.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Version {
+    pub(super) number: i64,
+    pub(super) at_ms: i64,
+}
+
 /// A version for a record that is read after this.
-pub(super) async fn next_version(db: impl PgExecutor<'_>) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar!(r#"select nextval('cache_version') as "version!""#)
+pub(super) async fn next_version(db: impl PgExecutor<'_>) -> Result<Version, sqlx::Error> {
+    let at_ms = clock::now().timestamp_millis();
+    let number = sqlx::query_scalar!(r#"select nextval('cache_version') as "version!""#)
         .fetch_one(db)
-        .await
+        .await?;
+    Ok(Version { number, at_ms })
 }

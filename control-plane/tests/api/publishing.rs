@@ -28,7 +28,8 @@ async fn read<T: DeserializeOwned>(
 ) -> Option<T> {
     let sealed: Option<Vec<u8>> = redis.get(name).await.unwrap();
     let now = clock::now().timestamp_millis();
-    redis_key::open(&api.app.cache_keys, name, &sealed?, now).ok()
+    let (record, _) = redis_key::open(&api.app.cache_keys, name, &sealed?, now).ok()?;
+    Some(record)
 }
 
 async fn waiting(api: &Api) -> i64 {
@@ -55,7 +56,7 @@ async fn told(
         }
         let now = clock::now().timestamp_millis();
         let change = redis_key::open(&api.app.cache_keys, CHANGES_CHANNEL, &sealed, now);
-        told.push(change.unwrap());
+        told.push(change.unwrap().0);
     }
 }
 

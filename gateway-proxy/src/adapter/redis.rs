@@ -86,8 +86,9 @@ impl Redis {
         answered
     }
 
-    /// The record under a name, or nothing.
-    pub async fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+    /// The record under a name and the Unix milliseconds it was sealed at, or nothing. Whether it may be believed is
+    /// [`cache::from_redis`](crate::cache)'s to say.
+    pub async fn read<T: DeserializeOwned>(&self, name: &str) -> Option<(T, i64)> {
         let now_ms = clock::now().timestamp_millis();
         if now_ms < self.resting_until_ms.load(Ordering::Relaxed) {
             self.gets.left_alone.increment(1);

@@ -10,7 +10,7 @@
 //! ([`UNTOLD_TIME`]).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crochet_shared::clock;
@@ -42,6 +42,8 @@ const UNTOLD_TIME_MAX: Duration = Duration::from_mins(1);
 pub struct Hearing {
     epoch: AtomicU64,
     connected: AtomicBool,
+    /// Unix milliseconds at which the channel last opened.
+    opened_ms: AtomicI64,
     /// Milliseconds from `started` to when everything was told; 0 while nobody has said so since the
     /// channel opened.
     told: AtomicU64,
@@ -55,6 +57,7 @@ impl Default for Hearing {
         Self {
             epoch: AtomicU64::default(),
             connected: AtomicBool::default(),
+            opened_ms: AtomicI64::default(),
             told: AtomicU64::default(),
             was_told: AtomicBool::default(),
             started: Instant::now(),
@@ -71,6 +74,11 @@ impl Hearing {
     /// Whether changes are heard of now.
     pub fn connected(&self) -> bool {
         self.connected.load(Ordering::Acquire)
+    }
+
+    /// When the channel last opened, in Unix milliseconds: of changes from before this nobody told us.
+    pub fn opened_ms(&self) -> i64 {
+        self.opened_ms.load(Ordering::Acquire)
     }
 
     /// When everything had been told that Redis holds, and so how old what it holds may be. `None`
@@ -107,6 +115,8 @@ impl Hearing {
 
     pub(crate) fn open(&self) {
         self.told.store(0, Ordering::Release);
+        let now_ms = clock::now().timestamp_millis();
+        self.opened_ms.store(now_ms, Ordering::Release);
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.connected.store(true, Ordering::Release);
     }
@@ -200,8 +210,7 @@ async fn until_silent(sink: &mut PubSubSink) {
 /// A message that does not open is not ours, and could at worst make us look again.
 fn take(gateway: &Gateway, payload: &[u8]) -> Taken {
     let now_ms = clock::now().timestamp_millis();
-    let opened =
-        redis_key::open_stamped::<Change>(gateway.redis.keys(), CHANGES_CHANNEL, payload, now_ms);
+    let opened = redis_key::open::<Change>(gateway.redis.keys(), CHANGES_CHANNEL, payload, now_ms);
     let Ok((change, published_ms)) = opened else {
         return Taken::Nothing;
     };

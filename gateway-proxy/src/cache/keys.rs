@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
 use super::flight::Flights;
-use super::{Changes, FRESH, PATIENCE, REDIS_AGE_MAX};
+use super::{Changes, FRESH, PATIENCE, REDIS_AGE_MAX, from_redis};
 use crate::adapter::again::patiently;
 use crate::adapter::batch::Unanswered;
 use crate::gateway::Gateway;
@@ -119,7 +119,7 @@ impl Keys {
             .is_none_or(|then| self.changes.since(&digest, then));
         let (mut record, mut at) = (None, since);
         if !changed_lately && let Some(told) = gateway.hearing.told_until(since) {
-            record = gateway.redis.read(&redis_key::key(&digest)).await;
+            record = from_redis(gateway, &redis_key::key(&digest)).await;
             at = told;
         }
         if record.is_none() {

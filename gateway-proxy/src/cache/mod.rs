@@ -9,7 +9,8 @@
 //! ([`invalidation`]) ends belief at once, and what was being fetched while the change came in is used
 //! once and not kept; Redis is not asked about that name until no record from before the change could
 //! be believed, so that an old one put back there changes nothing. When the channel opens again,
-//! everything that was known before is forgotten.
+//! everything that was known before is forgotten, and so is what Redis holds from before
+//! ([`from_redis`]): nobody told this process what changed while it did not listen.
 
 pub mod flight;
 pub mod invalidation;
@@ -23,6 +24,9 @@ use std::time::{Duration, Instant};
 
 use crochet_shared::redis_key::RECORD_SECONDS_MAX;
 use quick_cache::sync::Cache;
+use serde::de::DeserializeOwned;
+
+use crate::gateway::Gateway;
 
 /// How long a key or route is believed: what is refused "within 5 s" while no change is heard of
 /// (contract §3) was asked for just before it changed, and takes a moment to be asked for again.
@@ -34,6 +38,14 @@ pub const REDIS_AGE_MAX: Duration = Duration::from_secs(RECORD_SECONDS_MAX.unsig
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Changes that are remembered for the look-ups they may race with.
 const CHANGES_MAX: usize = 8192;
+
+/// What Redis holds under a name, unless it was sealed before this process began to hear of changes: whoever
+/// writes to Redis could put a record back that is older than a change nobody told us of. By two clocks, and so
+/// exact to their difference (`gateway_clock_ahead_seconds`).
+pub async fn from_redis<T: DeserializeOwned>(gateway: &Gateway, name: &str) -> Option<T> {
+    let (record, sealed_ms) = gateway.redis.read(name).await?;
+    (sealed_ms >= gateway.hearing.opened_ms()).then_some(record)
+}
 
 /// The last change told of each name, for as long as a fetch may race with it.
 #[derive(Debug)]

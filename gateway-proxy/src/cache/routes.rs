@@ -12,7 +12,7 @@ use crochet_shared::redis_key;
 use quick_cache::sync::Cache;
 
 use super::flight::Flights;
-use super::{Changes, FRESH, PATIENCE, REDIS_AGE_MAX};
+use super::{Changes, FRESH, PATIENCE, REDIS_AGE_MAX, from_redis};
 use crate::adapter::again::patiently;
 use crate::adapter::batch::Unanswered;
 use crate::gateway::Gateway;
@@ -167,7 +167,7 @@ impl Routes {
             .is_none_or(|then| self.changed(name, then));
         let (mut record, mut at) = (None, since);
         if !changed_lately && let Some(told) = gateway.hearing.told_until(since) {
-            record = gateway.redis.read::<RouteRecord>(&redis_name(name)).await;
+            record = from_redis::<RouteRecord>(gateway, &redis_name(name)).await;
             // A deleted listing is told of by its id alone, and may be asked for by its slug.
             let then = since.checked_sub(REDIS_AGE_MAX).unwrap_or(since);
             record = record.filter(|record| {

@@ -25,8 +25,8 @@ use super::admit::{self, Admitted};
 use super::{answer, replay};
 use crate::adapter::again::patiently;
 use crate::adapter::batch::Unanswered;
-use crate::cache::REDIS_AGE_MAX;
 use crate::cache::quotes::{OpenQuote, Wanted};
+use crate::cache::{self, REDIS_AGE_MAX};
 use crate::error::{Kind, Refusal, Reply};
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
@@ -133,7 +133,7 @@ async fn from_redis(
         return None;
     }
     let name = redis_key::quote(digest);
-    let quote = gateway.redis.read::<Quote>(&name).await?;
+    let quote = cache::from_redis::<Quote>(gateway, &name).await?;
     if !quote.is_reusable(wanted.price, wanted.with_key, wanted.now_ms)
         || gateway.quotes.has_ended(quote.request_id)
     {

@@ -2,11 +2,12 @@
 //! back, and fill it with rubbish. Nobody becomes anybody else, no price and no address changes,
 //! what was revoked stays so; it is slower and not wrong.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crochet_dev::Role;
+use crochet_shared::{api_key, redis_key};
 use demo_agent::{Agent, Chain, Method};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -20,18 +21,30 @@ trials!(whoever_writes_to_redis_becomes_nobody_and_changes_no_price_and_no_addre
 const POISON_EVERY: Duration = Duration::from_millis(20);
 /// Longer than a gateway believes what it knows itself: after this it must ask somebody.
 const BELIEF: Duration = Duration::from_secs(6);
+/// How many beliefs long what changed is watched. In the full form longer than a record in Redis may be old: then
+/// Redis is asked about the name again.
+fn watched() -> Duration {
+    BELIEF * sized(1, 15)
+}
+/// How many of its own records come back under a name, by turns: the newest, the one before, the third before that,
+/// and so on twice as far each time, to the oldest. Those from just before a change are among them, and long after it
+/// still, when many have come since.
+const STEPS_BACK: usize = 10;
 
 /// Names of quotes that are remembered: the newest. Each purchase has a new one, and all of them would make a
 /// round longer and longer.
 const QUOTES_MAX: usize = 64;
 
 type Values = BTreeMap<Vec<u8>, Vec<u8>>;
-/// A name, and every value ever seen under it, oldest first.
+/// A name, and every record that was ever its own, oldest first.
 type Recorded<'a> = (&'a Vec<u8>, &'a Vec<Vec<u8>>);
-/// Every value ever seen under a name, oldest first.
+/// What a poisoner remembers.
 #[derive(Default)]
 struct Seen {
+    /// Every record by the name it was first seen under, its own, oldest first.
     values: BTreeMap<Vec<u8>, Vec<Vec<u8>>>,
+    /// All of them.
+    all: HashSet<Vec<u8>>,
     /// Names of quotes, oldest first.
     quotes: VecDeque<Vec<u8>>,
 }
@@ -164,7 +177,7 @@ fn remember(seen: &mut Seen, values: Values) -> Vec<Vec<u8>> {
         }
         let held = seen.values.entry(name).or_default();
         // Rubbish of our own is short or long; a record is neither.
-        if (80..32 * 1024).contains(&value.len()) && !held.contains(&value) {
+        if (80..32 * 1024).contains(&value.len()) && seen.all.insert(value.clone()) {
             held.push(value);
         }
     }
@@ -181,7 +194,7 @@ fn kind(name: &[u8]) -> &[u8] {
     name.split(|&byte| byte == b':').nth(1).unwrap_or_default()
 }
 
-/// Each name with a record of another name of its kind, or with its own oldest.
+/// Each name with a record of another name of its kind, or with an older one of its own.
 fn exchanged(seen: &Seen, round: usize) -> Values {
     let mut kinds: BTreeMap<&[u8], Vec<Recorded<'_>>> = BTreeMap::new();
     let recorded = seen.values.iter().filter(|(_, held)| !held.is_empty());
@@ -197,7 +210,8 @@ fn exchanged(seen: &Seen, round: usize) -> Values {
                 let (_, others) = alike[(number + away) % alike.len()];
                 &others[(number + round / 2) % others.len()]
             } else {
-                &held[0]
+                let back = (1 << (round / 2 % STEPS_BACK)) - 1;
+                &held[(held.len() - 1).saturating_sub(back)]
             };
             out.insert((*name).clone(), value.clone());
         }
@@ -210,7 +224,7 @@ async fn whoever_writes_to_redis_becomes_nobody_and_changes_no_price_and_no_addr
     let door = world.door.clone();
     let one = Market::within(&door, json!({ "pricing_amount": "1" })).await;
     let two = Market::within(&door, json!({ "pricing_amount": "7" })).await;
-    let revoked = a_revoked_key(&one).await;
+    let to_revoke = a_key_to_revoke(&one).await;
     for round in 0..sized(2, 10) {
         for market in [&one, &two] {
             everything_is_hers(market, round).await;
@@ -224,10 +238,9 @@ async fn whoever_writes_to_redis_becomes_nobody_and_changes_no_price_and_no_addr
         nobody_becomes_the_seller(&one, &two).await;
     }
     what_changed_stays_changed(&one, &two).await;
-    stays_revoked(&door, &one, &revoked).await;
+    stays_revoked(&door, &one, &to_revoke).await;
 
-    // A gateway that knows nothing has only Redis to believe, or somebody to ask.
-    world.stack.restart(Role::Gateway(1)).await.unwrap();
+    a_new_gateway_believes_nothing_old(&mut world, [&one, &two], &poisoner).await;
     for market in [&one, &two] {
         everything_is_hers(market, 1).await;
     }
@@ -329,7 +342,7 @@ async fn what_changed_stays_changed(one: &Market, two: &Market) {
     }
     let (old_calls, begun) = (two.service.total(), std::time::Instant::now());
     let mut calls = 0;
-    while begun.elapsed() < BELIEF * sized(1, 5) {
+    while begun.elapsed() < watched() {
         for api in &one.door.apis {
             let asked = one.buyer.through(api).quote(&one.call()).await.unwrap();
             assert_eq!(
@@ -347,7 +360,10 @@ async fn what_changed_stays_changed(one: &Market, two: &Market) {
             calls += 1;
         }
     }
-    println!("{calls} calls at the new price and the new address for {BELIEF:?} and more");
+    println!(
+        "{calls} calls at the new price and the new address in {:?}",
+        begun.elapsed()
+    );
     // As it was, for whoever looks next.
     two.put_endpoint(json!({ "private_endpoint_url": two.service.url() }))
         .await;
@@ -368,14 +384,79 @@ async fn what_changed_stays_changed(one: &Market, two: &Market) {
     }
 }
 
+/// A gateway that knows nothing has only Redis to believe, or somebody to ask. Of what changed while it was away
+/// nobody told it, and the records from before are young and rightly sealed.
+async fn a_new_gateway_believes_nothing_old(
+    world: &mut World,
+    [one, two]: [&Market; 2],
+    poisoner: &Poisoner,
+) {
+    let (agent, id) = a_key_to_revoke(one).await;
+    let name = redis_key::key(&api_key::parse(&agent.key).unwrap()).into_bytes();
+    until("the poisoner has seen the key", || async {
+        poisoner
+            .seen
+            .lock()
+            .values
+            .contains_key(&name)
+            .then_some(())
+    })
+    .await;
+    let new_place = Service::start().await;
+    two.put_endpoint(json!({ "private_endpoint_url": new_place.url() }))
+        .await;
+    revoke(one, &id).await;
+    world.stack.restart(Role::Gateway(1)).await.unwrap();
+    let (old_calls, begun) = (two.service.total(), std::time::Instant::now());
+    let api = &world.door.apis[1];
+    while begun.elapsed() < watched() {
+        assert!(
+            is_refused(one, &agent.through(api)).await,
+            "a revoked key was good {:?} after a start",
+            begun.elapsed()
+        );
+        let call = two.call();
+        let quote = two.paid(&call).await;
+        ok(&two.redeem_as(&two.buyer.through(api), &call, &quote).await);
+        assert_eq!(
+            (new_place.count(&quote.request_id), two.service.total()),
+            (1, old_calls),
+            "an old address was called {:?} after a start",
+            begun.elapsed()
+        );
+    }
+    two.put_endpoint(json!({ "private_endpoint_url": two.service.url() }))
+        .await;
+    for api in &world.door.apis {
+        until("the usual place is called", || async {
+            let call = two.call();
+            let quote = two.paid(&call).await;
+            ok(&two.redeem_as(&two.buyer.through(api), &call, &quote).await);
+            (two.service.count(&quote.request_id) == 1).then_some(())
+        })
+        .await;
+    }
+}
+
 /// A key of the first buyer that gateways know, with its id.
-async fn a_revoked_key(market: &Market) -> (Agent, String) {
+async fn a_key_to_revoke(market: &Market) -> (Agent, String) {
     let (agent, id) = market.second_key().await;
     for api in &market.door.apis {
         let answer = agent.through(api).call(&market.call(), None).await.unwrap();
         refused(&answer, 402, "PAYMENT_REQUIRED");
     }
     (agent, id)
+}
+
+async fn revoke(market: &Market, id: &str) {
+    let path = format!("/api-keys/{id}");
+    let answer = market.buyer.send(Method::DELETE, &path, &[], None).await;
+    answer.unwrap().data(200).unwrap();
+}
+
+async fn is_refused(market: &Market, agent: &Agent) -> bool {
+    let answer = agent.call(&market.call(), None).await.unwrap();
+    answer.status == 401
 }
 
 /// Its old record comes back for as long as it could be believed, and is not.
@@ -385,24 +466,18 @@ async fn stays_revoked(door: &Door, market: &Market, (agent, id): &(Agent, Strin
         let answer = agent.through(api).call(&market.call(), None).await.unwrap();
         refused(&answer, 402, "PAYMENT_REQUIRED");
     }
-    let path = format!("/api-keys/{id}");
-    let answer = market.buyer.send(Method::DELETE, &path, &[], None).await;
-    answer.unwrap().data(200).unwrap();
-    let is_refused = async |agent: &Agent| {
-        let answer = agent.call(&market.call(), None).await.unwrap();
-        answer.status == 401
-    };
+    revoke(market, id).await;
     for api in &door.apis {
         until("the revoked key is refused", || async {
-            is_refused(&agent.through(api)).await.then_some(())
+            is_refused(market, &agent.through(api)).await.then_some(())
         })
         .await;
     }
     let begun = std::time::Instant::now();
-    while begun.elapsed() < BELIEF * sized(1, 8) {
+    while begun.elapsed() < watched() {
         for api in &door.apis {
             assert!(
-                is_refused(&agent.through(api)).await,
+                is_refused(market, &agent.through(api)).await,
                 "a revoked key was good again {:?} after it was refused",
                 begun.elapsed()
             );

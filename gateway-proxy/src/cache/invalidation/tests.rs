@@ -73,7 +73,11 @@ enum Node {
     CutOff,
     /// That everything was told, so often.
     Telling(Duration),
+    /// Nothing, but a number that was sealed so many milliseconds from now to whoever reads [`NAME`].
+    Holding(i64),
 }
+
+const NAME: &str = "crochet:number";
 
 /// Stands in for Redis: each of its connections that subscribes is told of here, and is of the next kind.
 async fn nodes(kinds: Vec<Node>) -> (SocketAddr, mpsc::UnboundedReceiver<Instant>) {
@@ -95,7 +99,7 @@ async fn serve(stream: TcpStream, node: Node, tell: mpsc::UnboundedSender<Instan
     let mut subscribed = false;
     let mut told = tokio::time::interval(match node {
         Node::Telling(every) => every,
-        Node::CutOff => Duration::from_hours(1),
+        Node::CutOff | Node::Holding(_) => Duration::from_hours(1),
     });
     loop {
         let answer = tokio::select! {
@@ -106,6 +110,10 @@ async fn serve(stream: TcpStream, node: Node, tell: mpsc::UnboundedSender<Instan
                     let _ = tell.send(Instant::now());
                     let name = String::from_utf8_lossy(CHANGES_CHANNEL.as_bytes()).into_owned();
                     format!("*3\r\n$9\r\nsubscribe\r\n${}\r\n{name}\r\n:1\r\n", name.len()).into_bytes()
+                }
+                Some("GET") if let Node::Holding(from_now) = node => {
+                    let at = clock::now().timestamp_millis() + from_now;
+                    bulk(&redis_key::seal(&keys(), NAME, 1, &7_u32, at).unwrap())
                 }
                 Some("PING") => b"*2\r\n$4\r\npong\r\n$0\r\n\r\n".to_vec(),
                 Some(_) => b"+OK\r\n".to_vec(),
@@ -136,21 +144,25 @@ async fn command(read: &mut BufReader<tokio::net::tcp::OwnedReadHalf>) -> Option
     name.map(|name| name.to_ascii_uppercase())
 }
 
+fn bulk(bytes: &[u8]) -> Vec<u8> {
+    let head = format!("${}\r\n", bytes.len());
+    [head.as_bytes(), bytes, b"\r\n"].concat()
+}
+
+/// What every gateway of these tests seals with.
+fn keys() -> crochet_shared::seal::Keyring {
+    let gateway = gateway(SocketAddr::from(([127, 0, 0, 1], 1)));
+    gateway.redis.keys().clone()
+}
+
 /// The message that everything was told until now.
 fn word() -> Vec<u8> {
-    let keys = gateway(SocketAddr::from(([127, 0, 0, 1], 1)))
-        .redis
-        .keys()
-        .clone();
+    let keys = keys();
     let now_ms = clock::now().timestamp_millis();
     let told = Change::Told(now_ms);
     let sealed = redis_key::seal(&keys, CHANGES_CHANNEL, 0, &told, now_ms).unwrap();
-    let head = format!(
-        "*3\r\n$7\r\nmessage\r\n${}\r\n{CHANGES_CHANNEL}\r\n${}\r\n",
-        CHANGES_CHANNEL.len(),
-        sealed.len()
-    );
-    [head.as_bytes(), &sealed, b"\r\n"].concat()
+    let head = b"*3\r\n$7\r\nmessage\r\n";
+    [head, &bulk(CHANGES_CHANNEL.as_bytes())[..], &bulk(&sealed)].concat()
 }
 
 fn gateway(redis: SocketAddr) -> Arc<Gateway> {
@@ -184,4 +196,30 @@ async fn a_node_that_answers_and_tells_nothing_is_left_for_another() {
     let again = tokio::time::timeout(UNTOLD_TIME + PING_EVERY, subscribed.recv()).await;
     assert!(again.is_err(), "whoever is told stays where it is");
     listening.abort();
+}
+
+#[tokio::test]
+async fn a_record_from_before_the_channel_opened_is_not_believed() {
+    // As old as no age bound would refuse, and as young as one may be that was read after the opening.
+    for (from_now, believed) in [(-10_000, None), (1_000, Some(7))] {
+        let (address, _subscribed) = nodes(vec![Node::Holding(from_now)]).await;
+        let gateway = gateway(address);
+        gateway.hearing.open();
+        gateway.redis.start().unwrap();
+        // The connection is made meanwhile, and what does not answer at once is left alone for a moment.
+        let read = async {
+            loop {
+                if let Some((number, _)) = gateway.redis.read::<u32>(NAME).await {
+                    break number;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let number = tokio::time::timeout(PATIENCE, read)
+            .await
+            .expect("it is there");
+        assert_eq!(number, 7);
+        let record = crate::cache::from_redis::<u32>(&gateway, NAME).await;
+        assert_eq!(record, believed, "sealed {from_now} ms from now");
+    }
 }
