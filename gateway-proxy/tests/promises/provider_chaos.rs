@@ -6,7 +6,7 @@ use crochet_dev::Role;
 use demo_agent::{Patience, Quote, random_bytes};
 use serde_json::{Value, json};
 
-use super::orphans::found;
+use super::orphans::{asked_amount, found};
 use super::trade::{Purchase, agree_on_one_call_each, each, everywhere, quoted, redeemed};
 use crate::closing::{now_ms, webhook};
 use crate::harness::{Market, World, pending, sized, trials};
@@ -16,16 +16,19 @@ trials!(whatever_the_provider_says_and_however_the_end_is_the_same => few);
 /// How far the provider's clock is from ours, in seconds. Rising, because a clock that is set back tells of
 /// new payments with times that were read before: those are found when their quotes expire.
 const CLOCKS: [i64; 3] = [-600, 0, 600];
-/// How the provider's record is out of reach for the first few that ask.
-const MODES: [Option<&str>; 5] = [
+/// How the provider is out of reach, again and again as long as the purchases last, and how many questions it
+/// answers for each that goes wrong: more where one that goes wrong costs everybody seconds.
+const MODES: [Option<(&str, u64)>; 5] = [
     None,
-    Some("error500"),
-    Some("rate_limit"),
-    Some("garbage"),
-    Some("timeout"),
+    Some(("error500", 2)),
+    Some(("rate_limit", 32)),
+    Some(("garbage", 2)),
+    Some(("timeout", 16)),
 ];
-/// How many questions go wrong in each mode.
-const GO_WRONG: u64 = 4;
+/// What goes wrong, and how often in a row: often enough each that the control plane stops asking for a while.
+const GO_WRONG: [(&str, u64); 2] = [("quote", 3), ("requests", 4)];
+/// At least one answer in so many purchases was a bad one, those of the mode without faults among them.
+const PURCHASES_A_BAD_ANSWER: usize = 4;
 /// Purchases under way at once.
 const AT_ONCE: usize = 12;
 const DAY_MS: i64 = 86_400_000;
@@ -35,39 +38,82 @@ async fn whatever_the_provider_says_and_however_the_end_is_the_same() {
     let mut world = World::own("provider_chaos", |options| options).await;
     let endpoint = json!({ "endpoint": { "max_concurrency": 1000 } });
     let market = Market::within(&world.door, endpoint).await;
-    let mut done = Vec::new();
+    let (mut done, mut bad) = (Vec::new(), [0; GO_WRONG.len()]);
     for clock in CLOCKS {
-        let relay = Role::Relay;
-        let name = "RELAY_SANDBOX_CLOCK_OFFSET_SECONDS";
-        world.stack.tell(relay, name, &clock.to_string());
-        world.stack.restart(relay).await.unwrap();
+        set_clock(&mut world, clock).await;
         done.push(unasked(&market).await);
         for mode in MODES {
-            let fault =
-                json!({ "endpoint": "requests", "mode": mode.unwrap_or("off"), "count": GO_WRONG });
-            market.door.sandbox.fault(&fault).await.unwrap();
+            let before = bad_answers(&market).await;
+            break_it(&market, mode).await;
             let some = each(AT_ONCE, 0..purchases, |_| chaotic(&market)).await;
             done.extend(some);
             let peace = json!({ "endpoint": "*", "mode": "off" });
             market.door.sandbox.fault(&peace).await.unwrap();
+            let after = bad_answers(&market).await;
+            for (place, (endpoint, in_a_row)) in GO_WRONG.into_iter().enumerate() {
+                let met = after[place] - before[place];
+                // Nothing is bought until a question of each kind was answered, and the first ones are not.
+                assert!(
+                    mode.is_none() || met >= in_a_row,
+                    "{mode:?}: {met} bad answers of {endpoint}"
+                );
+                bad[place] += met;
+            }
         }
     }
-    println!("{} purchases through chaos", done.len());
+    let [quotes, records] = bad;
+    println!(
+        "{} purchases through chaos, {quotes} bad answers to questions for a quote, {records} to those for the record",
+        done.len()
+    );
+    assert!(
+        usize::try_from(quotes + records).unwrap() * PURCHASES_A_BAD_ANSWER >= done.len(),
+        "{quotes} and {records} bad answers in {} purchases are no chaos",
+        done.len()
+    );
     agree_on_one_call_each(&market, &done).await;
-    // What comes after the end changes nothing.
+    // What comes after the end changes nothing. It comes by a clock like ours, which no reading of the provider's
+    // record has passed, so that all of it is read again in its order.
+    set_clock(&mut world, 0).await;
     each(AT_ONCE, done.iter(), |purchase| {
         aftermath(&market, purchase)
     })
     .await;
-    let taken_back: Vec<Purchase> = done.clone();
-    for purchase in taken_back.iter().take(AT_ONCE) {
-        assert_eq!(
-            market.relay_request(&purchase.quote).await["status"],
-            "delivered"
-        );
-        market.assert_settled(&purchase.quote, 1).await;
-    }
+    refunds_are_read(&market).await;
+    each(AT_ONCE, done.iter(), |purchase| {
+        still_delivered(&market, purchase)
+    })
+    .await;
     world.close().await;
+}
+
+/// Starts the provider anew, so many seconds ahead of us. Its faults and its counts are forgotten.
+async fn set_clock(world: &mut World, seconds: i64) {
+    let name = "RELAY_SANDBOX_CLOCK_OFFSET_SECONDS";
+    world.stack.tell(Role::Relay, name, &seconds.to_string());
+    world.stack.restart(Role::Relay).await.unwrap();
+}
+
+/// From now on so many questions in a row go wrong, after every few that are answered.
+async fn break_it(market: &Market, mode: Option<(&str, u64)>) {
+    let Some((mode, answered)) = mode else {
+        return;
+    };
+    for (endpoint, in_a_row) in GO_WRONG {
+        let fault = json!({
+            "endpoint": endpoint,
+            "mode": mode,
+            "count": in_a_row,
+            "then": in_a_row * answered,
+        });
+        market.door.sandbox.fault(&fault).await.unwrap();
+    }
+}
+
+/// How many questions of each kind went wrong since the provider's start, by its own count.
+async fn bad_answers(market: &Market) -> [u64; GO_WRONG.len()] {
+    let seen = market.door.sandbox.requests().await.unwrap();
+    GO_WRONG.map(|(endpoint, _)| seen["faults"][endpoint].as_u64().unwrap())
 }
 
 /// A payment that no webhook tells of and no buyer asks about: the sweep of the provider's records finds
@@ -86,6 +132,18 @@ async fn unasked(market: &Market) -> Purchase {
         quote,
         answer,
     }
+}
+
+/// Waits until the control plane has read of every refund so far. It reads them in their order, so one that comes
+/// after them and of which nobody tells it is read last.
+async fn refunds_are_read(market: &Market) {
+    let quote = quoted(&everywhere(market), &market.call()).await;
+    let (id, sandbox) = (quote.relay_request_id.as_str(), &market.door.sandbox);
+    let silent = json!({ "requestId": id, "webhook_copies": 0 });
+    sandbox.scenario(&silent).await.unwrap();
+    let too_little = (asked_amount(&quote) - 1).to_string();
+    sandbox.deposit_amount(id, &too_little).await.unwrap();
+    assert_eq!(found(market, &quote).await, "failed");
 }
 
 /// One purchase whose news is lost, doubled, shuffled or forged, whichever falls.
@@ -147,4 +205,11 @@ async fn aftermath(market: &Market, purchase: &Purchase) {
         .unwrap();
     let again = redeemed(&everywhere(market), &purchase.call, quote).await;
     assert_eq!(again.body, purchase.answer.body);
+}
+
+/// The purchase stands as it did before its success was taken back.
+async fn still_delivered(market: &Market, purchase: &Purchase) {
+    let quote = &purchase.quote;
+    assert_eq!(market.relay_request(quote).await["status"], "delivered");
+    market.assert_settled(quote, 1).await;
 }

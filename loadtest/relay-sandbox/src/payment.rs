@@ -120,6 +120,8 @@ pub(crate) struct Plan {
     pub(crate) webhook_shuffle: bool,
     /// Show a success without `data.route.actual`.
     pub(crate) hide_details: bool,
+    /// Take whatever is deposited as come after the quote's life.
+    pub(crate) late: bool,
     /// Show other details than the true ones.
     pub(crate) details: Disguise,
 }
@@ -458,7 +460,7 @@ impl Payment {
 fn judge(quote: &Quote, payment: &Payment, amount: Atomic, now: u64) -> Verdict {
     if !payment.deposits.is_empty() {
         Verdict::DoubleSpend
-    } else if now > quote.expires_at {
+    } else if now > quote.expires_at || payment.plan.late {
         Verdict::Late
     } else if quote.target == Target::Strict && amount < quote.input {
         Verdict::Underpaid

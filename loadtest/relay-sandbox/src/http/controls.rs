@@ -125,6 +125,8 @@ struct ScenarioBody {
     #[serde(default)]
     hide_details: bool,
     #[serde(default)]
+    late: bool,
+    #[serde(default)]
     details: Disguise,
 }
 
@@ -139,6 +141,7 @@ pub(super) async fn scenario(State(app): State<Arc<App>>, body: Bytes) -> Respon
         webhook_copies: body.webhook_copies,
         webhook_shuffle: body.webhook_shuffle,
         hide_details: body.hide_details,
+        late: body.late,
         details: body.details,
     };
     match script(&app, &body.request_id, plan) {
@@ -187,6 +190,7 @@ struct FaultBody {
     endpoint: Option<String>,
     mode: Mode,
     count: Option<u64>,
+    then: Option<u64>,
     #[serde(rename = "errorCode")]
     error_code: Option<String>,
 }
@@ -208,15 +212,20 @@ pub(super) async fn fault(State(app): State<Arc<App>>, body: Bytes) -> Response 
             );
         }
     };
+    if body.then.is_some() && body.count.is_none() {
+        return refuse(StatusCode::BAD_REQUEST, "then follows a count");
+    }
     let fault = Fault {
         mode: body.mode,
-        left: body.count,
+        count: body.count,
+        then: body.then,
+        met: 0,
         code: body
             .error_code
             .unwrap_or_else(|| "UNKNOWN_ERROR".to_owned()),
     };
     app.gate.set(endpoint, &fault);
-    Json(json!({"endpoint": body.endpoint.as_deref().unwrap_or("*"), "count": fault.left}))
+    Json(json!({"endpoint": body.endpoint.as_deref().unwrap_or("*"), "count": fault.count}))
         .into_response()
 }
 
@@ -272,6 +281,7 @@ pub(super) async fn requests(
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     Json(json!({
         "calls": app.gate.calls(),
+        "faults": app.gate.faults(),
         "total": total,
         "byStatus": by_status,
         "webhooks": {

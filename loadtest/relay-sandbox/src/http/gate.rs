@@ -42,13 +42,17 @@ pub(super) enum Mode {
 #[derive(Debug, Clone)]
 pub(super) struct Fault {
     pub(super) mode: Mode,
-    /// How many calls still fail; all when absent.
-    pub(super) left: Option<u64>,
+    /// How many calls fail in a row; all when absent.
+    pub(super) count: Option<u64>,
+    /// How many are let through then, before as many fail again; all when absent.
+    pub(super) then: Option<u64>,
+    /// Calls met in this round.
+    pub(super) met: u64,
     /// The code of [`Mode::Refuse`].
     pub(super) code: String,
 }
 
-/// Calls since the start.
+/// Calls since the start, or those of them that failed on purpose.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub(super) struct Calls {
     quote: u64,
@@ -59,6 +63,8 @@ pub(super) struct Calls {
 #[derive(Debug, Default)]
 struct Door {
     calls: u64,
+    /// Those that failed on purpose.
+    faults: u64,
     fault: Option<Fault>,
     limit: Option<Limit>,
 }
@@ -110,11 +116,19 @@ impl Gate {
     }
 
     pub(super) fn calls(&self) -> Calls {
+        self.count(|door| door.calls)
+    }
+
+    pub(super) fn faults(&self) -> Calls {
+        self.count(|door| door.faults)
+    }
+
+    fn count(&self, counter: impl Fn(&Door) -> u64) -> Calls {
         let doors = self.0.lock();
         Calls {
-            quote: doors.quote.calls,
-            status: doors.status.calls,
-            requests: doors.requests.calls,
+            quote: counter(&doors.quote),
+            status: counter(&doors.status),
+            requests: counter(&doors.requests),
         }
     }
 
@@ -147,17 +161,33 @@ impl Limit {
     }
 }
 
+impl Fault {
+    /// Whether the call that comes now fails.
+    const fn meet(&mut self) -> bool {
+        let Some(count) = self.count else {
+            return true;
+        };
+        if let Some(then) = self.then
+            && self.met >= count.saturating_add(then)
+        {
+            self.met = 0;
+        }
+        let fails = self.met < count;
+        self.met = self.met.saturating_add(1);
+        fails
+    }
+}
+
 impl Door {
     fn take_fault(&mut self) -> Option<Fault> {
         let fault = self.fault.as_mut()?;
-        if let Some(left) = &mut fault.left {
-            let Some(rest) = left.checked_sub(1) else {
-                self.fault = None;
-                return None;
-            };
-            *left = rest;
+        let taken = fault.meet().then(|| fault.clone());
+        if taken.is_some() {
+            self.faults += 1;
+        } else if fault.then.is_none() {
+            self.fault = None;
         }
-        Some(fault.clone())
+        taken
     }
 }
 

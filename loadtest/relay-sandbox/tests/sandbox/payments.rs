@@ -207,6 +207,20 @@ async fn a_late_deposit_is_refunded() {
 }
 
 #[tokio::test]
+async fn a_deposit_is_late_when_it_is_told_to_be() {
+    let sandbox = Sandbox::instant().await;
+    let id = sandbox.quote(&sol_quote()).await;
+    let late = json!({"requestId": id, "late": true});
+    sandbox.control("/sandbox/scenarios", &late).await;
+    assert_eq!(sandbox.deposit(&id).await["verdict"], "late");
+    let answer = sandbox.status(&id).await;
+    assert_eq!(
+        (&answer["status"], &answer["failReason"]),
+        (&json!("refund"), &json!("TTL_EXPIRED"))
+    );
+}
+
+#[tokio::test]
 async fn what_cannot_be_refunded_fails() {
     let sandbox = Sandbox::start(Config {
         step_ms: 0,

@@ -262,6 +262,31 @@ async fn faults_last_as_long_as_they_were_asked_to() {
 }
 
 #[tokio::test]
+async fn a_fault_comes_again_after_so_many_good_answers_and_is_counted() {
+    let sandbox = Sandbox::instant().await;
+    let fault = json!({"endpoint": "quote", "mode": "error500", "count": 2, "then": 3});
+    sandbox.control("/sandbox/faults", &fault).await;
+    let mut said = Vec::new();
+    for _ in 0..12 {
+        said.push(sandbox.post("/quote/v2", &sol_quote()).await.0);
+    }
+    assert_eq!(
+        said,
+        [500, 500, 200, 200, 200, 500, 500, 200, 200, 200, 500, 500]
+    );
+    let seen = sandbox.get("/sandbox/requests").await.1;
+    assert_eq!(
+        (&seen["calls"], &seen["faults"]),
+        (
+            &json!({"quote": 12, "status": 0, "requests": 0}),
+            &json!({"quote": 6, "status": 0, "requests": 0})
+        )
+    );
+    let endless = json!({"endpoint": "quote", "mode": "error500", "then": 3});
+    assert_eq!(sandbox.post("/sandbox/faults", &endless).await.0, 400);
+}
+
+#[tokio::test]
 async fn a_call_that_times_out_gets_no_answer_while_others_do() {
     let sandbox = Sandbox::instant().await;
     sandbox
