@@ -11,7 +11,7 @@ use serde_json::json;
 use sqlx::PgPool;
 
 use super::{kept, rehearsed};
-use crate::payments::stage::{PRICE, RELAY_KEY, SECRET, SETTLEMENT, Stage};
+use crate::payments::stage::{PRICE, RELAY_KEY, SECRET, SETTLEMENT, Stage, refused_by};
 
 async fn stands(stage: &Stage) -> Outcome {
     let key = "k:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
@@ -168,7 +168,8 @@ async fn an_index_whose_building_broke_off_is_told_of_until_it_is_built_anew(poo
         .await
         .unwrap();
     let build = || sqlx::raw_sql(sqlx::AssertSqlSafe(again.clone()));
-    build().execute(&mut *builder).await.unwrap_err();
+    let waited = build().execute(&mut *builder).await.unwrap_err();
+    assert_eq!(refused_by(&waited), "55P03", "no lock in time");
     writer.rollback().await.unwrap();
     // What migrations say: it takes the half for the whole.
     build().execute(&mut *builder).await.unwrap();

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{hash, kept, rehearsed};
 use crate::payments::history::{data, key, unlimited};
-use crate::payments::stage::{self, Stage};
+use crate::payments::stage::{self, APPEND_ONLY, Stage};
 
 /// What a seller is owed of a delivered call.
 const CREDIT: i64 = 951_000;
@@ -228,16 +228,23 @@ async fn a_correction_of_a_sellers_account_counts_in_what_is_owed(pool: PgPool) 
 async fn payouts_and_noted_transactions_are_written_once(pool: PgPool) {
     let stage = sold(pool, 1).await;
     paid(&stage, CREDIT, 1, kept()).await;
-    for statement in [
-        "update payout set amount_micros = 1",
-        "delete from payout",
-        "truncate payout",
-        "truncate refund_transaction",
+    stage
+        .run("insert into refund_transaction (request_id, buyer_id, tx_hash) select id, buyer_id, '0x' from gateway_request")
+        .await;
+    for (by, statement) in [
+        (APPEND_ONLY, "update payout set amount_micros = 1"),
+        (APPEND_ONLY, "delete from payout"),
+        // What refers to it stands in the way first; and with that it is refused all the same.
+        ("0A000", "truncate payout"),
+        (
+            APPEND_ONLY,
+            "alter table payout_reversal disable trigger user; truncate payout cascade",
+        ),
+        (APPEND_ONLY, "update refund_transaction set tx_hash = ''"),
+        (APPEND_ONLY, "delete from refund_transaction"),
+        (APPEND_ONLY, "truncate refund_transaction"),
     ] {
-        sqlx::raw_sql(statement)
-            .execute(stage.pool())
-            .await
-            .unwrap_err();
+        assert_eq!(stage.refusal(statement).await, by, "{statement}");
     }
 }
 
@@ -306,8 +313,7 @@ async fn a_payout_noted_by_mistake_is_taken_back_by_a_row_and_owed_again(pool: P
         "delete from payout_reversal",
         "truncate payout_reversal",
     ] {
-        let done = sqlx::raw_sql(statement).execute(stage.pool()).await;
-        done.unwrap_err();
+        assert_eq!(stage.refusal(statement).await, APPEND_ONLY, "{statement}");
     }
 }
 

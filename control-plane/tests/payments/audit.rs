@@ -5,7 +5,7 @@ use crochet_shared::clock;
 use crochet_shared::id::uuid_v7;
 use sqlx::PgPool;
 
-use super::stage::Stage;
+use super::stage::{APPEND_ONLY, Stage, refused_by};
 
 /// A ledger with one of everything that is right.
 async fn furnished(pool: PgPool) -> Stage {
@@ -114,21 +114,30 @@ catches! {
 #[sqlx::test(migrations = "./migrations")]
 async fn the_ledger_is_append_only_and_posts_each_kind_once(pool: PgPool) {
     let stage = furnished(pool).await;
-    for statement in [
-        "update transfer set amount_micros = 1",
-        "delete from transfer",
-        "truncate transfer",
-        "insert into payout values (gen_random_uuid(), (select id from profile limit 1), 0, 'evm', '0x', '0x')",
+    for (by, statement) in [
+        (APPEND_ONLY, "update transfer set amount_micros = 1"),
+        (APPEND_ONLY, "delete from transfer"),
+        (APPEND_ONLY, "truncate transfer"),
+        (
+            "payout_amount_is_positive",
+            "insert into payout values (gen_random_uuid(), (select id from profile limit 1), 0, 'evm', '0x', '0x')",
+        ),
         // One of a kind for each request.
-        "insert into transfer select party_id, gen_random_uuid(), request_id, kind, debit_account, credit_account, amount_micros, counterparty_id, listing_id from transfer limit 1",
+        (
+            "transfer_once",
+            "insert into transfer select party_id, gen_random_uuid(), request_id, kind, debit_account, credit_account, amount_micros, counterparty_id, listing_id from transfer limit 1",
+        ),
         // Accounts belong to kinds, and amounts are positive.
-        "insert into transfer select party_id, gen_random_uuid(), request_id, 'surplus', 'clearing', 'seller', 1, counterparty_id, listing_id from transfer limit 1",
-        "insert into transfer select party_id, gen_random_uuid(), request_id, 'surplus', 'provider', 'refunds_payable', 0, counterparty_id, listing_id from transfer limit 1",
+        (
+            "transfer_accounts_of_kind",
+            "insert into transfer select party_id, gen_random_uuid(), request_id, 'surplus', 'clearing', 'seller', 1, counterparty_id, listing_id from transfer limit 1",
+        ),
+        (
+            "transfer_amount_is_positive",
+            "insert into transfer select party_id, gen_random_uuid(), request_id, 'surplus', 'provider', 'refunds_payable', 0, counterparty_id, listing_id from transfer limit 1",
+        ),
     ] {
-        sqlx::raw_sql(statement)
-            .execute(stage.pool())
-            .await
-            .unwrap_err();
+        assert_eq!(stage.refusal(statement).await, by, "{statement}");
     }
 }
 
@@ -138,12 +147,13 @@ async fn a_correction_is_a_new_row_that_names_what_it_corrects(pool: PgPool) {
     let insert = "insert into transfer (party_id, id, request_id, kind, debit_account, credit_account, amount_micros, counterparty_id, listing_id, corrects)
         select party_id, $1, request_id, 'correction', 'fees', 'seller', 1, counterparty_id, listing_id, $2 from transfer where kind = 'marketplace_fee'";
     let id = || uuid_v7(clock::now());
-    sqlx::query(insert)
+    let of_nothing = sqlx::query(insert)
         .bind(id())
         .bind(None::<uuid::Uuid>)
         .execute(stage.pool())
         .await
         .unwrap_err();
+    assert_eq!(refused_by(&of_nothing), "transfer_accounts_of_kind");
     for _ in 0..2 {
         sqlx::query(insert)
             .bind(id())

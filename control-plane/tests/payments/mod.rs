@@ -14,6 +14,7 @@ pub(crate) mod evidence;
 pub(crate) mod history;
 mod internal;
 mod machine;
+mod once;
 mod outcomes;
 mod quotes;
 mod refusals;

@@ -29,6 +29,8 @@ pub(crate) const SECRET: &str = "internal-secret-of-32-bytes-or-more";
 pub(crate) const RELAY_KEY: &str = "relay-sandbox-key";
 pub(crate) const PRICE: i64 = 1_000_000;
 pub(crate) const BODY: &[u8] = br#"{"task":"run"}"#;
+/// What tables that are only added to refuse a change by: `restrict_violation`.
+pub(crate) const APPEND_ONLY: &str = "23001";
 
 pub(crate) struct Stage {
     pub(crate) app: Arc<App>,
@@ -309,6 +311,17 @@ impl Stage {
         sqlx::raw_sql(sql).execute(self.pool()).await.unwrap();
     }
 
+    /// By what the database refuses statements that must not pass ([`refused_by`]).
+    pub(crate) async fn refusal(&self, sql: &str) -> String {
+        let tried = sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()))
+            .execute(self.pool())
+            .await;
+        match tried {
+            Ok(_) => panic!("not refused: {sql}"),
+            Err(error) => refused_by(&error),
+        }
+    }
+
     /// Speaks to the sandbox's controls.
     pub(crate) async fn control(&self, path: &str, body: serde_json::Value) -> serde_json::Value {
         let response = reqwest::Client::new()
@@ -332,6 +345,16 @@ impl Stage {
         )
         .await;
     }
+}
+
+/// By what the database refused a statement: the constraint's name or else the `SQLSTATE`, so that a slip in
+/// the statement is not taken for the refusal.
+pub(crate) fn refused_by(error: &sqlx::Error) -> String {
+    let Some(said) = error.as_database_error() else {
+        panic!("not refused by the database: {error}");
+    };
+    let constraint = said.constraint().map(str::to_owned);
+    constraint.unwrap_or_else(|| said.code().unwrap().into_owned())
 }
 
 pub(crate) async fn profile(app: &App) -> ProfileId {
