@@ -3,8 +3,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use crochet_dev::{Checkout, install};
 
 use super::{compile, say, shown};
@@ -53,15 +54,14 @@ fn hold(checkout: &Checkout, only: Option<&str>, seconds: u32) -> Result<bool> {
         .collect();
     ensure!(!targets.is_empty(), "there is no such target in {FOLDER}");
     let fuzzer = Fuzzer::ready(checkout)?;
-    println!("Fuzzing {} parsers, {seconds} s each", targets.len());
-    let mut holds = true;
-    for (number, target) in targets.iter().enumerate() {
-        println!("\n[{}/{}] {target}", number + 1, targets.len());
-        let held = fuzzer.run(checkout, target, seconds)?;
+    if let [target] = &targets[..] {
+        println!("Fuzzing {target} for {seconds} s");
+        let held = fuzzer.command(checkout, target, seconds)?.status();
+        let held = held.context("starting cargo-fuzz")?.success();
         say(if held { "holds" } else { "FAILED" });
-        holds &= held;
+        return Ok(held);
     }
-    Ok(holds)
+    fuzzer.run_all(checkout, &targets, seconds)
 }
 
 /// The targets, by the files they are made of.
@@ -110,7 +110,44 @@ impl Fuzzer {
         })
     }
 
-    fn run(&self, checkout: &Checkout, target: &str, seconds: u32) -> Result<bool> {
+    /// Fuzzes several, one on each core; what each says is shown when it has ended. True when nothing was found.
+    fn run_all(&self, checkout: &Checkout, targets: &[String], seconds: u32) -> Result<bool> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        println!(
+            "Fuzzing {} parsers, {seconds} s each, {cores} at once",
+            targets.len()
+        );
+        let next = AtomicUsize::new(0);
+        let work = || -> Result<bool> {
+            let mut holds = true;
+            while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let output = self.command(checkout, target, seconds)?.output();
+                let output = output.context("starting cargo-fuzz")?;
+                let held = output.status.success();
+                // In one piece, for another may end at the same time.
+                println!(
+                    "\n{target}\n{}{}  {}",
+                    String::from_utf8_lossy(&output.stdout),
+                    String::from_utf8_lossy(&output.stderr),
+                    if held { "holds" } else { "FAILED" }
+                );
+                holds &= held;
+            }
+            Ok(holds)
+        };
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+            let ended = workers.into_iter().map(|worker| {
+                let ended = worker.join();
+                ended.map_err(|_| anyhow!("a thread that fuzzed has panicked"))?
+            });
+            ended.collect::<Result<Vec<bool>>>()
+        })
+        .map(|held| held.into_iter().all(|held| held))
+    }
+
+    /// What fuzzes a target.
+    fn command(&self, checkout: &Checkout, target: &str, seconds: u32) -> Result<Command> {
         let folder = checkout.root().join(FOLDER);
         let corpus = self.corpus.join(target);
         std::fs::create_dir_all(&corpus)?;
@@ -130,8 +167,7 @@ impl Fuzzer {
             .arg(format!("-max_len={INPUT_BYTES_MAX}"))
             .arg(format!("-timeout={INPUT_SECONDS_MAX}"))
             .args(["-print_final_stats=1", "-verbosity=0"]);
-        let status = as_cargo_fuzz(&command, &self.program).status();
-        Ok(status.context("starting cargo-fuzz")?.success())
+        Ok(as_cargo_fuzz(&command, &self.program))
     }
 }
 
