@@ -44,6 +44,7 @@ mod redis_cluster;
 mod refusals;
 mod reviews;
 mod revocation;
+mod rewrap;
 mod sellers_view;
 mod states;
 #[cfg(target_os = "linux")]
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         revocation::trials(),
         lost_replies::trials(),
         provider::trials(),
+        rewrap::trials(),
         egress::trials(),
         failures::trials(),
         closing::trials(),
@@ -119,7 +121,7 @@ fn main() -> ExitCode {
     }
     let violations = harness::close();
     if let Some(violations) = &violations {
-        eprintln!("\nafter the last test the audit of the shared stack says:\n{violations}");
+        eprintln!("\nafter the last test of the shared stack:\n{violations}");
     }
     if has_failed || violations.is_some() {
         ExitCode::from(101)

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crochet_dev::{Options, Role};
 use demo_agent::{Answer, Listing, PaidCall};
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -26,6 +27,8 @@ const BUDGET: u64 = 64 * MEBIBYTE;
 const REST: u64 = 100 * MEBIBYTE;
 /// The largest answer that the sellers here may give.
 const ANSWER_MAX: u64 = 4 * MEBIBYTE;
+/// How long a head may take to come.
+const HEAD_TIME: Duration = Duration::from_secs(4);
 /// How long a seller here may take.
 const SELLER_TIME: Duration = Duration::from_secs(3);
 
@@ -71,7 +74,7 @@ fn bounded(options: Options) -> Options {
     let set = |options: Options, (name, value): (&str, String)| options.set(name, &value).unwrap();
     [
         ("BODY_BUDGET_BYTES", BUDGET.to_string()),
-        ("GATEWAY_HEAD_SECONDS", "4".to_owned()),
+        ("GATEWAY_HEAD_SECONDS", HEAD_TIME.as_secs().to_string()),
         ("GATEWAY_BODY_SECONDS", "4".to_owned()),
         // A bomb must be called again, however often it went off.
         ("MAX_ATTEMPTS", "100".to_owned()),
@@ -180,8 +183,7 @@ async fn pay(market: &Market, listings: &[Listing], count: usize) -> Vec<Paid> {
 struct Attack {
     over: Arc<AtomicBool>,
     hostile: JoinSet<()>,
-    /// Until it ends.
-    _slow: JoinSet<()>,
+    slow: SlowCallers,
 }
 
 impl Attack {
@@ -213,7 +215,7 @@ impl Attack {
         Self {
             over,
             hostile,
-            _slow: slow,
+            slow,
         }
     }
 
@@ -223,6 +225,7 @@ impl Attack {
         while let Some(ended) = self.hostile.join_next().await {
             ended.unwrap();
         }
+        self.slow.are_hung_up_on().await;
     }
 }
 
@@ -255,17 +258,45 @@ fn is_what_it_is(kind: &str, answer: &Answer, took: Duration) {
     );
 }
 
-/// Connections that send a head a byte at a time, for as long as they live.
-async fn slow_callers(market: &Market, count: usize) -> JoinSet<()> {
+/// Callers that send a head a byte at a time, each on one connection after another.
+struct SlowCallers {
+    callers: JoinSet<()>,
+    /// How long each connection lived that was hung up on.
+    lived: Arc<Mutex<Vec<Duration>>>,
+}
+
+impl SlowCallers {
+    /// As often as there are callers, each when a head's time was over and not before; the rest is the machine's.
+    async fn are_hung_up_on(&self) {
+        let count = self.callers.len();
+        until("slow callers are hung up on", || async {
+            (self.lived.lock().len() >= count).then_some(())
+        })
+        .await;
+        let lived = self.lived.lock();
+        let (least, most) = (lived.iter().min(), lived.iter().max());
+        println!(
+            "{} slow heads ended after {least:?} to {most:?}",
+            lived.len()
+        );
+        let late = HEAD_TIME + sized(Duration::from_secs(20), Duration::from_secs(3));
+        assert!(*least.unwrap() >= HEAD_TIME, "{least:?}");
+        assert!(*most.unwrap() < late, "{most:?}");
+    }
+}
+
+async fn slow_callers(market: &Market, count: usize) -> SlowCallers {
     let address = market
         .door
         .at
         .gateway
         .trim_start_matches("http://")
         .to_owned();
-    let (connected, mut connections) = (Arc::<AtomicUsize>::default(), JoinSet::new());
+    let lived = Arc::<Mutex<Vec<Duration>>>::default();
+    let (connected, mut callers) = (Arc::<AtomicUsize>::default(), JoinSet::new());
     for number in 0..count {
         let (address, connected) = (address.clone(), Arc::clone(&connected));
+        let lived = Arc::clone(&lived);
         let slow = async move {
             let mut first = true;
             // Who is hung up on comes again.
@@ -277,20 +308,32 @@ async fn slow_callers(market: &Market, count: usize) -> JoinSet<()> {
                     connected.fetch_add(1, Ordering::Relaxed);
                 }
                 let head = format!("GET /api/v1/health?{number} HTTP/1.1\r\nHost: x\r\nX-Slow: ");
-                let mut sent = stream.write_all(head.as_bytes()).await.is_ok();
-                while sent {
-                    tokio::time::sleep(Duration::from_millis(500)).await;
-                    sent = stream.write_all(b"x").await.is_ok();
+                let began = Instant::now();
+                if stream.write_all(head.as_bytes()).await.is_err() {
+                    continue;
+                }
+                let (mut read, mut write) = stream.split();
+                let sending = async {
+                    while write.write_all(b"x").await.is_ok() {
+                        tokio::time::sleep(Duration::from_millis(500)).await;
+                    }
+                    std::future::pending::<()>().await;
+                };
+                // Its end is read: nobody answers half a head.
+                let mut nothing = [0; 1];
+                tokio::select! {
+                    _ = read.read(&mut nothing) => lived.lock().push(began.elapsed()),
+                    () = sending => {}
                 }
             }
         };
-        connections.spawn_on(slow, background::handle());
+        callers.spawn_on(slow, background::handle());
     }
     until("the slow callers are connected", || async {
         (connected.load(Ordering::Relaxed) == count).then_some(())
     })
     .await;
-    connections
+    SlowCallers { callers, lived }
 }
 
 /// What a hostile caller sends, on a path of the gateway's own or on one that passes.

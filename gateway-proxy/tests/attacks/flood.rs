@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crochet_dev::{Limits, Options};
+use crochet_dev::{Limits, Options, Role};
 use demo_agent::{Agent, Answer, Chain, Method, Quote};
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
@@ -42,12 +42,12 @@ async fn unpaid_calls_and_made_up_keys_cost_the_provider_and_paid_calls_nothing(
         buyers: sized(40, 500),
         calls_per_second: sized(120, 2_000),
         time: sized(Duration::from_secs(5), Duration::from_mins(1)),
-        paid: sized(16, 360),
+        paid: sized(16, 1_200),
     };
-    let world = World::own("flood", production).await;
+    let mut world = World::own("flood", production).await;
     let market = Arc::new(Market::within(&world.door, json!({})).await);
     let buyers = register(&world.door, size.buyers).await;
-    let paid = pay(&market, size.paid * 3).await;
+    let paid = pay_at_leisure(&mut world, &market, size.paid * 3).await;
     let mut parts = paid.chunks(size.paid);
 
     let calm = times(&market, parts.next().unwrap(), size.time).await;
@@ -64,6 +64,7 @@ async fn unpaid_calls_and_made_up_keys_cost_the_provider_and_paid_calls_nothing(
     let guessed = times(&market, parts.next().unwrap(), size.time).await;
     let keys = flood.end().await;
     let looked_up = resolved(&world.door).await - before;
+    assert_is_flood(&keys, &size);
     // Those under way when the limit was reached, and the callers whose keys are looked at again.
     let bound = UNKNOWN_PER_MINUTE + UNDER_WAY + 8 * (2 + seconds(keys.time));
     println!(
@@ -136,7 +137,34 @@ async fn register(door: &Door, count: usize) -> Vec<Agent> {
     registering.buffer_unordered(8).collect().await
 }
 
-/// Paid calls in evidence, within the limits that everybody has: a quote a second for a buyer.
+/// Paid calls in evidence, bought before the limits of production hold: by them a thousand take minutes. The
+/// full form has so many that a single slow moment of the machine does not make a percentile.
+async fn pay_at_leisure(world: &mut World, market: &Market, count: usize) -> Vec<Paid> {
+    const AT_LEISURE: [(Role, &str); 4] = [
+        (Role::ControlPlane, "RATE_LIMIT_QUOTES_PER_SECOND"),
+        (Role::ControlPlane, "RATE_LIMIT_PROVIDER_QUOTES_PER_SECOND"),
+        (Role::Relay, "RELAY_SANDBOX_QUOTES_PER_SECOND"),
+        (Role::Relay, "RELAY_SANDBOX_REQUESTS_PER_SECOND"),
+    ];
+    for (role, limit) in AT_LEISURE {
+        world.stack.tell(role, limit, "1000");
+    }
+    restart(world).await;
+    let paid = pay(market, count).await;
+    for (role, _) in AT_LEISURE {
+        world.stack.untell(role);
+    }
+    restart(world).await;
+    paid
+}
+
+/// The control plane ends first: with the provider's new limit it would be asked too often by the old one.
+async fn restart(world: &mut World) {
+    world.stack.terminate(Role::ControlPlane).await.unwrap();
+    world.stack.restart(Role::Relay).await.unwrap();
+    world.stack.start_again(Role::ControlPlane).await.unwrap();
+}
+
 async fn pay(market: &Market, count: usize) -> Vec<Paid> {
     const PAYERS: usize = 8;
     let payers = register(&market.door, PAYERS).await;
@@ -168,6 +196,13 @@ async fn pay(market: &Market, count: usize) -> Vec<Paid> {
         .await;
     }
     paid
+}
+
+/// It was as many calls as it should be; in an ordinary run, beside a dozen other stacks, a quarter of them.
+fn assert_is_flood(told: &Told, size: &Size) {
+    let wanted = usize::try_from(size.calls_per_second).unwrap() * seconds(told.time);
+    let (least, sent) = (wanted * sized(25, 80) / 100, told.sent);
+    assert!(sent >= least, "{sent} calls are no flood of {wanted}");
 }
 
 /// Whole seconds, the last one begun.
@@ -319,8 +354,7 @@ async fn the_provider_is_spared(world: &World, before: &Asked, told: &Told, size
         "{} unpaid calls of {} buyers in {:?}: {quotes} quotes asked of the provider, answers {:?}",
         told.sent, size.buyers, told.answered, told.answers
     );
-    let wanted = usize::try_from(size.calls_per_second).unwrap() * self::seconds(told.time);
-    assert!(told.sent * 4 >= wanted, "{} calls are no flood", told.sent);
+    assert_is_flood(told, size);
     assert_eq!(
         after.refused, 0,
         "the provider said that it was asked too often"

@@ -1,10 +1,11 @@
 //! A signature: what verifies is exactly the body, id and time that the gateway sent, whatever
-//! secret is in force, also while secrets are rotated under load; an old secret ends at its hour.
+//! secret is in force, also while secrets are rotated under load; an old secret ends at its hour, at
+//! every gateway and under load too.
 //! That the official libraries in Python and JavaScript verify it too is held by
 //! `cargo dev documents signatures`.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use demo_agent::PaidCall;
@@ -29,7 +30,11 @@ async fn a_signature_vouches_for_what_was_sent_and_an_old_secret_ends_at_its_hou
     .await;
     let market = Arc::new(Market::within(&world.door, json!({})).await);
     nothing_that_was_changed_verifies(&market).await;
-    let secrets = calls_verify_while_secrets_are_rotated(&market).await;
+    let secrets = Secrets::new(vec![Secret {
+        text: secret(&market).to_owned(),
+        ends: None,
+    }]);
+    calls_verify_while_secrets_are_rotated(&market, &secrets).await;
     an_old_secret_ends_at_its_hour(&market, &secrets).await;
     drop(market);
     world.close().await;
@@ -135,14 +140,46 @@ struct Secret {
     ends: Option<DateTime<Utc>>,
 }
 
-/// Calls go on while the seller rotates again and again; each verifies with a secret she has.
-async fn calls_verify_while_secrets_are_rotated(market: &Arc<Market>) -> Vec<Secret> {
+impl Secret {
+    /// Whether a call that says it was sent in this second was sent after the end: the last second may
+    /// have begun before it.
+    fn has_ended(&self, sent: i64) -> bool {
+        self.ends.is_some_and(|ends| ends.timestamp() < sent)
+    }
+}
+
+/// All that she was ever told, the newest last.
+type Secrets = tokio::sync::Mutex<Vec<Secret>>;
+
+/// When a call says that it was sent, in seconds.
+fn sent(arrival: &Arrival) -> i64 {
+    arrival.header("webhook-timestamp").parse().unwrap()
+}
+
+/// A call is signed with secrets of hers that have not ended by its own time, with one at least, and with
+/// nothing else. Gives back how many had ended.
+fn assert_signed_in_time(arrival: &Arrival, secrets: &[Secret]) -> usize {
+    let (sent, signature) = (sent(arrival), arrival.header("webhook-signature"));
+    let (mut signed, mut ended) = (0, 0);
+    for secret in secrets {
+        let verifies = verifies(arrival, &secret.text);
+        if secret.has_ended(sent) {
+            let ends = secret.ends;
+            assert!(!verifies, "sent at {sent} with a secret of until {ends:?}");
+            ended += 1;
+        }
+        signed += usize::from(verifies);
+    }
+    assert!(signed > 0, "no secret of hers verifies {signature}");
+    let signatures = signature.split(' ').count();
+    assert_eq!(signed, signatures, "whose are they all: {signature}");
+    ended
+}
+
+/// Calls go on while the seller rotates again and again; each verifies with secrets that she has then.
+async fn calls_verify_while_secrets_are_rotated(market: &Arc<Market>, secrets: &Secrets) {
     let calls = sized(48, 1_500);
     let paid = paid_in_advance(market, calls).await;
-    let rotated = Arc::new(tokio::sync::Mutex::new(vec![Secret {
-        text: secret(market).to_owned(),
-        ends: None,
-    }]));
     let calling = paid.chunks(calls.div_ceil(AT_ONCE)).map(|mine| {
         let (market, mine) = (Arc::clone(market), mine.to_vec());
         tokio::spawn(async move {
@@ -156,30 +193,31 @@ async fn calls_verify_while_secrets_are_rotated(market: &Arc<Market>) -> Vec<Sec
     let calling: Vec<_> = calling.collect();
     let mut rotations = 0;
     while !calling.iter().all(tokio::task::JoinHandle::is_finished) || rotations < 3 {
-        rotations += rotate(market, &rotated).await;
+        rotations += rotate(market, secrets).await;
         tokio::time::sleep(Duration::from_millis(150)).await;
     }
     for called in calling {
         called.await.unwrap();
     }
-    let secrets = Arc::into_inner(rotated).unwrap().into_inner();
+    let secrets = secrets.lock().await;
+    let mut after_an_end = 0;
     for (_, quote) in &paid {
         let arrival = market.service.called_for(&quote.request_id).await;
-        assert!(
-            secrets
-                .iter()
-                .any(|secret| verifies(&arrival, &secret.text)),
-            "no secret of hers verifies {}",
-            arrival.header("webhook-signature")
-        );
+        after_an_end += usize::from(assert_signed_in_time(&arrival, &secrets) > 0);
         assert_eq!(market.service.count(&quote.request_id), 1);
     }
-    println!("{calls} calls verified through {rotations} rotations");
-    secrets
+    println!(
+        "{calls} calls verified through {rotations} rotations, {after_an_end} of them after the end of a secret"
+    );
+    // The ordinary size is done before the first ends; the calls that follow are not.
+    assert!(
+        after_an_end >= sized(0, calls / 10),
+        "secrets end under load"
+    );
 }
 
 /// Rotates, unless as many old secrets as may still sign.
-async fn rotate(market: &Market, secrets: &tokio::sync::Mutex<Vec<Secret>>) -> usize {
+async fn rotate(market: &Market, secrets: &Secrets) -> usize {
     let path = format!("/listings/{}/endpoint/rotate-secret", market.listing.id);
     let answer = market.seller.post(&path, &json!({})).await.unwrap();
     if answer.status == 429 {
@@ -198,44 +236,47 @@ async fn rotate(market: &Market, secrets: &tokio::sync::Mutex<Vec<Secret>>) -> u
 
 /// The last one that was replaced signs until its hour and not after it, at every gateway, and only
 /// the newest is left.
-async fn an_old_secret_ends_at_its_hour(market: &Market, secrets: &[Secret]) {
-    let [.., old, newest] = secrets else {
+async fn an_old_secret_ends_at_its_hour(market: &Market, secrets: &Secrets) {
+    // One that is replaced just now, so that calls are made before its hour too.
+    until("there is place for another secret", || async {
+        (rotate(market, secrets).await == 1).then_some(())
+    })
+    .await;
+    let secrets = secrets.lock().await;
+    let [.., old, newest] = &secrets[..] else {
         panic!("it was rotated");
     };
-    let ends = old.ends.unwrap();
-    let begun = Instant::now();
-    let mut both = 0;
-    until("the old secret has ended", || async {
+    until("the old secret has ended at every gateway", || async {
+        let mut left = market.door.apis.len();
         for gateway in &market.door.apis {
             let buyer = market.buyer.through(gateway);
             let call = market.call();
             let quote = market.paid(&call).await;
             ok(&market.redeem_as(&buyer, &call, &quote).await);
             let arrival = market.service.called_for(&quote.request_id).await;
-            let sent: i64 = arrival.header("webhook-timestamp").parse().unwrap();
+            assert_signed_in_time(&arrival, &secrets);
+            let sent = sent(&arrival);
             // The signature's own time decides; its second may be the very last.
-            if sent > ends.timestamp() {
-                for secret in secrets {
+            if old.has_ended(sent) {
+                for secret in secrets.iter() {
                     assert_eq!(
                         verifies(&arrival, &secret.text),
                         secret.text == newest.text,
-                        "sent at {sent}, the last old secret ended at {ends}"
+                        "sent at {sent}, the last old secret ended at {:?}",
+                        old.ends
                     );
                 }
-                return Some(());
+                left -= 1;
             }
         }
-        None
+        (left == 0).then_some(())
     })
     .await;
     let arrivals = market.service.arrivals();
-    for arrival in &arrivals {
-        both += usize::from(verifies(arrival, &old.text) && verifies(arrival, &newest.text));
-    }
-    assert!(
-        both > 0 || begun.elapsed() < OVERLAP,
-        "both signed for a while"
-    );
+    let carry_both =
+        |arrival: &&Arrival| verifies(arrival, &old.text) && verifies(arrival, &newest.text);
+    let both = arrivals.iter().filter(carry_both).count();
+    assert!(both > 0, "both signed for a while");
     println!(
         "of {} calls {both} carried the last two secrets",
         arrivals.len()

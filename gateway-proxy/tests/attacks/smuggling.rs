@@ -303,12 +303,13 @@ async fn nothing_is_upgraded(attack: &Attack, place: &Place) {
     assert_eq!(refused_once(&answers, "h2 at once"), None);
 }
 
-/// Two requests in one piece, and in two pieces cut anywhere: each is answered by its own answer,
-/// in order, or not at all.
+/// Two requests in one piece, and in two pieces cut anywhere: each is answered by its own answer, in
+/// order. The second is not answered where the connection ends with the first, which is for the gateway
+/// to say only where it cannot know whether it has read more than the first ([`ends_where_it_is_told`]).
 async fn requests_behind_each_other_are_answered_in_their_order_however_they_are_cut() {
     let attack = Attack::prepare().await;
     let places = attack.places();
-    let mut cuts = 0_usize;
+    let (mut cuts, mut owed, mut twice) = (0_usize, 0_usize, 0_usize);
     for place in &places {
         let line = format!("{} {} HTTP/1.1", place.method, place.path);
         let body = r#"{"note":1}"#;
@@ -342,7 +343,9 @@ async fn requests_behind_each_other_are_answered_in_their_order_however_they_are
                 "GET /api/v1/me HTTP/1.1",
                 "POST /api/v1/gateway/nobody HTTP/1.1",
             ] {
-                let first = attack.head(&line, OUTER_ID) + &framed;
+                let head = attack.head(&line, OUTER_ID);
+                let headed = head.len() + framed.find("\r\n\r\n").unwrap();
+                let first = head + &framed;
                 let next = attack.head(behind, NEXT_ID) + "Content-Length: 2\r\n\r\n{}";
                 let both = (first + &next).into_bytes();
                 // A prime step, so that over all cases every part is cut somewhere.
@@ -350,16 +353,32 @@ async fn requests_behind_each_other_are_answered_in_their_order_however_they_are
                 for cut in (0..both.len()).skip(cuts % step).step_by(step) {
                     cuts += 1;
                     let what = format!("{line} {framed:?} before {behind}, cut at {cut}");
-                    in_order(&attack, &both, cut, &what).await;
+                    let answered = in_order(&attack, &both, cut, &what).await;
+                    twice += usize::from(answered == 2);
+                    if ends_where_it_is_told(place, &framed, cut < headed) {
+                        assert_eq!(answered, 2, "the second was not answered: {what}");
+                        owed += 1;
+                    }
                 }
             }
         }
     }
-    println!("{cuts} pairs of requests, each cut somewhere");
+    println!(
+        "{cuts} pairs of requests, each cut somewhere; {twice} answered twice, of which {owed} had to be"
+    );
+    assert!(owed * 20 > cuts, "too few pairs had to be answered twice");
     assert_eq!(attack.market.service.total(), 0);
 }
 
-async fn in_order(attack: &Attack, both: &[u8], cut: usize, what: &str) {
+/// Whether the gateway knows where the first of two ends before it reads on, and so may not close: its
+/// length is told, and either its own path reads no further or all of it came with the end of its head.
+/// Of what passes, and of chunks, pingora may have read more than the request, and the connection ends.
+fn ends_where_it_is_told(place: &Place, framed: &str, is_cut_in_head: bool) -> bool {
+    framed.starts_with("Content-Length") && (place.path.contains("/gateway/") || is_cut_in_head)
+}
+
+/// Gives back how many of the two were answered.
+async fn in_order(attack: &Attack, both: &[u8], cut: usize, what: &str) -> usize {
     let mut wire = Wire::to(attack.market.api()).await;
     let (one, two) = both.split_at(cut);
     wire.send(one).await;
@@ -378,4 +397,5 @@ async fn in_order(attack: &Attack, both: &[u8], cut: usize, what: &str) {
         seen == [OUTER_ID, NEXT_ID] || seen == [OUTER_ID],
         "{what}: answered were {seen:?}"
     );
+    seen.len()
 }

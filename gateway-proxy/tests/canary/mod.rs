@@ -65,7 +65,7 @@ async fn a_secret_stands_readable_nowhere_in_answers_logs_redis_or_the_database(
         .unwrap();
 
     sell(&mut watch, &market).await;
-    buy(&mut watch, &market).await;
+    buy(&mut watch, &market, &stranger).await;
     look_everywhere(&mut watch, &market, &stranger).await;
     make_mistakes(&mut watch, &market).await;
     sign_in_as_a_person(&mut watch, &market).await;
@@ -163,7 +163,7 @@ async fn sell(watch: &mut Watch, market: &Market) {
 }
 
 /// Calls, delivered and failed, with secrets in bodies and headers that no log and no cache may hold.
-async fn buy(watch: &mut Watch, market: &Market) {
+async fn buy(watch: &mut Watch, market: &Market, stranger: &Agent) {
     for reply in [
         Reply::status(
             500,
@@ -200,13 +200,7 @@ async fn buy(watch: &mut Watch, market: &Market) {
         .unwrap();
     assert_eq!(answer.status, 402, "{answer}");
     watch.keep("a call with a key", answer);
-    // What is delivered goes to its buyer and to nobody else.
-    market.service.then(Reply::json(
-        &json!({ "answer": "of the seller" }).to_string(),
-    ));
-    let (_, answer) = market.buy(&market.call()).await;
-    assert_eq!(answer.status, 200, "{answer}");
-    watch.keep("a paid call", answer);
+    delivered_to_its_buyer_alone(watch, market, stranger).await;
     let made = market
         .buyer
         .post("/api-keys", &json!({ "name": "spare" }))
@@ -225,6 +219,38 @@ async fn buy(watch: &mut Watch, market: &Market) {
         .await
         .data(200)
         .unwrap();
+}
+
+/// What is delivered goes to its buyer, as often as she asks, and to nobody else: not to a stranger who
+/// knows the payment's id and the body, nor to the seller.
+async fn delivered_to_its_buyer_alone(watch: &mut Watch, market: &Market, stranger: &Agent) {
+    let (body, told) = (
+        watch.plant("a delivered call's body"),
+        watch.plant("a delivered answer"),
+    );
+    market
+        .service
+        .then(Reply::json(&json!({ "answer": told }).to_string()));
+    let call = market.call_with(json!({ "secret": body }));
+    let (quote, answer) = market.buy(&call).await;
+    assert_eq!(answer.status, 200, "{answer}");
+    let again = market.once(&call, &quote).await;
+    assert_eq!(again.body, answer.body, "{again}");
+    for own in [answer, again] {
+        watch.keep_but("a paid call by its buyer", own, &told);
+    }
+    let stored = format!(
+        "select count(*) from stored_answer a join gateway_request r on r.id = a.request_id
+        where r.relay_request_id = '{}'",
+        quote.relay_request_id
+    );
+    let stored = market.door.number(stored).await;
+    assert!(stored > 0, "it stands in the database, where it is sealed");
+    for other in [stranger, &market.seller] {
+        let refused = market.once_as(other, &call, &quote).await;
+        assert_ne!(refused.status, 200, "{refused}");
+        watch.keep("a paid call by another", refused);
+    }
 }
 
 /// Every page that shows something, to its owner, to others and to nobody.

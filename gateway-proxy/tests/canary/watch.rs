@@ -73,6 +73,15 @@ impl Watch {
         answer
     }
 
+    /// An answer that tells `known`, and is the only place that may; of all else it is looked through as
+    /// any other.
+    pub(super) fn keep_but(&mut self, asked: &str, mut answer: Answer, known: &str) {
+        let body = String::from_utf8(answer.body.to_vec()).unwrap();
+        assert!(body.contains(known), "{known} was told: {answer}");
+        answer.body = body.replace(known, "").into();
+        self.keep(asked, answer);
+    }
+
     pub(super) async fn send(
         &mut self,
         agent: &Agent,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crochet_dev::{Checkout, DemoKeys, Options, Role, Stack, StackFile};
 use demo_agent::{Api, Sandbox};
+use nix::sys::signal::Signal;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -130,16 +131,11 @@ impl World {
         })
     }
 
-    /// The end of a test that broke things: nothing crashed that was not killed, and every invariant holds.
+    /// The end of a test that broke things: nothing crashed that was not killed, nothing panicked, and every
+    /// invariant holds.
     pub(crate) async fn close(mut self) {
-        let crashed = self.stack.crashed();
-        assert!(crashed.is_none(), "{}", crashed.unwrap());
-        let violations = self.stack.audit().await.unwrap();
-        assert!(
-            violations.is_none(),
-            "the audit says:\n{}",
-            violations.unwrap()
-        );
+        let wrong = wrong_with(&mut self.stack).await;
+        assert!(wrong.is_none(), "{}", wrong.unwrap());
         self.stack.stop().await.unwrap();
     }
 
@@ -191,17 +187,61 @@ pub(crate) async fn operator(arguments: &[&str]) -> (serde_json::Value, i32) {
     (json, output.status.code().unwrap_or(-1))
 }
 
-/// Audits and stops the shared stack: what violates an invariant, or crashed, if anything.
+/// What is wrong with a stack at its end, if anything. Its services are ended, because one may panic on its
+/// way down.
+async fn wrong_with(stack: &mut Stack) -> Option<String> {
+    if let Some(crashed) = stack.crashed() {
+        return Some(crashed.to_string());
+    }
+    match stack.audit().await {
+        Ok(None) => {}
+        Ok(Some(violations)) => return Some(format!("the audit says:\n{violations}")),
+        Err(error) => return Some(format!("{error:#}")),
+    }
+    match end_services(stack).await {
+        Ok(services) => services.into_iter().find_map(|role| panic_of(stack, role)),
+        Err(error) => Some(format!("{error:#}")),
+    }
+}
+
+/// Ends the gateways together and the control planes behind them, as a stop does. Gives back who they are.
+async fn end_services(stack: &mut Stack) -> anyhow::Result<Vec<Role>> {
+    let (gateways, others): (Vec<Role>, Vec<Role>) = stack
+        .roles()
+        .into_iter()
+        .partition(|role| matches!(role, Role::Gateway(_)));
+    for &gateway in &gateways {
+        stack.signal(gateway, Signal::SIGTERM)?;
+    }
+    let planes = [Role::SecondControlPlane, Role::ControlPlane];
+    let planes = planes.into_iter().filter(|role| others.contains(role));
+    let services: Vec<Role> = gateways.into_iter().chain(planes).collect();
+    for &service in &services {
+        stack.terminate(service).await?;
+    }
+    Ok(services)
+}
+
+/// The first panic in a service's log, all its runs together. A call that panics is caught and a connection
+/// that does is closed, so neither is seen in an answer.
+fn panic_of(stack: &Stack, role: Role) -> Option<String> {
+    const SHOWN_LINES: usize = 8;
+    let log = match std::fs::read(stack.log(role)) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) => return Some(format!("the log of {role} cannot be read: {error}")),
+    };
+    let lines = log.lines().skip_while(|line| !line.contains("panicked"));
+    let shown: Vec<&str> = lines.take(SHOWN_LINES).collect();
+    (!shown.is_empty()).then(|| format!("{role} panicked:\n{}", shown.join("\n")))
+}
+
+/// Audits and stops the shared stack: what violates an invariant, crashed or panicked, if anything.
 pub(crate) fn close() -> Option<String> {
     RUNTIME.block_on(async {
         let world = SHARED.lock().await.take()?.ok().and_then(Arc::into_inner)?;
         let mut stack = world.stack;
-        let crashed = stack.crashed().map(|crashed| crashed.to_string());
-        let violations = stack
-            .audit()
-            .await
-            .unwrap_or_else(|error| Some(format!("{error:#}")));
+        let wrong = wrong_with(&mut stack).await;
         let stopped = stack.stop().await.err().map(|error| format!("{error:#}"));
-        crashed.or(violations).or(stopped)
+        wrong.or(stopped)
     })
 }

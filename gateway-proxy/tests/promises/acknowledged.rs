@@ -30,8 +30,16 @@ const KILLED: [Role; 5] = [
 const UNDER_WAY_MAX: usize = 100;
 /// The longest a process may live that is to die at a point every call passes.
 const DIES_WITHIN: Duration = Duration::from_mins(1);
-/// Delivered answers that are asked for once more at the end.
-const REPLAYS: usize = 50;
+/// The longest lease that a death may leave behind: the endpoint's timeout, the thirty seconds that a gateway
+/// has besides, and the grace.
+const LEASE: Duration = Duration::from_secs(1 + 30 + 1);
+/// The longest anything may be stuck once its lease is over.
+const STUCK_MAX: Duration = Duration::from_mins(2);
+/// For how many seconds, rounded up, a claim stood at most after its lease, in all of the run. There are such
+/// claims: a gateway died directly after it had made one.
+const STUCK_FOR: &str =
+    "select coalesce(ceil(extract(epoch from max(ended_at - lease_until))), -1)::int8
+    from attempt where outcome = 'lease_expired'";
 
 /// Rows beside those delivered. The question of a gateway that was killed may stay with the control plane until its purchase
 /// has been made through the other one and delivered: it is a call like a new one then. Nobody hears of its quote.
@@ -43,6 +51,7 @@ const QUOTED_TWICE: &str = "select count(*) from gateway_request r
 
 async fn no_call_that_was_answered_is_lost_whoever_is_killed_at_whatever_moment() {
     let (random, pointed) = (sized(1, 100), sized(1, 20));
+    let replays = sized(50, 400);
     let rate = u32::try_from(sized(10, 20)).unwrap();
     // Killing Postgres takes one of the stack's own.
     let mut world = World::own("acknowledged", |options| options.postgres(Store::Private)).await;
@@ -54,15 +63,28 @@ async fn no_call_that_was_answered_is_lost_whoever_is_killed_at_whatever_moment(
     let begun = Instant::now();
     let trade = Trade::begin(&market, rate);
     let at_random = kill_at_random(&mut world, random).await;
-    let mut at_points = 0;
+    let mut at_points = Vec::new();
     for role in [Role::ControlPlane, Role::Gateway(1)] {
-        at_points += kill_at_each_point(&mut world, role, pointed).await;
+        at_points.extend(kill_at_each_point(&mut world, role, pointed).await);
     }
     let purchases = trade.end().await;
+    let after_death = at_points.last().unwrap().elapsed();
+    let stuck_for = world.door.number(STUCK_FOR.to_owned()).await;
     println!(
-        "{} purchases, {at_random} kills at random, {at_points} at points, in {:?}",
+        "{} purchases, {at_random} kills at random, {} at points, in {:?}; everybody was served {after_death:?} \
+        after the last death, and no claim stood longer than {stuck_for} s after its lease",
         purchases.len(),
+        at_points.len(),
         begun.elapsed()
+    );
+    assert!(
+        after_death <= LEASE + STUCK_MAX,
+        "somebody was stuck for {after_death:?} after the last death"
+    );
+    let allowed = 0..=i64::try_from(STUCK_MAX.as_secs()).unwrap();
+    assert!(
+        allowed.contains(&stuck_for),
+        "a claim stood for {stuck_for} s after its lease"
     );
 
     let calls = agree(&market, &purchases).await;
@@ -77,9 +99,10 @@ async fn no_call_that_was_answered_is_lost_whoever_is_killed_at_whatever_moment(
     let more = world.door.number(QUOTED_TWICE.to_owned()).await;
     assert_eq!(more, 0, "no purchase was quoted twice");
     let buyers = everywhere(&market);
-    let some = purchases.iter().rev().take(REPLAYS);
+    let some = in_any_order(purchases.iter()).into_iter().take(replays);
     each(4, some, |purchase| async {
         let again = redeemed(&buyers, &purchase.call, &purchase.quote).await;
+        assert_eq!(again.header("idempotent-replayed"), Some("true"));
         assert_eq!(again.body, purchase.answer.body, "the same bytes again");
     })
     .await;
@@ -124,18 +147,19 @@ impl Trade {
     }
 }
 
+fn in_any_order<T>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut items: Vec<T> = items.collect();
+    for last in (1..items.len()).rev() {
+        let drawn = usize::from(u16::from_le_bytes(random_bytes().unwrap()));
+        items.swap(last, drawn % (last + 1));
+    }
+    items
+}
+
 /// Kills each of [`KILLED`] so many times, in any order; gives back how many that were.
 async fn kill_at_random(world: &mut World, times: usize) -> usize {
-    let mut order: Vec<Role> = KILLED
-        .iter()
-        .copied()
-        .cycle()
-        .take(KILLED.len() * times)
-        .collect();
-    for last in (1..order.len()).rev() {
-        let drawn = usize::from(u16::from_le_bytes(random_bytes().unwrap()));
-        order.swap(last, drawn % (last + 1));
-    }
+    let all = KILLED.iter().copied().cycle().take(KILLED.len() * times);
+    let order = in_any_order(all);
     for &role in &order {
         // At any moment of whatever it does.
         let moment = u64::from(u16::from_le_bytes(random_bytes().unwrap())) % 400;
@@ -146,9 +170,9 @@ async fn kill_at_random(world: &mut World, times: usize) -> usize {
     order.len()
 }
 
-/// Lets one process die at each named point, so many times over; gives back how often it died.
-async fn kill_at_each_point(world: &mut World, role: Role, times: usize) -> usize {
-    let mut deaths = 0;
+/// Lets one process die at each named point, so many times over; gives back when it died each time.
+async fn kill_at_each_point(world: &mut World, role: Role, times: usize) -> Vec<Instant> {
+    let mut deaths = Vec::new();
     world.stack.kill(role).unwrap();
     for _ in 0..times {
         for point in Point::ALL {
@@ -156,8 +180,7 @@ async fn kill_at_each_point(world: &mut World, role: Role, times: usize) -> usiz
             let told = format!("{}=4*off->return", point.name());
             world.stack.tell(role, "FAILPOINTS", &told);
             world.stack.start_again_unready(role).await.unwrap();
-            dies(world, role, point).await;
-            deaths += 1;
+            deaths.push(dies(world, role, point).await);
         }
     }
     world.stack.untell(role);
@@ -165,7 +188,8 @@ async fn kill_at_each_point(world: &mut World, role: Role, times: usize) -> usiz
     deaths
 }
 
-async fn dies(world: &mut World, role: Role, point: Point) {
+/// Waits until it has died there, and gives back when.
+async fn dies(world: &mut World, role: Role, point: Point) -> Instant {
     let begun = Instant::now();
     loop {
         if let Some(exited) = world.stack.crashed() {
@@ -174,7 +198,7 @@ async fn dies(world: &mut World, role: Role, point: Point) {
                 (role.to_string().as_str(), Some(Signal::SIGABRT as i32)),
                 "{exited}"
             );
-            return;
+            return Instant::now();
         }
         assert!(
             begun.elapsed() < DIES_WITHIN,

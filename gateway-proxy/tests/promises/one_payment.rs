@@ -8,13 +8,14 @@ use std::time::Duration;
 use demo_agent::{Agent, Answer, PaidCall, Quote};
 use serde_json::json;
 
-use super::trade::{Purchase, agree_on_one_call_each, each, everywhere, paid_in_advance, redeemed};
+use super::trade::{Purchase, agree_on_one_call_each, each, everywhere, paid_in_advance};
 use crate::harness::{Door, Market, Reply, World, refused, sized, trials};
 
 trials!(one_payment_is_one_consumption_however_often_and_wherever_it_is_tried => few);
 
 /// A try that a machine too busy to answer in time has refused: nothing is consumed by it. At most one in
-/// a hundred may be; it was one in seventy while each replay read the stored answer for itself.
+/// a thousand may be, in the small form one in a hundred; it was one in seventy while each replay read the
+/// stored answer for itself.
 const REFUSED: &str = "refused";
 /// Payments that are tried at the same time.
 const PAYMENTS_AT_ONCE: usize = 4;
@@ -52,12 +53,13 @@ async fn one_payment_is_one_consumption_however_often_and_wherever_it_is_tried()
     assert!(flushes > 2, "Redis was flushed {flushes} times only");
     agree_on_one_call_each(&market, &purchases).await;
     let refused = kinds.get(REFUSED).copied().unwrap_or_default();
-    assert!(refused * 100 <= payments * retries, "{kinds:?}");
+    let one_in = sized(100, 1_000);
+    assert!(refused * one_in <= payments * retries, "{kinds:?}");
     world.close().await;
 }
 
 /// Tries one payment so many times at once through every gateway. One answer is the delivery, all others
-/// are its bytes again or *in progress*.
+/// are its bytes again or *in progress*. Should that one have been refused, others tell what it was.
 async fn tried(
     buyers: &[Agent],
     call: PaidCall,
@@ -90,12 +92,7 @@ async fn tried(
         }
         *found.entry(kind).or_default() += 1;
     }
-    let answer = match delivered {
-        Some(answer) => answer,
-        // Every one that came before the delivery was refused or in progress.
-        None => redeemed(buyers, &call, &quote).await,
-    };
-    bodies.insert(answer.body.clone());
+    let answer = delivered.unwrap_or_else(|| panic!("no try was told the answer: {found:?}"));
     assert_eq!(bodies.len(), 1, "the same bytes for everybody: {found:?}");
     let deliveries = found.get("delivered").copied().unwrap_or_default();
     assert!(

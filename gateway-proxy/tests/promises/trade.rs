@@ -1,10 +1,10 @@
 //! Buyers who go on asking whatever breaks, and the reckoning afterwards.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use demo_agent::{Agent, Answer, PaidCall, Quote};
+use demo_agent::{Agent, Answer, PaidCall, Quote, random_bytes};
+use sha2::{Digest as _, Sha256};
 use sqlx::Connection as _;
 use tokio::sync::Semaphore;
 
@@ -14,8 +14,6 @@ use crate::harness::{Door, Market, fee_of, is_full};
 const PERSISTS: Duration = Duration::from_secs(140);
 /// The same where kills follow each other for minutes.
 const PERSISTS_LONG: Duration = Duration::from_mins(10);
-/// Whose turn it is to answer first.
-static TURN: AtomicUsize = AtomicUsize::new(0);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(40);
 
@@ -43,7 +41,9 @@ async fn insist<T>(
 ) -> T {
     let begun = Instant::now();
     let persists = if is_full() { PERSISTS_LONG } else { PERSISTS };
-    let first = TURN.fetch_add(1, Ordering::Relaxed);
+    // Not by turns: where purchases follow each other at a steady pace, one gateway would be asked for all the quotes
+    // and the other for all the answers.
+    let first = usize::from(u16::from_le_bytes(random_bytes().unwrap()));
     let mut last = "nobody answered".to_owned();
     for turn in first.. {
         if let Ok(answer) = buyers[turn % buyers.len()]
@@ -153,6 +153,7 @@ struct Booked {
     credited: i64,
     fee: i64,
     transfers: i64,
+    response_sha256: Option<Vec<u8>>,
 }
 
 async fn booked(door: &Door, ids: &[String]) -> Vec<Booked> {
@@ -165,7 +166,7 @@ async fn booked(door: &Door, ids: &[String]) -> Vec<Booked> {
             coalesce(sum(t.amount_micros) filter (where t.kind = 'gateway_payment'), 0)::int8 as paid,
             coalesce(sum(t.amount_micros) filter (where t.kind = 'seller_credit'), 0)::int8 as credited,
             coalesce(sum(t.amount_micros) filter (where t.kind = 'marketplace_fee'), 0)::int8 as fee,
-            count(t.id) as transfers
+            count(t.id) as transfers, r.response_sha256
         from gateway_request r left join transfer t on t.request_id = r.id
         where r.relay_request_id = any($1) group by r.id",
     )
@@ -175,15 +176,22 @@ async fn booked(door: &Door, ids: &[String]) -> Vec<Booked> {
     .unwrap()
 }
 
-/// Ledger, seller and provider agree: each purchase is paid once, settled once and delivered; the seller
-/// was called for it at least once and no attempt arrived twice; the provider was paid for it. Gives back
-/// how often the seller was called for each.
+/// Ledger, seller and provider agree: each purchase is paid once, settled once and delivered, and what is
+/// stored is what its buyer was told, byte for byte; the seller was called for it at least once and no
+/// attempt arrived twice; the provider was paid for it. Gives back how often the seller was called for each.
 pub(super) async fn agree(market: &Market, purchases: &[Purchase]) -> BTreeMap<String, usize> {
     let ids: Vec<String> = purchases
         .iter()
         .map(|purchase| purchase.quote.relay_request_id.clone())
         .collect();
     let (gross, fee) = (market.gross, fee_of(market.gross));
+    let told: BTreeMap<&str, [u8; 32]> = purchases
+        .iter()
+        .map(|purchase| {
+            let id = purchase.quote.relay_request_id.as_str();
+            (id, Sha256::digest(&purchase.answer.body).into())
+        })
+        .collect();
     let rows = booked(&market.door, &ids).await;
     assert_eq!(rows.len(), ids.len(), "each purchase is one request");
     for row in rows {
@@ -197,6 +205,12 @@ pub(super) async fn agree(market: &Market, purchases: &[Purchase]) -> BTreeMap<S
             row.transfers,
         );
         assert_eq!(found, wanted, "{}", row.relay_request_id);
+        assert_eq!(
+            row.response_sha256.as_deref(),
+            Some(&told[row.relay_request_id.as_str()][..]),
+            "other bytes are stored than the buyer of {} was told",
+            row.relay_request_id
+        );
     }
     let counts = market.service.counts();
     for purchase in purchases {
