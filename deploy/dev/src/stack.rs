@@ -414,7 +414,8 @@ impl Stack {
         leftovers::forget(&self.options.directory)
     }
 
-    async fn stop_services(&mut self) -> Result<()> {
+    /// Stops what is not a store, gateways first. What is asked of the stores and of logs can still be asked.
+    pub async fn stop_services(&mut self) -> Result<()> {
         let gateways: Vec<Role> = self
             .processes
             .keys()

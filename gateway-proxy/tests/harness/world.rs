@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crochet_dev::{Checkout, DemoKeys, Options, Role, Stack, StackFile};
 use demo_agent::{Api, Sandbox};
-use nix::sys::signal::Signal;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -198,28 +197,17 @@ async fn wrong_with(stack: &mut Stack) -> Option<String> {
         Ok(Some(violations)) => return Some(format!("the audit says:\n{violations}")),
         Err(error) => return Some(format!("{error:#}")),
     }
-    match end_services(stack).await {
-        Ok(services) => services.into_iter().find_map(|role| panic_of(stack, role)),
-        Err(error) => Some(format!("{error:#}")),
+    if let Err(error) = stack.stop_services().await {
+        return Some(format!("{error:#}"));
     }
-}
-
-/// Ends the gateways together and the control planes behind them, as a stop does. Gives back who they are.
-async fn end_services(stack: &mut Stack) -> anyhow::Result<Vec<Role>> {
-    let (gateways, others): (Vec<Role>, Vec<Role>) = stack
-        .roles()
-        .into_iter()
-        .partition(|role| matches!(role, Role::Gateway(_)));
-    for &gateway in &gateways {
-        stack.signal(gateway, Signal::SIGTERM)?;
-    }
-    let planes = [Role::SecondControlPlane, Role::ControlPlane];
-    let planes = planes.into_iter().filter(|role| others.contains(role));
-    let services: Vec<Role> = gateways.into_iter().chain(planes).collect();
-    for &service in &services {
-        stack.terminate(service).await?;
-    }
-    Ok(services)
+    let is_ours = |role: &Role| {
+        matches!(
+            role,
+            Role::Gateway(_) | Role::ControlPlane | Role::SecondControlPlane
+        )
+    };
+    let mut ours = stack.roles().into_iter().filter(is_ours);
+    ours.find_map(|role| panic_of(stack, role))
 }
 
 /// The first panic in a service's log, all its runs together. A call that panics is caught and a connection

@@ -79,7 +79,6 @@ async fn cut_off_at(market: &Market, boundaries: &[usize], at_once: usize) {
     let cases = boundaries.iter().copied().zip(paid);
     let purchases = each(at_once, cases, |(bytes, (call, quote))| async move {
         let seen = cut_off(market, &call, &quote, bytes).await;
-        assert_eq!(seen.len(), bytes, "the answer was as long as others");
         let answer = market.redeem(&call, &quote).await;
         ok(&answer);
         let again = market.redeem(&call, &quote).await;
