@@ -211,7 +211,7 @@ async fn an_answer_that_is_longer_than_the_budget_in_its_envelope_is_delivered()
     }
     let redeeming = buying
         .iter()
-        .map(|(call, quote)| market.redeem(call, quote));
+        .map(|(call, quote)| patiently(&market, call, quote));
     let answers = futures_util::future::join_all(redeeming).await;
     for (answer, (call, quote)) in answers.iter().zip(&buying) {
         assert_eq!(ok(answer)["seller_response_encoding"], "text");
