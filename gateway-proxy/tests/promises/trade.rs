@@ -14,6 +14,11 @@ use crate::harness::{Door, Market, fee_of, is_full};
 const PERSISTS: Duration = Duration::from_secs(140);
 /// The same where kills follow each other for minutes.
 const PERSISTS_LONG: Duration = Duration::from_mins(10);
+/// The longest one question may be without an answer, whoever dies meanwhile. A quote takes 15 s at most and a paid call
+/// its claim, its seller and its settlement, each under a limit: one who waits longer is not being answered at all.
+const ANSWERED_WITHIN: Duration = Duration::from_mins(1);
+/// Whoever went on asking for longer is told of, with what she was told: three leases of the shortest kind.
+const LONG: Duration = Duration::from_secs(96);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(40);
 
@@ -46,11 +51,17 @@ async fn insist<T>(
     let first = usize::from(u16::from_le_bytes(random_bytes().unwrap()));
     let mut last = "nobody answered".to_owned();
     for turn in first.. {
-        if let Ok(answer) = buyers[turn % buyers.len()]
-            .call(call, relay_request_id)
-            .await
-        {
+        let gateway = turn % buyers.len();
+        let asking = buyers[gateway].call(call, relay_request_id);
+        let Ok(answered) = tokio::time::timeout(ANSWERED_WITHIN, asking).await else {
+            panic!("gateway {gateway} said nothing for {ANSWERED_WITHIN:?}; before: {last}");
+        };
+        if let Ok(answer) = answered {
             if let Some(taken) = judge(&answer) {
+                let (took, times) = (begun.elapsed(), turn - first + 1);
+                if took > LONG {
+                    println!("asked {times} times in {took:?}; the last other answer: {last}");
+                }
                 return taken;
             }
             let code = answer.code().unwrap_or_default();
