@@ -159,6 +159,21 @@ impl Market {
         self.redeem_as(&self.buyer, call, quote).await
     }
 
+    /// The same where an answer takes its time to be settled, or to be read again: whoever is told to ask again does, when
+    /// she is told to.
+    pub(crate) async fn redeem_patiently(&self, call: &PaidCall, quote: &Quote) -> Answer {
+        let begun = Instant::now();
+        loop {
+            let answer = self.redeem(call, quote).await;
+            if answer.code().as_deref() != Some("SERVICE_UNAVAILABLE") {
+                return answer;
+            }
+            assert!(begun.elapsed() < SOON, "for {SOON:?}: {answer}");
+            let seconds = answer.header("retry-after").unwrap().parse().unwrap();
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+        }
+    }
+
     /// The same by another agent, or through another gateway.
     pub(crate) async fn redeem_as(&self, buyer: &Agent, call: &PaidCall, quote: &Quote) -> Answer {
         let begun = Instant::now();
